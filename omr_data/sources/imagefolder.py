@@ -1,0 +1,22 @@
+"""A folder of pictures with a metadata.jsonl, as `datasets` calls an imagefolder.
+
+A row of metadata.jsonl:
+    {"file_name": "shapes/0001.png", "question": "How many circles are there?", "answer": "3"}
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omr_data.flow import Pin, Places
+from omr_data.sources.columns import ColumnsSource
+
+
+@dataclass(frozen=True)
+class Source(ColumnsSource):
+    """One row for each line of metadata.jsonl; `file_name` is the picture, relative to the folder."""
+
+    patterns: ClassVar[tuple[str, ...]] = ("metadata.jsonl",)
+    image: str | None = "file_name"
+
+    def pin(self, places: Places) -> Pin:
+        return places.pin_local(self.folder, ("**/*",))

@@ -1,0 +1,21 @@
+"""Any JSON-lines files in a local folder: `jsonl.Source(folder, dataset="mine", licence="MIT")`.
+
+Images are paths below the folder. Their bytes are part of the identity: changing a picture is changing the data.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omr_data.flow import Pin, Places
+from omr_data.sources.columns import ColumnsSource
+
+
+@dataclass(frozen=True)
+class Source(ColumnsSource):
+    """Rows of all *.jsonl below the folder, by path and line."""
+
+    patterns: ClassVar[tuple[str, ...]] = ("**/*.jsonl",)
+
+    def pin(self, places: Places) -> Pin:
+        patterns = self.patterns if self.image is None else (*self.patterns, "**/*")
+        return places.pin_local(self.folder, patterns)

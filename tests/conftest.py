@@ -1,0 +1,16 @@
+"""What tests share: where the real rows are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+MIRROR = Path(os.environ.get("OMR_HUB_MIRROR", Path(__file__).parents[2] / "shared" / "data" / "hub"))
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder of real rows in Hub layout. A test that needs it says so when it is not there."""
+    if not MIRROR.is_dir():
+        pytest.skip(f"needs real rows: no mirror folder at {MIRROR} (set OMR_HUB_MIRROR)")
+    return MIRROR
