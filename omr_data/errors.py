@@ -9,7 +9,9 @@ a bare `ValueError` from this package is a bug.
     │   └── UnpinnedError      a Hub source without a commit
     ├── SourceError            a dataset cannot be read as declared (missing mirror, file, column)
     │   └── BadRow             one row cannot become a Record; the engine turns it into a counted drop
+    ├── StepError              a step failed on a record, which is a fault in the step
     ├── StoreError             bytes on disk cannot be written or do not match their record
+    ├── WorkerError            a worker process was killed
     ├── TeacherError           the teacher cannot answer at all
     │   └── IncompleteError    some attempts failed and may succeed later; what was answered is kept
     ├── VerifyError            the verifiers are set up in a way that cannot work
@@ -50,9 +52,20 @@ class BadRow(SourceError):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type["BadRow"], tuple[str, str]]:
+        return type(self), (self.reason, self.detail)
+
+
+class StepError(OmrError):
+    """A step failed on a record: a fault in the step, not in the data."""
+
 
 class StoreError(OmrError):
     """Bytes on disk cannot be written, or are not what their record says."""
+
+
+class WorkerError(OmrError):
+    """A worker process was killed. What was finished is kept."""
 
 
 class TeacherError(OmrError):
@@ -80,3 +93,8 @@ class MissingExtra(OmrError):
 
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(f"{module} is not installed. It comes with the extra '{extra}': pip install 'omr-data[{extra}]'")
+        self.module = module
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
+        return type(self), (self.module, self.extra)

@@ -6,7 +6,7 @@
     Filter  record -> reason or None       drop with a reason
     Expand  record -> records              one to several (or none, with a reason)
     Pool    narrow columns -> decisions    a barrier: deduplicate, sample
-    Ask     record -> request, answers -> record    calls a teacher
+    Ask     record -> requests, answers -> record   calls a teacher
 **Flow**: a tree of sources and steps; `union` joins flows, `mix` joins them with a number of rows each.
 
 Map, Filter and Expand see one record at a time and are fused into one pass over a shard. A Pool sees ids and narrow
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from omr_data.errors import RecipeError
-from omr_data.identity import Spec, canonical
-from omr_data.records import Failure, ImageRef, Record, Request, Response
+from omr_data.errors import OmrError, RecipeError
+from omr_data.identity import Canonical, Spec, canonical, digest, to_json
+from omr_data.records import Failure, ImageRef, Message, Record, Request, Response
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,6 +89,10 @@ class Source(Spec):
         """Which bytes will be read. A generated source is its own identity."""
         return Pin()
 
+    def problem(self) -> OmrError | None:
+        """Why this source cannot be read yet, if so; a plan shows it."""
+        return None
+
     def fetch(self, places: Places) -> Files:
         """The files to read. A generated source has none."""
         return Files()
@@ -122,6 +126,10 @@ class Step(Spec):
     """Base of the five shapes. `checkpoint` asks for a shard of its own after this step (for steps worth keeping)."""
 
     checkpoint: ClassVar[bool] = False
+
+    def tally(self, record: Record) -> Mapping[str, int]:
+        """Counts of one record that came out of this step, summed in the ledger beside its rows (verdicts, say)."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -201,7 +209,7 @@ class Pool(Step):
 class ReadImage(Protocol):
     """Reads the original bytes of an image. Picklable, so that worker processes can have one."""
 
-    def __call__(self, image: ImageRef) -> bytes: ...
+    def __call__(self, image: ImageRef, /) -> bytes: ...
 
 
 Batch = Sequence[Request]
@@ -223,6 +231,15 @@ class Session(Protocol):
 class Teacher(Spec):
     """Answers requests. Its identity fields (model, revision, sampling) are part of every rollout key; URLs are not."""
 
+    def request(self, messages: Sequence[Message], images: Sequence[ImageRef], attempts: int) -> Request:
+        """So many answers to one chat. Its key is the sha256 of everything that decides the answer, and of nothing else."""
+        identity: Canonical = {
+            "teacher": canonical(self),
+            "messages": [{"role": message.role, "text": message.text} for message in messages],
+            "images": [image.sha256 for image in images],
+        }
+        return Request(digest(identity), tuple(messages), tuple(images), tuple(range(attempts)), to_json(identity))
+
     @property
     def batch(self) -> int:
         """Questions per unit of work. A batch is stored in one transaction, and its members never change on a rerun."""
@@ -242,15 +259,17 @@ class Teacher(Spec):
 class Ask(Step):
     """Asks a teacher. The engine stores every answer under its rollout key before `attach` sees it."""
 
-    teacher: Teacher
+    @abstractmethod
+    def asks(self) -> Teacher:
+        """The teacher to ask."""
 
     @abstractmethod
-    def request(self, record: Record) -> Request:
-        """What to ask for this record, with all attempt numbers wanted."""
+    def requests(self, record: Record) -> Sequence[Request]:
+        """What to ask for this record, each with all attempt numbers wanted. None is fine."""
 
     @abstractmethod
-    def attach(self, record: Record, responses: Sequence[Response]) -> Record:
-        """The record with its responses, which are in order of attempt; missing ones are recorded failures."""
+    def attach(self, record: Record, answers: Sequence[Sequence[Response]]) -> Record:
+        """The record with what was answered: for each request its responses in order of attempt; missing ones are recorded failures."""
 
 
 # ------------------------------------------------------------------------------------------------- flows
@@ -295,6 +314,8 @@ def union(*flows: Flow | Source) -> Flow:
     """All rows of all flows, one flow after the other. Ids must be unique across them."""
     if not flows:
         raise RecipeError("union() needs at least one flow.")
+    if len(flows) == 1:
+        return as_flow(flows[0])
     return Flow(None, tuple(as_flow(flow) for flow in flows))
 
 

@@ -122,6 +122,17 @@ class Record:
     meta: Mapping[str, str] = field(default_factory=dict)
 
 
+def render_question(record: Record) -> str:
+    """The question as it is put to a teacher: its text, then one line for each option, lettered from (A).
+
+    Datasets keep options apart from the question, and a question without its options cannot be answered by letter.
+    """
+    if not record.options:
+        return record.question
+    lines = [f"({chr(ord('A') + number)}) {option}" for number, option in enumerate(record.options)]
+    return "\n".join([record.question, "Options:", *lines])
+
+
 def schema() -> "pa.Schema":
     """The Arrow schema of a shard of records. Made on call, so that importing the words does not import Arrow."""
     import pyarrow as pa

@@ -4,6 +4,7 @@ Images are paths below the folder. Their bytes are part of the identity: changin
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from omr_data.flow import Pin, Places
@@ -18,4 +19,4 @@ class Source(ColumnsSource):
 
     def pin(self, places: Places) -> Pin:
         patterns = self.patterns if self.image is None else (*self.patterns, "**/*")
-        return places.pin_local(self.folder, patterns)
+        return places.pin_local(Path(self.folder), patterns)

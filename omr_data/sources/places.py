@@ -34,9 +34,8 @@ class LocalPlaces:
             return Pin(commit, digest_files(self._in_mirror(self.mirror, repo, patterns)))
         if commit is None:
             raise UnpinnedError(
-                f"{repo} has no pinned commit, so this plan would change whenever the dataset does. "
-                f"`omr pin {self.recipe}` looks the commits up on the Hub and writes them to pins.json beside the recipe; "
-                "without the Hub, give a mirror folder with --mirror or OMR_HUB_MIRROR."
+                f"{repo} has no pinned commit. Run `omr pin {self.recipe}`: it looks the commits up on the Hub and writes them to "
+                "pins.json beside the recipe. Without the Hub, give a mirror folder with --mirror."
             )
         return Pin(check_commit(repo, commit))
 
@@ -120,13 +119,23 @@ def read_pins(path: Path) -> dict[str, str]:
 
 
 def resolve_pins(repos: Sequence[str], path: Path) -> dict[str, str]:
-    """Looks up the head commit of each dataset that has no pin yet, and writes all pins to the file. Needs the Hub."""
+    """Looks up the head commit of each dataset that has no pin yet, and writes all pins to the file.
+
+    Raises:
+        SourceError: the Hub cannot be reached, or does not know a dataset.
+    """
     import huggingface_hub
 
     pins = read_pins(path)
     api = huggingface_hub.HfApi()
     for repo in repos:
         if repo not in pins:
-            pins[repo] = check_commit(repo, str(api.dataset_info(repo).sha))
+            try:
+                pins[repo] = check_commit(repo, str(api.dataset_info(repo).sha))
+            except Exception as error:  # the Hub's client raises errors of several HTTP libraries
+                raise SourceError(
+                    f"the Hub does not say which commit {repo} is at: {type(error).__name__}: {error}. "
+                    "Check the network, the name and the access; nothing was written."
+                ) from error
     write_text(path, json.dumps(pins, indent=2, sort_keys=True) + "\n")
     return pins

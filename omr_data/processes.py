@@ -1,0 +1,92 @@
+"""Work in this process or in worker processes that die with it.
+
+**Mapper**: runs a module-level function over small picklable tasks and gives the results as they come, in any order.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from omr_data.errors import WorkerError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Mapper(Protocol):
+    """Runs one function over tasks, in any order."""
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """The results as they come; tasks are taken only as fast as they are worked off. Raises the first error of a task."""
+        ...
+
+
+@contextmanager
+def mapper(workers: int, start: Callable[..., None], *arguments: Any) -> Iterator[Mapper]:
+    """A mapper with so many worker processes, each of which first calls `start`; with one worker, this process is it.
+
+    Workers are spawned (about 1 s to start), not forked: forking a process that has threads can deadlock.
+    """
+    if workers == 1:
+        start(*arguments)
+        yield _Serial()
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(start, *arguments))
+    try:
+        yield _Processes(pool, workers)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Serial:
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        return map(function, tasks)
+
+
+class _Processes:
+    def __init__(self, pool: ProcessPoolExecutor, workers: int) -> None:
+        self._pool, self._workers = pool, workers
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        waiting: set[Future[R]] = set()
+        try:
+            for task in tasks:
+                if len(waiting) >= 2 * self._workers:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+                waiting.add(self._pool.submit(function, task))
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a worker process was killed, most often because memory ran out. What was finished is kept: "
+                "run the same command again, with fewer --workers if it happens again."
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _start_worker(start: Callable[..., None], *arguments: Any) -> None:
+    die_with_parent()
+    start(*arguments)
+
+
+def die_with_parent() -> None:
+    """Ends this worker process as soon as its parent is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait_for_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()

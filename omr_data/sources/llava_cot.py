@@ -1,0 +1,19 @@
+"""LLaVA-CoT-100k: visual questions with staged reasoning, about 98,700 (Xkev/LLaVA-CoT-100k, apache-2.0).
+
+A row of train.jsonl: id, image (a relative path), conversations [{from: human | gpt, value}]. The answer stands inside
+the tags SUMMARY, CAPTION, REASONING and CONCLUSION. The images are one zip in parts, to be joined first.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omr_data.sources.planned import PlannedSource
+
+
+@dataclass(frozen=True)
+class Source(PlannedSource):
+    """Declared; its converter is not written yet."""
+
+    repo: ClassVar[str] = "Xkev/LLaVA-CoT-100k"
+    licence: ClassVar[str] = "apache-2.0"
+    patterns: ClassVar[tuple[str, ...]] = ("train.jsonl", "image.zip.part-*")

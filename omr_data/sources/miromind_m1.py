@@ -1,0 +1,18 @@
+"""MiroMind-M1-SFT-719K: 719,000 traces of text maths (miromind-ai/MiroMind-M1-SFT-719K, licence not stated).
+
+A row: id, question, response. No images. The rule that chose 91,953 of the rows is not published.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omr_data.sources.planned import PlannedSource
+
+
+@dataclass(frozen=True)
+class Source(PlannedSource):
+    """Declared; its converter is not written yet."""
+
+    repo: ClassVar[str] = "miromind-ai/MiroMind-M1-SFT-719K"
+    licence: ClassVar[str] = "unknown"
+    patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)

@@ -1,0 +1,18 @@
+"""OpenVLThinker-sft-iter3: about 3,300 visual questions (ydeng9/OpenVLThinker-sft-iter3, licence not stated).
+
+A row: messages [{role, content}], images (a list, embedded), question, answer.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omr_data.sources.planned import PlannedSource
+
+
+@dataclass(frozen=True)
+class Source(PlannedSource):
+    """Declared; its converter is not written yet."""
+
+    repo: ClassVar[str] = "ydeng9/OpenVLThinker-sft-iter3"
+    licence: ClassVar[str] = "unknown"
+    patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)

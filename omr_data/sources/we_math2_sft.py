@@ -1,0 +1,18 @@
+"""We-Math2.0-SFT: about 1,000 visual maths questions (We-Math/We-Math2.0-SFT, cc-by-nc-4.0).
+
+JSON lines with image files; the names of its columns are not published.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omr_data.sources.planned import PlannedSource
+
+
+@dataclass(frozen=True)
+class Source(PlannedSource):
+    """Declared; its converter is not written yet."""
+
+    repo: ClassVar[str] = "We-Math/We-Math2.0-SFT"
+    licence: ClassVar[str] = "cc-by-nc-4.0"
+    patterns: ClassVar[tuple[str, ...]] = ("*.jsonl", "**/*.png|**/*.jpg")
