@@ -1,0 +1,47 @@
+"""A teacher that knows nothing: it gives one of a few fixed answers, chosen by a hash of the question and the attempt.
+
+For tests and for trying a recipe's path in seconds. It is a real teacher to the engine: its rollouts are stored and keyed.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from omr_data import flow
+from omr_data.flow import Answers, Batch, ReadImage, Session
+from omr_data.records import Request, Response
+
+
+@dataclass(frozen=True)
+class Teacher(flow.Teacher):
+    """Gives each of `answers` equally often, inside the usual tags."""
+
+    answers: tuple[str, ...] = ("A", "B", "C", "1", "2", "3", "4", "5")
+
+    @property
+    def batch(self) -> int:
+        return 16
+
+    @property
+    def model_id(self) -> str:
+        return "echo"
+
+    @contextmanager
+    def open(self, workers: int, read_image: ReadImage) -> Iterator[Session]:
+        yield _Session(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    teacher: Teacher
+
+    def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
+        for batch in batches:
+            yield [(request, [self._response(request, attempt) for attempt in request.attempts]) for request in batch]
+
+    def _response(self, request: Request, attempt: int) -> Response:
+        digest = hashlib.sha256(f"{request.key}:{attempt}".encode()).digest()
+        answer = self.teacher.answers[int.from_bytes(digest[:4]) % len(self.teacher.answers)]
+        text = f"<think>I say {answer}</think><answer>{answer}</answer>"
+        return Response(text=text, attempt=attempt, model="echo", completion_tokens=len(text.split()), key=request.key)

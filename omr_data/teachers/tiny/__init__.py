@@ -1,0 +1,132 @@
+"""The embedded teacher: a real vision-language model of about one million parameters that comes with the package.
+
+It lets a laptop without network, key or GPU draw true stochastic rollouts. It was trained from scratch by
+`omr_data/teachers/tiny/train.py` on drawn problems (`make teacher` does it again); `weights/training.json` holds its seed,
+curve and accuracies. On anything else it answers badly, but in the right format.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omr_data import flow
+from omr_data.errors import MissingExtra, TeacherError
+from omr_data.flow import Answers, Batch, ReadImage, Session
+from omr_data.processes import Mapper, mapper
+from omr_data.records import Failure, Request, Response
+
+if TYPE_CHECKING:
+    from omr_data.teachers.tiny.sample import Sampler
+
+FOLDER = Path(__file__).parent / "weights"
+TEMPERATURE = 1.15
+"""At this one more than half of the drawn questions are answered rightly at some attempts and wrongly at others."""
+
+
+def _sha256() -> str:
+    with open(FOLDER / "model.safetensors", "rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+WEIGHTS = _sha256()
+"""sha256 of the weights: new ones give new rollouts."""
+
+
+@dataclass(frozen=True)
+class Teacher(flow.Teacher):
+    """Samples from the embedded model. An answer has at most `max_tokens` tokens; temperature 0 is greedy.
+
+    The text of (question, attempt) is the same in any batch and for any number of workers, on one kind of machine.
+    """
+
+    temperature: float = TEMPERATURE
+    max_tokens: int = 64
+    seed: int = 0
+    weights: str = WEIGHTS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature < 0 or self.max_tokens < 1:
+            raise TeacherError(f"{self.name}: temperature {self.temperature} and max_tokens {self.max_tokens} must be at least 0 and 1.")
+        if self.weights != WEIGHTS:
+            raise TeacherError(f"{self.name} is asked for weights {self.weights[:12]}, and this package holds {WEIGHTS[:12]}.")
+
+    @property
+    def batch(self) -> int:
+        return 64
+
+    @property
+    def model_id(self) -> str:
+        return f"omr-tiny-{self.weights[:8]}"
+
+    @contextmanager
+    def open(self, workers: int, read_image: ReadImage) -> Iterator[Session]:
+        """Loads the model here, or in so many processes. Raises MissingExtra without torch and transformers."""
+        for module in ("torch", "transformers"):
+            if importlib.util.find_spec(module) is None:
+                raise MissingExtra(module, "train")
+        import torch
+
+        threads = torch.get_num_threads()
+        try:
+            with mapper(workers, _start, self, read_image) as processes:
+                yield _Session(processes)
+        finally:
+            torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    processes: Mapper
+
+    def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
+        return self.processes.map(_answer, batches)
+
+
+_loaded: "tuple[Teacher, Sampler, ReadImage] | None" = None
+"""The model of this process."""
+
+
+def _start(teacher: Teacher, read_image: ReadImage) -> None:
+    """Loads the model into this process, on one thread: two threads on one small model cost more than they give."""
+    import torch
+
+    from omr_data.teachers.tiny.model import load
+    from omr_data.teachers.tiny.sample import Sampler
+
+    global _loaded
+    torch.set_num_threads(1)
+    model, tokenizer = load(FOLDER)
+    _loaded = (teacher, Sampler(model, tokenizer, teacher.temperature, teacher.max_tokens, teacher.seed), read_image)
+
+
+def _answer(batch: Batch) -> Answers:
+    from omr_data.teachers.tiny.model import encode_prompt
+    from omr_data.teachers.tiny.sample import Wanted
+
+    assert _loaded is not None  # _start ran in this process
+    teacher, sampler, read_image = _loaded
+    questions = []
+    for request in batch:
+        image = read_image(request.images[0]) if request.images else None
+        questions.append(Wanted(request.key, encode_prompt(sampler.tokenizer, request.messages, image), request.attempts))
+    answers: list[tuple[Request, Sequence[Response | Failure]]] = []
+    for request, question, samples in zip(batch, questions, sampler.sample(questions), strict=True):
+        responses = [
+            Response(
+                text=sample.text,
+                attempt=attempt,
+                model=teacher.model_id,
+                finish_reason="stop" if sample.ended else "length",
+                prompt_tokens=len(question.prompt.ids),
+                completion_tokens=sample.tokens,
+                key=request.key,
+            )
+            for attempt, sample in zip(request.attempts, samples, strict=True)
+        ]
+        answers.append((request, responses))
+    return answers
