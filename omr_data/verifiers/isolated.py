@@ -1,0 +1,181 @@
+"""math-verify and sympy in processes of their own, so that no formula can hang or kill the one that asks.
+
+**Pool**: worker processes that answer one question at a time over their pipes. A question has a hard limit in seconds and
+a worker a cap on its memory. A worker that is stuck or out of memory is killed and replaced, and its question is
+UNDECIDED; one that was killed from outside is replaced and its question asked once more. A worker ends when its pipe
+closes, so none outlives its parent. Nothing here uses signals, so it works from any thread and any event loop.
+"""
+
+import atexit
+import functools
+import json
+import os
+import queue
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+SECONDS = 3.0
+MEMORY = 2 * 2**30
+START_SECONDS = 120.0
+
+Answer = Literal["equal", "different", "unreadable", "timeout", "memory", "died"]
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: "subprocess.Popen[bytes]"
+
+    def ask(self, line: bytes, seconds: float) -> bytes | None:
+        """The reply, or None after so many seconds. Raises BrokenPipeError or EOFError when the worker is gone."""
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+        return self.read(seconds)
+
+    def read(self, seconds: float) -> bytes | None:
+        assert self.process.stdout is not None  # a pipe
+        descriptor = self.process.stdout.fileno()
+        reply, end = b"", time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while not reply.endswith(b"\n"):
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    return None
+                chunk = os.read(descriptor, 65_536)
+                if not chunk:
+                    raise EOFError
+                reply += chunk
+        return reply
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                # A reply that was never read, or a pipe that broke: nothing is lost by closing it.
+                with _quiet():
+                    pipe.close()
+
+
+class _quiet:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, OSError)
+
+
+class Pool:
+    """So many workers, started when they are first needed (about 1.5 s each)."""
+
+    def __init__(self, size: int, seconds: float = SECONDS, memory: int = MEMORY) -> None:
+        self.size, self.seconds, self.memory = size, seconds, memory
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        self._live: set[int] = set()
+        self._lock = threading.Lock()
+        for _ in range(size):
+            self._idle.put(None)
+
+    def pids(self) -> list[int]:
+        """The process ids of the workers that run now."""
+        with self._lock:
+            return sorted(self._live)
+
+    def equal(self, claim: str, gold: str) -> Answer:
+        """Whether math-verify finds two expressions equal. Waits for a free worker; the limit begins when it has one."""
+        line = json.dumps([claim, gold]).encode() + b"\n"
+        for _ in range(2):
+            worker = self._idle.get()
+            try:
+                worker = worker or self._start()
+                reply = worker.ask(line, self.seconds)
+            except (OSError, EOFError):
+                self._drop(worker)
+                continue
+            except BaseException:
+                self._drop(worker)
+                raise
+            if reply is None:
+                self._drop(worker)
+                return "timeout"
+            self._idle.put(worker)
+            answer: Answer = json.loads(reply)
+            return answer
+        return "died"
+
+    def close(self) -> None:
+        """Ends every idle worker. The pool may be used again, and starts new ones."""
+        for _ in range(self.size):
+            try:
+                worker = self._idle.get_nowait()
+            except queue.Empty:
+                return
+            self._drop(worker)
+
+    def _start(self) -> _Worker:
+        command = [sys.executable, "-m", "omr_data.verifiers.isolated", str(self.memory)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        with self._lock:
+            self._live.add(process.pid)
+        worker = _Worker(process)
+        if worker.read(START_SECONDS) is None:
+            self._drop_process(worker)
+            raise OSError("a worker did not start")
+        return worker
+
+    def _drop(self, worker: _Worker | None) -> None:
+        """Ends a worker and leaves its place to a new one, so that the pool keeps its size."""
+        if worker is not None:
+            self._drop_process(worker)
+        self._idle.put(None)
+
+    def _drop_process(self, worker: _Worker) -> None:
+        worker.stop()
+        with self._lock:
+            self._live.discard(worker.process.pid)
+
+
+@functools.cache
+def shared_pool() -> Pool:
+    """This process's pool: one worker, since engines run many processes. Ends with the process."""
+    pool = Pool(1)
+    atexit.register(pool.close)
+    return pool
+
+
+def _work(memory: int) -> None:
+    """The worker: reads questions from standard input until it closes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    sys.set_int_max_str_digits(10_000)
+    from math_verify import parse, verify
+
+    sys.stdout.write('"ready"\n')
+    sys.stdout.flush()
+    for line in sys.stdin:
+        claim, gold = json.loads(line)
+        try:
+            # Delimited, since math-verify reads LaTeX only inside them; its own time-outs are signals and stay off.
+            sides = [parse(f"${text}$", parsing_timeout=None, raise_on_error=False) for text in (gold, claim)]
+            # What is not read as mathematics comes back as its text alone.
+            unread = any(all(isinstance(one, str) for one in side) for side in sides)
+            answer: Answer = (
+                "unreadable" if unread else "equal" if verify(*sides, timeout_seconds=None, raise_on_error=False) else "different"
+            )
+        except (MemoryError, RecursionError):
+            answer = "memory"
+        except Exception:
+            # Whatever a formula does to the algebra system, it is a formula that could not be read.
+            answer = "unreadable"
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _work(int(sys.argv[1]))

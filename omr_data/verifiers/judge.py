@@ -1,0 +1,117 @@
+"""A language model as the last verifier, for what rules leave UNDECIDED.
+
+**Vote**: one answer of the judge: RIGHT or WRONG; anything else, or an answer that was cut off, is no vote.
+**Judge**: asks for `votes` votes on one pair; an outcome counts when `needed` of them agree on it, and else the pair stays
+UNDECIDED. So does every pair of a judge that is down. The model, its sampling and the prompt are the judge's identity.
+
+The judge reads the question, the gold answer and the answer that was extracted; never the reasoning, which could talk it
+over, and never the images.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from omr_data.errors import TeacherError, VerifyError
+from omr_data.flow import Teacher
+from omr_data.identity import Spec
+from omr_data.records import IMAGE_MARK, RIGHT, UNDECIDED, WRONG, Message, Outcome, Request, Response, Verdict
+from omr_data.verifiers.extract import extract, visible
+
+if TYPE_CHECKING:
+    from omr_data.records import ImageRef
+    from omr_data.verifiers.base import Pair
+
+PROMPT = """You compare a student's final answer with the correct answer to a question. Do not solve the question. \
+The student is right if both answers mean the same; how they are written does not matter, but values, units and order do.
+
+Question: {question}
+Correct answer: {gold}
+Student's answer: {claim}
+
+Reply with one word: RIGHT, WRONG, or UNSURE if the two cannot be compared."""
+
+_VOTE = re.compile(r"\W*(RIGHT|WRONG)\W*", re.IGNORECASE)
+_LONGEST = 4_000
+
+
+@dataclass(frozen=True)
+class Judge(Spec):
+    """Asks `teacher` for so many votes, of which `needed` must agree. `prompt` has places for question, gold and claim.
+
+    Raises:
+        VerifyError: `needed` is no majority of `votes`, or the prompt lacks a place.
+    """
+
+    teacher: Teacher
+    votes: int = 3
+    needed: int = 2
+    prompt: str = PROMPT
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.votes / 2 < self.needed <= self.votes:
+            raise VerifyError(f"{self.name}: {self.needed} of {self.votes} votes is no majority. Give needed from more than half to all.")
+        if missing := [place for place in ("{question}", "{gold}", "{claim}") if place not in self.prompt]:
+            raise VerifyError(f"{self.name}: the prompt has no place {missing[0]}. It needs {{question}}, {{gold}} and {{claim}}.")
+
+    def request(self, pair: "Pair", verdict: Verdict) -> Request | None:
+        """What to ask about a pair that has a verdict, or None when there is no answer to judge."""
+        if verdict.extracted is None:
+            return None
+        options = "".join(f"\n({chr(ord('A') + number)}) {option}" for number, option in enumerate(pair.options))
+        values = {"question": pair.question.replace(IMAGE_MARK, "") + options, "gold": pair.gold, "claim": verdict.extracted}
+        # One pass, so that an answer which holds "{gold}" is not filled in again; a mark of an image would ask for one.
+        text = re.sub(r"\{(question|gold|claim)\}", lambda place: values[place[1]][:_LONGEST].replace(IMAGE_MARK, ""), self.prompt)
+        return self.teacher.request((Message("user", text),), (), self.votes)
+
+    def count(self, verdict: Verdict, answers: Sequence[Response]) -> Verdict:
+        """The verdict after the votes; `answers` may be fewer than were asked for."""
+        votes = Counter(vote(answer) for answer in answers)
+        votes[None] += self.votes - len(answers)
+        outcome: Outcome = next((one for one in (RIGHT, WRONG) if votes[one] >= self.needed), UNDECIDED)
+        said = f"{votes[RIGHT]} RIGHT, {votes[WRONG]} WRONG, {votes[None]} no vote, of {self.votes} by {self.teacher.model_id}"
+        return replace(verdict, outcome=outcome, verifier=self.name, revision=self.revision, reason=f"{said}; {self.needed} are needed")
+
+    def verify_many(self, pairs: "Sequence[Pair]", verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The verdicts, with those that are UNDECIDED put to the vote. Nothing is stored: in a recipe, use verify.Judged."""
+        asked = {
+            place: request
+            for place, (pair, verdict) in enumerate(zip(pairs, verdicts, strict=True))
+            if verdict.outcome == UNDECIDED and (request := self.request(pair, verdict)) is not None
+        }
+        answers = self._ask(list({request.key: request for request in asked.values()}.values()))
+        return [
+            self.count(verdict, answers.get(asked[place].key, ())) if place in asked else verdict for place, verdict in enumerate(verdicts)
+        ]
+
+    def _ask(self, requests: Sequence[Request]) -> dict[str, list[Response]]:
+        if not requests:
+            return {}
+        size = self.teacher.batch
+        batches = (requests[start : start + size] for start in range(0, len(requests), size))
+        found: dict[str, list[Response]] = {}
+        try:
+            with self.teacher.open(1, _no_image) as session:
+                for answers in session.answer(iter(batches)):
+                    for request, results in answers:
+                        found[request.key] = [result for result in results if isinstance(result, Response)]
+        except TeacherError:
+            # A judge that is down says nothing about the pairs it did not see: they have no votes, and stay UNDECIDED.
+            pass
+        return found
+
+
+def vote(answer: Response) -> Outcome | None:
+    """What one answer votes for: the answer that it states, or its last line outside the thinking, must be the one word."""
+    said = extract(answer.text).answer or visible(answer.text).strip().rpartition("\n")[2]
+    match = _VOTE.fullmatch(said) if answer.finish_reason != "length" else None
+    if match is None:
+        return None
+    return RIGHT if match[1].upper() == RIGHT else WRONG
+
+
+def _no_image(image: "ImageRef") -> bytes:
+    raise VerifyError("a judge is never shown images.")
