@@ -1,6 +1,34 @@
-"""Make multimodal-reasoning training data: say what set you want, build it, release it, prove it."""
+"""Make multimodal-reasoning training data: say what set you want, build it, release it, prove it.
 
+from omr_data import ALL, Recipe, mix, union      what a recipe is made of
+omr_data.verify(response, gold)                   one answer against its gold answer
+"""
+
+from omr_data.flow import ALL, Expand, Filter, Flow, Map, Pool, Source, Teacher, mix, union
 from omr_data.identity import PLACE, Spec
+from omr_data.recipe import Recipe
+from omr_data.records import Record, Response, Verdict
+from omr_data.verifiers.api import verify, verify_many
 
 __version__ = "0.1.0"
-__all__ = ["PLACE", "Spec", "__version__"]
+__all__ = [
+    "ALL",
+    "PLACE",
+    "Expand",
+    "Filter",
+    "Flow",
+    "Map",
+    "Pool",
+    "Recipe",
+    "Record",
+    "Response",
+    "Source",
+    "Spec",
+    "Teacher",
+    "Verdict",
+    "__version__",
+    "mix",
+    "union",
+    "verify",
+    "verify_many",
+]

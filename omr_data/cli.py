@@ -1,0 +1,227 @@
+"""The command line: `omr plan | build | release | show | pin | verify`.
+
+Each command loads a recipe file, works out its plan, and hands it to the part of the package that does the work.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from omr_data import display
+from omr_data.engine.build import Built, build, folders, teacher_calls
+from omr_data.engine.progress import reporter
+from omr_data.errors import OmrError, RecipeError
+from omr_data.plan import Plan, make_plan
+from omr_data.processes import Mapper, mapper
+from omr_data.recipe import load, load_in_worker
+from omr_data.release.package import check_drift, release
+from omr_data.sources.hub import HubSource
+from omr_data.sources.places import LocalPlaces, read_pins, resolve_pins
+from omr_data.store.workspace import Workspace
+from omr_data.verifiers import cascade
+from omr_data.verifiers.base import Pair
+
+app = typer.Typer(
+    help="Make multimodal-reasoning training data: plan, build, release.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's Python file.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An argument of the recipe; may be repeated.")]
+Mirror = Annotated[
+    Path | None, typer.Option(envvar="OMR_HUB_MIRROR", help="A folder of datasets in Hub layout that stands in for the Hub.")
+]
+Work = Annotated[Path, typer.Option(help="The workspace: stages, images and paid rollouts.")]
+Releases = Annotated[Path, typer.Option(help="Where releases are.")]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes. The result does not depend on it.")]
+
+WORK = Path(".omr")
+RELEASES = Path("releases")
+WORKERS = os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A recipe file with its plan on this machine."""
+
+    file: Path
+    places: LocalPlaces
+    plan: Plan
+    workspace: Workspace
+
+    def prose(self) -> str | None:
+        """The hand-written card: cards/<name>.md beside the recipe, or beside its folder."""
+        for folder in (self.file.parent / "cards", self.file.resolve().parent.parent / "cards"):
+            path = folder / f"{self.plan.recipe.name}.md"
+            if path.is_file():
+                return path.read_text()
+        return None
+
+
+def _job(file: Path, arguments: Sequence[str] | None, mirror: Path | None, work: Path) -> Job:
+    recipe = load(file, _pairs(arguments or ()))
+    places = LocalPlaces(mirror, read_pins(file.parent / "pins.json"), str(file))
+    return Job(file, places, make_plan(recipe, places), Workspace(work))
+
+
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise RecipeError(f"--set takes NAME=VALUE, and got {argument!r}. Write for example --set rollouts=12.")
+        pairs[name] = value
+    return pairs
+
+
+@app.command("plan")
+def plan_command(
+    file: RecipeFile,
+    set: Set = None,
+    mirror: Mirror = None,
+    work: Work = WORK,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Show what a build would do: each step CACHED or RUN, and the answers to ask for. Runs nothing."""
+    job = _job(file, set, mirror, work)
+    cut, where = folders(job.plan, job.workspace)
+    state = {
+        node.fingerprint: "CACHED" if folder.done() else "RUN"
+        for stage, folder in zip(cut.stages, where, strict=True)
+        for node in stage.nodes
+    }
+    calls = teacher_calls(job.plan, job.workspace)
+    if as_json:
+        lines = [
+            line | {"state": state.get(line["fingerprint"], ""), "teacher_calls": calls.get(line["fingerprint"])}
+            for line in job.plan.to_json()["nodes"]
+        ]
+        print(json.dumps(job.plan.to_json() | {"nodes": lines}, indent=1, ensure_ascii=False))
+    else:
+        display.plan(_console(), job.plan, state, calls)
+    job.plan.require_ready()
+
+
+@app.command("build")
+def build_command(
+    file: RecipeFile,
+    set: Set = None,
+    mirror: Mirror = None,
+    work: Work = WORK,
+    releases: Releases = RELEASES,
+    workers: Workers = WORKERS,
+) -> None:
+    """Build a recipe and release it. What is already there is not made again, and no paid answer is asked for twice."""
+    job = _job(file, set, mirror, work)
+    job.plan.require_ready()
+    check_drift(job.plan, releases)
+    console = Console(stderr=True)
+    with job.workspace.lock(), _mapper(job, workers) as processes:
+        built = build(job.plan, job.workspace, job.places, processes, workers, reporter(console))
+        folder = release(built, job.workspace, releases, job.prose(), processes, reporter(console))
+    display.released(Console(), folder)
+
+
+@app.command("release")
+def release_command(
+    file: RecipeFile, set: Set = None, mirror: Mirror = None, work: Work = WORK, releases: Releases = RELEASES, workers: Workers = WORKERS
+) -> None:
+    """Release what is built already, and refuse what is not."""
+    job = _job(file, set, mirror, work)
+    job.plan.require_ready()
+    cut, where = folders(job.plan, job.workspace)
+    left = [stage.last.name for stage, folder in zip(cut.stages, where, strict=True) if not folder.done()]
+    if left:
+        raise RecipeError(
+            f"{job.plan.recipe.name} is not built yet: {', '.join(left)} did not run. `omr build {file}` builds and releases it."
+        )
+    with job.workspace.lock(), _mapper(job, workers) as processes:
+        built = Built(job.plan, cut, where)
+        folder = release(built, job.workspace, releases, job.prose(), processes, reporter(Console(stderr=True)))
+    display.released(Console(), folder)
+
+
+def _mapper(job: Job, workers: int) -> AbstractContextManager[Mapper]:
+    return mapper(workers, load_in_worker, job.file.resolve())
+
+
+@app.command("show")
+def show_command(
+    file: RecipeFile,
+    set: Set = None,
+    mirror: Mirror = None,
+    work: Work = WORK,
+    step: Annotated[str | None, typer.Option(help="A step of the plan, like verify.Answers; the last one if not given.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows.")] = 3,
+    id: Annotated[str | None, typer.Option(help="Only rows whose id starts so.")] = None,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Show rows that were dropped, with the reason.")] = False,
+    table: Annotated[str | None, typer.Option(help="Show a table that the step made, like pairs.")] = None,
+) -> None:
+    """Show rows of a built step, the rows it dropped, or a table it made."""
+    job = _job(file, set, mirror, work)
+    cut, where = folders(job.plan, job.workspace)
+    built = [(stage, folder) for stage, folder in zip(cut.stages, where, strict=True) if folder.done()]
+    chosen = [(stage, folder) for stage, folder in built if step is None or step in (node.name for node in stage.nodes)]
+    if not chosen:
+        names = list(dict.fromkeys(node.name for stage, _ in built for node in stage.nodes))
+        raise RecipeError(f"no step {step or ''} of {file} is built. Built are: {', '.join(names) or 'none; run `omr build` first'}.")
+    console = Console()
+    if dropped:
+        display.dropped(console, [folder for _, folder in chosen], step, id or "", rows)
+    elif table is not None:
+        display.table(console, chosen[-1][1], table, rows)
+    else:
+        display.records(console, [chosen[-1]] if step is None else chosen, id or "", rows)
+
+
+@app.command("pin")
+def pin_command(file: RecipeFile, set: Set = None) -> None:
+    """Look up the commit of each Hub dataset of a recipe that has none, and write it to pins.json. Needs the Hub."""
+    job = _job(file, set, None, WORK)
+    repos = [node.spec.repo for node in job.plan.nodes if isinstance(node.spec, HubSource) and node.spec.commit is None]
+    path = file.parent / "pins.json"
+    before = read_pins(path)
+    for repo, commit in resolve_pins(sorted({*repos}), path).items():
+        print(f"{repo}  {commit}{'' if repo in before else '  new'}")
+
+
+@app.command("verify")
+def verify_command(
+    response: Annotated[str, typer.Argument(help="The whole response, thinking included.")],
+    gold: Annotated[str, typer.Option(help="The gold answer.")],
+    option: Annotated[list[str] | None, typer.Option(help="The text of an option, in order; may be repeated.")] = None,
+    finish_reason: Annotated[str, typer.Option(help="How the response ended: stop, or length if it was cut off.")] = "stop",
+    explain: Annotated[bool, typer.Option("--explain", help="Print each verifier that was asked, and what it said.")] = False,
+) -> None:
+    """Compare a response with a gold answer. Prints RIGHT, WRONG or UNDECIDED, and why."""
+    pair = Pair(response, gold, tuple(option or ()), finish_reason)
+    for name, line in cascade.STANDARD.explain(pair)[0 if explain else -1 :]:
+        print(f"{name:<20} {line}" if explain else line)
+
+
+def _console() -> Console:
+    """Standard output; as wide as a table needs where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def main() -> None:
+    """The console script. Errors of this package are one clear line, without a traceback."""
+    try:
+        app()
+    except OmrError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Stopped. Finished shards and every answer are kept: the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Asking a teacher: only for what the store does not hold, in batches that are the same on every run.
+
+Requests are cut into batches of `teacher.batch` questions over the whole input, before anything stored is left out. So
+after a crash a batch is asked whole or not at all, and a teacher whose text depends on its batch still draws the same.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from omr_data.engine.progress import Bar, Reporter
+from omr_data.errors import IncompleteError, TeacherError
+from omr_data.flow import Answers, Ask, Session
+from omr_data.records import Failure, Request
+from omr_data.store.rollouts import RolloutStore
+from omr_data.store.shards import read_records
+from omr_data.store.workspace import Workspace
+
+
+def wanted(ask: Ask, shards: Sequence[Path], store: RolloutStore | None) -> Iterator[list[Request]]:
+    """Batches of requests with the attempts that are not settled yet; batches with none are left out.
+
+    Questions with equal requests (same words, same images) are one request: they share their answers.
+    """
+    requests = _distinct(ask, shards)
+    while batch := list(islice(requests, ask.asks().batch)):
+        settled = store.settled([request.key for request in batch]) if store else {}
+        left = [_without(request, settled.get(request.key, set())) for request in batch]
+        if asked := [request for request in left if request.attempts]:
+            yield asked
+
+
+def count_wanted(ask: Ask, shards: Sequence[Path], rollouts: Path) -> int:
+    """How many attempts have to be asked. Reads the input's records and the store's keys."""
+    if not rollouts.exists():
+        return sum(len(request.attempts) for batch in wanted(ask, shards, None) for request in batch)
+    with RolloutStore.read(rollouts) as store:
+        return sum(len(request.attempts) for batch in wanted(ask, shards, store) for request in batch)
+
+
+def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers: int, reporter: Reporter) -> None:
+    """Asks for everything that is not settled, and stores each answer as it comes.
+
+    Raises:
+        IncompleteError: some attempts failed in a way that may pass. All answers are stored.
+        TeacherError: the teacher cannot answer, or left a request out.
+    """
+    total = count_wanted(ask, shards, workspace.rollouts)
+    if not total:
+        return
+    with (
+        RolloutStore.write(workspace.rollouts) as store,
+        ask.asks().open(workers, workspace.images) as session,
+        reporter.bar(f"asking {ask.asks().model_id}", total, "answers") as bar,
+    ):
+        failed = _ask(session, wanted(ask, shards, store), store, bar, total)
+    if failed:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in failed.most_common())
+        raise IncompleteError(
+            f"{failed.total():,} of {total:,} attempts got no answer ({kinds}), and may succeed later. "
+            "Every answer is stored: the same command asks again for exactly the missing ones."
+        )
+
+
+def _ask(session: Session, batches: Iterator[list[Request]], store: RolloutStore, bar: Bar, total: int) -> Counter[str]:
+    came = 0
+    failed: Counter[str] = Counter()
+    for answers in session.answer(batches):
+        store.put(answers)
+        came += (group := _count(answers))
+        failed.update(result.kind for _, results in answers for result in results if isinstance(result, Failure) and result.retriable)
+        bar.advance(group, f"{failed.total():,} failed" if failed else "")
+    if came != total:
+        raise TeacherError(f"the teacher gave {came:,} answers and failures for {total:,} attempts. Each attempt must come back once.")
+    return failed
+
+
+def _count(answers: Answers) -> int:
+    return sum(len(results) for _, results in answers)
+
+
+def _distinct(ask: Ask, shards: Sequence[Path]) -> Iterator[Request]:
+    seen: set[bytes] = set()
+    for shard in shards:
+        for record in read_records(shard):
+            for request in ask.requests(record):
+                key = bytes.fromhex(request.key)
+                if key not in seen:
+                    seen.add(key)
+                    yield request
+
+
+def _without(request: Request, settled: set[int]) -> Request:
+    return replace(request, attempts=tuple(attempt for attempt in request.attempts if attempt not in settled))

@@ -1,0 +1,213 @@
+"""Builds a plan: its stages in order, each from shards to shards, skipping what is there.
+
+A stage that is whole is cached. One that was interrupted goes on with the shards that its ledger lacks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr_data.engine.ask import ask_teacher, count_wanted
+from omr_data.engine.progress import Reporter
+from omr_data.engine.shards import (
+    ApplyDecisions,
+    AttachAnswers,
+    Fused,
+    Input,
+    NarrowTask,
+    ReadPart,
+    ReadShard,
+    ShardTask,
+    make_narrow,
+    make_shard,
+)
+from omr_data.engine.stages import Cut, Stage, cut
+from omr_data.errors import OmrError, SourceError, StepError, StoreError
+from omr_data.flow import Ask, Columns, Decisions, Places, Pool, Source, Step
+from omr_data.plan import Node, Plan
+from omr_data.processes import Mapper
+from omr_data.store.ledger import Count
+from omr_data.store.shards import StageFolder, write_frame
+from omr_data.store.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A plan's stages on disk. `result` are the shards of the data, in order."""
+
+    plan: Plan
+    cut: Cut
+    folders: tuple[StageFolder, ...]
+
+    @property
+    def result(self) -> list[Path]:
+        """The shards of the plan's data, in order."""
+        return [shard for stage in self.cut.result for shard in self.folders[stage].shards()]
+
+    def counts(self) -> list[Count]:
+        """The counts of every source and step of the plan, in its order."""
+        found = {count.fingerprint: count for folder in self.folders for count in folder.counts()}
+        return [found[node.fingerprint] for node in self.plan.nodes if node.spec is not None]
+
+    def check(self) -> None:
+        """Follows every row from the sources to the result. Raises StoreError where rows came from nowhere or vanished."""
+        went: dict[str, int] = {}
+        for node in self.plan.nodes:
+            came = sum(went[self.plan.nodes[parent].fingerprint] for parent in self._flows_in(node))
+            if node.spec is None:
+                went[node.fingerprint] = came
+                continue
+            count = next(count for count in self.counts() if count.fingerprint == node.fingerprint)
+            count.check(self.plan.recipe.name)
+            if node.parents and count.came != came:
+                raise StoreError(
+                    f"{node.name} took {count.came:,} rows, and the steps before it gave {came:,}. Delete its stage and build again."
+                )
+            went[node.fingerprint] = count.went
+
+    def _flows_in(self, node: Node) -> tuple[int, ...]:
+        return node.parents[:1] if isinstance(node.spec, Step) else node.parents
+
+
+def folders(plan: Plan, workspace: Workspace) -> tuple[Cut, tuple[StageFolder, ...]]:
+    """The plan's stages and where they are, built or not."""
+    stages = cut(plan)
+    return stages, tuple(workspace.stage(stage.last.name, stage.fingerprint) for stage in stages.stages)
+
+
+def build(plan: Plan, workspace: Workspace, places: Places, mapper: Mapper, workers: int, reporter: Reporter) -> Built:
+    """Runs every stage that is not there yet. The workspace must be locked.
+
+    Raises:
+        OmrError: whatever a source, step, teacher or the disk raised. Finished shards and paid answers are kept.
+    """
+    plan.require_ready()
+    stages, where = folders(plan, workspace)
+    run = _Run(workspace, places, mapper, workers, reporter, where)
+    for number, (stage, folder) in enumerate(zip(stages.stages, where, strict=True), 1):
+        label = f"[{number}/{len(stages.stages)}] {stage.last.name}"
+        cached = folder.done()
+        if not cached:
+            run.stage(stage, folder, label)
+        reporter.say(f"{label}  {_line(folder)}{'  CACHED' if cached else ''}")
+    built = Built(plan, stages, where)
+    built.check()
+    return built
+
+
+def _line(folder: StageFolder) -> str:
+    summary = folder.summary()
+    dropped = sum(shard["dropped"] for shard in summary["shards"])
+    tally = "".join(f"  {name} {count:,}" for name, count in (summary["counts"][-1]["tally"] if summary["counts"] else {}).items())
+    return f"{summary['rows']:,} rows" + (f", {dropped:,} dropped" if dropped else "") + tally
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    workspace: Workspace
+    places: Places
+    mapper: Mapper
+    workers: int
+    reporter: Reporter
+    folders: tuple[StageFolder, ...]
+
+    def stage(self, stage: Stage, folder: StageFolder, label: str) -> None:
+        inputs = self._inputs(stage, folder, label)
+        steps: Fused = tuple((node.spec, node.fingerprint) for node in stage.steps if isinstance(node.spec, Step))
+        tasks = [ShardTask(folder, number, input, steps) for number, input in enumerate(inputs)]
+        missing = [task for task in tasks if not folder.entry(task.number).exists()]
+        with self.reporter.bar(label, len(missing), "shards") as bar:
+            for _ in self.mapper.map(make_shard, missing):
+                bar.advance(1)
+        folder.finish(len(tasks), stage.last.name)
+
+    def _inputs(self, stage: Stage, folder: StageFolder, label: str) -> Sequence[Input]:
+        shards = [shard for number in stage.inputs for shard in self.folders[number].shards()]
+        if stage.head is None:
+            return [ReadShard(shard) for shard in shards]
+        fingerprint = stage.head.fingerprint
+        match stage.head.spec:
+            case Source() as source:
+                return self._parts(source, fingerprint)
+            case Ask() as ask:
+                ask_teacher(ask, shards, self.workspace, self.workers, self.reporter)
+                return [AttachAnswers(ask, fingerprint, shard, self.workspace.rollouts) for shard in shards]
+            case Pool() as pool:
+                references = [[shard for number in group for shard in self.folders[number].shards()] for group in stage.references]
+                drops = self._decide(pool, folder, [shards, *references], label)
+                return [ApplyDecisions(pool, fingerprint, shard, drops[number]) for number, shard in enumerate(shards)]
+        raise StepError(f"{stage.last.name} cannot head a stage: it is no Source, Ask or Pool.")
+
+    def _parts(self, source: Source, fingerprint: str) -> list[Input]:
+        files = source.fetch(self.places)
+        parts = source.parts(files)
+        if not parts:
+            raise SourceError(f"{source.name} has no rows to read. Check what it declares, and the files in {files.root}.")
+        return [ReadPart(source, fingerprint, files, part, self.workspace.images) for part in parts]
+
+    def _decide(self, pool: Pool, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str) -> list[dict[str, str]]:
+        tasks = [
+            NarrowTask(folder, side, number, pool, shard, self.workspace.images)
+            for side, shards in enumerate(sides)
+            for number, shard in enumerate(shards)
+            if not folder.narrow(side, number).exists()
+        ]
+        with self.reporter.bar(f"{label}: narrow columns", len(tasks), "shards") as bar:
+            for _ in self.mapper.map(make_narrow, tasks):
+                bar.advance(1)
+        columns = [_columns(folder, side, shards) for side, shards in enumerate(sides)]
+        decisions = _decisions(pool, columns)
+        for name, table in decisions.tables.items():
+            write_frame(folder.table(name), table)
+        return list(_per_shard(folder, len(sides[0]), decisions))
+
+
+def _columns(folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
+    import polars as pl
+
+    frames = [pl.read_parquet(folder.narrow(side, number)) for number in range(len(shards))]
+    return Columns(pl.concat(frames) if frames else pl.DataFrame(), pl.scan_parquet(list(shards)) if shards else pl.LazyFrame())
+
+
+def _decisions(pool: Pool, columns: Sequence[Columns]) -> Decisions:
+    ids = columns[0].narrow["id"]
+    if ids.n_unique() < len(ids):
+        twice = ids.filter(ids.is_duplicated())[0]
+        raise StepError(f"{pool.name} was given two rows with the id {twice!r}. Ids must be unique: rename one source's dataset.")
+    try:
+        decisions = pool.decide(columns[0], columns[1:])
+    except OmrError:
+        raise
+    except Exception as error:
+        raise StepError(f"{pool.name} failed while deciding: {type(error).__name__}: {error}") from error
+    return decisions
+
+
+def _per_shard(folder: StageFolder, shards: int, decisions: Decisions) -> Iterator[dict[str, str]]:
+    import polars as pl
+
+    left = len(decisions.drops)
+    for number in range(shards):
+        ids = pl.read_parquet(folder.narrow(0, number), columns=["id"])["id"]
+        drops = {id_: decisions.drops[id_] for id_ in ids if id_ in decisions.drops}
+        left -= len(drops)
+        yield drops
+    if left:
+        raise StepError(f"{folder.path.name}: {left:,} of the decided drops name ids that are not in the data.")
+
+
+def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, int | None]:
+    """For each Ask of the plan, by fingerprint: how many attempts it would ask for now, or None before its input is built."""
+    stages, where = folders(plan, workspace)
+    calls: dict[str, int | None] = {}
+    for stage, folder in zip(stages.stages, where, strict=True):
+        if stage.head is None or not isinstance(stage.head.spec, Ask):
+            continue
+        if folder.done():
+            calls[stage.head.fingerprint] = 0
+        elif all(where[number].done() for number in stage.inputs):
+            shards = [shard for number in stage.inputs for shard in where[number].shards()]
+            calls[stage.head.fingerprint] = count_wanted(stage.head.spec, shards, workspace.rollouts)
+        else:
+            calls[stage.head.fingerprint] = None
+    return calls

@@ -1,0 +1,250 @@
+"""The work on one shard: a pure function of its input, run in any process. The engine maps these over shards.
+
+Each function takes one small picklable task and commits its shard by itself, so that a crash loses at most the shards
+being worked on.
+"""
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omr_data.errors import BadRow, OmrError, StepError
+from omr_data.flow import Ask, Expand, Files, Filter, Map, MapMany, Part, Pool, Source, Step
+from omr_data.records import Record, Response
+from omr_data.store.images import ImageStore, RowImages
+from omr_data.store.ledger import Count
+from omr_data.store.rollouts import RolloutStore
+from omr_data.store.shards import Dropped, StageFolder, read_records, read_shard, write_frame
+
+Fused = tuple[tuple[Step, str], ...]
+"""Local steps with their fingerprints."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPart:
+    """Read one part of a source, then the fused steps."""
+
+    source: Source
+    fingerprint: str
+    files: Files
+    part: Part
+    images: ImageStore
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyDecisions:
+    """Drop the rows that a Pool decided against, then the fused steps. `drops` holds this shard's ids only."""
+
+    pool: Pool
+    fingerprint: str
+    shard: Path
+    drops: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AttachAnswers:
+    """Attach the stored answers to each record, then the fused steps."""
+
+    ask: Ask
+    fingerprint: str
+    shard: Path
+    rollouts: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ReadShard:
+    """Read one shard of an earlier stage, then the fused steps."""
+
+    shard: Path
+
+
+Input = ReadPart | ApplyDecisions | AttachAnswers | ReadShard
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """Make one shard of a stage."""
+
+    folder: StageFolder
+    number: int
+    input: Input
+    steps: Fused
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowTask:
+    """Take a Pool's narrow columns of one input shard."""
+
+    folder: StageFolder
+    side: int
+    number: int
+    pool: Pool
+    shard: Path
+    images: ImageStore
+
+
+def make_shard(task: ShardTask) -> int:
+    """Makes and commits one shard; returns its number of rows. Raises OmrError."""
+    records, dropped, counts = _head(task.input)
+    for step, fingerprint in task.steps:
+        records, step_dropped, count = apply_step(step, fingerprint, records)
+        dropped += step_dropped
+        counts.append(count)
+    task.folder.commit(task.number, records, dropped, counts)
+    return len(records)
+
+
+def make_narrow(task: NarrowTask) -> int:
+    """Takes and commits the narrow columns of one shard; returns its number of rows. Raises OmrError."""
+    table = read_shard(task.shard)
+    try:
+        frame = task.pool.narrow(table, task.images)
+    except OmrError:
+        raise
+    except Exception as error:
+        raise StepError(f"{task.pool.name} failed on the shard {task.shard}: {type(error).__name__}: {error}") from error
+    write_frame(task.folder.narrow(task.side, task.number), frame)
+    return int(table.num_rows)
+
+
+def _head(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
+    match input:
+        case ReadPart():
+            records, dropped, count = read_part(input)
+        case ApplyDecisions():
+            records, dropped, count = _apply_decisions(input)
+        case AttachAnswers():
+            records, dropped, count = _attach(input)
+        case ReadShard():
+            return read_records(input.shard), [], []
+    return records, dropped, [count]
+
+
+def read_part(task: ReadPart) -> tuple[list[Record], list[Dropped], Count]:
+    """Reads and converts the rows of one part; malformed ones are dropped and can be looked up."""
+    images = RowImages(task.files.root, task.images)
+    records, dropped = [], []
+    read = 0
+    for number, row in enumerate(task.source.rows(task.files, task.part), task.part.start):
+        read += 1
+        try:
+            records.append(task.source.convert(row, images))
+        except BadRow as bad:
+            dropped.append(Dropped(_raw(task, number, row), task.source.name, bad.reason, bad.detail))
+        except OmrError:
+            raise
+        except Exception as error:
+            where = f"row {number} of {task.part.path or task.source.name}"
+            raise StepError(
+                f"{task.source.name}.convert failed on {where}: {type(error).__name__}: {error}. "
+                "Raise BadRow(reason, detail) there if the row is at fault."
+            ) from error
+    return records, dropped, _count(task.source, task.fingerprint, read, len(records), records, dropped)
+
+
+def _raw(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
+    """A row that did not become a record, as one: its text, at most 2,000 characters of it, is in `meta`."""
+    shown = {key: f"<{len(value):,} bytes>" if isinstance(value, bytes) else value for key, value in row.items()}
+    raw = json.dumps(shown, ensure_ascii=False, default=str)[:2_000]
+    return Record(id=f"{task.part.path}:{number}", source=task.source.name, licence="", question="", answer="", meta={"row": raw})
+
+
+def _apply_decisions(task: ApplyDecisions) -> tuple[list[Record], list[Dropped], Count]:
+    before = read_records(task.shard)
+    records = [record for record in before if record.id not in task.drops]
+    dropped = [Dropped(record, task.pool.name, task.drops[record.id]) for record in before if record.id in task.drops]
+    return records, dropped, _count(task.pool, task.fingerprint, len(before), len(records), records, dropped)
+
+
+def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
+    before = read_records(task.shard)
+    requests = [task.ask.requests(record) for record in before]
+    keys = sorted({request.key for group in requests for request in group})
+    found: dict[str, list[Response]] = {}
+    if keys:
+        with RolloutStore.read(task.rollouts) as store:
+            found = store.responses(keys)
+    records = []
+    for record, group in zip(before, requests, strict=True):
+        answers = [[one for one in found.get(request.key, []) if one.attempt in set(request.attempts)] for request in group]
+        records.append(task.ask.attach(record, answers))
+    return records, [], _count(task.ask, task.fingerprint, len(before), len(records), records, [])
+
+
+def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> tuple[list[Record], list[Dropped], Count]:
+    """Runs one local step over the records of a shard. Raises StepError when the step itself fails."""
+    after: list[Record] = []
+    dropped: list[Dropped] = []
+    kept = 0
+    if isinstance(step, MapMany):
+        after = _checked_many(step, records)
+        return after, [], _count(step, fingerprint, len(records), len(after), after, [])
+    run = functools.partial(_run, step)
+    for record in records:
+        result = run(record)
+        match step, result:
+            case Map(), Record() if result.id == record.id:
+                after.append(result)
+            case Filter(), None:
+                after.append(record)
+            case Filter() | Expand(), str():
+                dropped.append(Dropped(record, step.name, result))
+                continue
+            case Expand(), list() | tuple() if result and all(isinstance(one, Record) for one in result):
+                after += result
+            case _:
+                raise StepError(f"{step.name} returned {str(result)[:100]!r} for record {record.id}. {_MUST[_shape(step)]}")
+        kept += 1
+    return after, dropped, _count(step, fingerprint, len(records), kept, after, dropped)
+
+
+_MUST = {
+    Map: "A Map returns one Record with the same id.",
+    Filter: "A Filter returns None to keep a record, or the reason for dropping it as a string.",
+    Expand: "An Expand returns a non-empty list of Records, or the reason for dropping the record as a string.",
+}
+
+
+def _shape(step: Step) -> type[Step]:
+    return next(shape for shape in _MUST if isinstance(step, shape))
+
+
+def _run(step: Step, record: Record) -> object:
+    try:
+        match step:
+            case Map():
+                return step.apply(record)
+            case Filter():
+                return step.reason(record)
+            case Expand():
+                return step.expand(record)
+    except OmrError:
+        raise
+    except Exception as error:
+        raise StepError(f"{step.name} failed on record {record.id}: {type(error).__name__}: {error}") from error
+    raise StepError(f"{step.name} has no shape that runs on one record: derive it from Map, Filter or Expand.")
+
+
+def _checked_many(step: MapMany, records: Sequence[Record]) -> list[Record]:
+    try:
+        after = list(step.apply_many(records))
+    except OmrError:
+        raise
+    except Exception as error:
+        raise StepError(f"{step.name} failed on a batch of {len(records)} records: {type(error).__name__}: {error}") from error
+    if [record.id for record in after] != [record.id for record in records]:
+        raise StepError(f"{step.name} must return one Record with the same id for each record, in the same order.")
+    return after
+
+
+def _count(spec: Source | Step, fingerprint: str, came: int, kept: int, after: Sequence[Record], dropped: Sequence[Dropped]) -> Count:
+    tally: Counter[str] = Counter()
+    if isinstance(spec, Step):
+        for record in after:
+            tally.update(spec.tally(record))
+    reasons = Counter(drop.reason for drop in dropped)
+    return Count(spec.name, fingerprint, came, len(after), kept, reasons, tally)

@@ -1,0 +1,118 @@
+"""The rows of a release: one verified chat each, with its images inside and where it came from.
+
+Column types are the Hub's (datasets features): `images` is a list of Image structs with the original bytes, and `messages`
+a list of {role, content} whose content is one string with `<image>` marks, which chat templates and trainers take as is.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omr_data.errors import ReleaseError
+from omr_data.records import ImageRef, Message, Record, Response, render_question
+from omr_data.store.atomic import atomic_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GROUP_BYTES = 64 * 2**20
+GROUP_ROWS = 1_000
+
+
+def _features() -> dict[str, Any]:
+    """The `datasets` features in the spelling that every version since 2.0 reads (datasets 5 alone writes "List")."""
+    text, whole, real = ({"dtype": kind, "_type": "Value"} for kind in ("string", "int64", "float64"))
+    return {
+        "id": text,
+        "messages": [{"role": text, "content": text}],
+        "images": {"feature": {"_type": "Image"}, "_type": "Sequence"},
+        "answer": text,
+        "source": text,
+        "licence": text,
+        "question_id": text,
+        "attempt": whole,
+        "model": text,
+        "finish_reason": text,
+        "pass_rate": real,
+        "prompt_tokens": whole,
+        "completion_tokens": whole,
+        "verifier": text,
+        "verdict": text,
+        "rollout": text,
+    }
+
+
+def release_schema() -> "pa.Schema":
+    """The Arrow schema of a release's files, with the Hub's feature types in its metadata."""
+    import pyarrow as pa
+
+    kinds = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+    special = {
+        "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+        "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+    }
+    features = _features()
+    fields = [pa.field(name, special[name] if name in special else kinds[feature["dtype"]]) for name, feature in features.items()]
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, Any]:
+    """One record as a row. Raises ReleaseError when it does not hold exactly one response."""
+    if len(record.responses) != 1:
+        raise ReleaseError(
+            f"the record {record.id} has {len(record.responses)} responses, and a row is one chat. "
+            "End the recipe with explode.Right(), or another step that leaves one response in each record."
+        )
+    (response,) = record.responses
+    prompt = record.prompt or (Message("user", render_question(record)),)
+    verdict = response.verdict
+    return {
+        "id": record.id,
+        "messages": [
+            *({"role": message.role, "content": message.text} for message in prompt),
+            {"role": "assistant", "content": assistant_text(response)},
+        ],
+        "images": [{"bytes": read_image(image), "path": f"{image.sha256}.{image.format.lower()}"} for image in record.images],
+        "answer": record.answer,
+        "source": record.source,
+        "licence": record.licence,
+        "question_id": record.question_id or record.id,
+        "attempt": response.attempt,
+        "model": response.model,
+        "finish_reason": response.finish_reason,
+        "pass_rate": record.pass_rate,
+        "prompt_tokens": response.prompt_tokens,
+        "completion_tokens": response.completion_tokens,
+        "verifier": f"{verdict.verifier}/{verdict.revision}" if verdict else "",
+        "verdict": verdict.reason if verdict else "",
+        "rollout": response.key,
+    }
+
+
+def assistant_text(response: Response) -> str:
+    """What a model is trained to say. Reasoning that the server returned apart goes back inside its tags."""
+    return f"<think>{response.reasoning}</think>{response.text}" if response.reasoning else response.text
+
+
+def write_rows(path: Path, records: Iterable[Record], read_image: Callable[[ImageRef], bytes]) -> None:
+    """Writes one file of a release in row groups of at most 64 MiB and 1,000 rows (the Hub's viewer scans 286 MiB a group).
+
+    Rollouts of one question repeat its image: dictionary pages as large as a group keep it once.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = release_schema()
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "dictionary_pagesize_limit": GROUP_BYTES}
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+        group: list[dict[str, Any]] = []
+        size = 0
+        for record in records:
+            group.append(row(record, read_image))
+            size += sum(len(image["bytes"]) for image in group[-1]["images"]) + sum(len(part["content"]) for part in group[-1]["messages"])
+            if size >= GROUP_BYTES or len(group) >= GROUP_ROWS:
+                writer.write_table(pa.Table.from_pylist(group, schema))
+                group, size = [], 0
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, schema))

@@ -1,0 +1,31 @@
+"""OMR-SFT-874K: visual questions answered eight times by one teacher, plus two sets of maths traces (arXiv 2511.16334).
+
+It can be planned; five of its sources have no converter yet, and the plan says which. How the two sets of traces were
+chosen is not published, so their numbers of rows are arguments. The teacher is the embedded one until a server is given.
+"""
+
+from omr_data import ALL, Recipe, mix, union
+from omr_data.operators import difficulty, explode, limits, rollout, verify
+from omr_data.sources import llava_cot, miromind_m1, mmr1, openvlthinker, we_math2_sft
+from omr_data.teachers import tiny
+
+TEACHER = tiny.Teacher()
+
+
+def recipe(rollouts: int = 8, mmr1_rows: int = 199_425, miromind_rows: int = 91_953) -> Recipe:
+    questions = union(llava_cot.Source(), openvlthinker.Source(), we_math2_sft.Source()).then(
+        limits.ImageSide(at_least=28),
+        verify.Gold(),
+    )
+    distilled = questions.then(
+        rollout.Sample(TEACHER, n=rollouts, prompt=rollout.Prompt(system=rollout.THINK_THEN_ANSWER)),
+        verify.Answers(),
+        difficulty.PassRate(),  # a score, not a filter
+        explode.Right(),
+    )
+    return Recipe(
+        name="omr-sft-874k",
+        version="1.0.0",
+        data=mix({distilled: ALL, mmr1.Source(): mmr1_rows, miromind_m1.Source(): miromind_rows}, seed=0),
+        rows=range(865_000, 885_000),
+    )

@@ -1,0 +1,62 @@
+"""A recipe for tests of the engine: drawn problems, and a teacher that is slow and writes down what it is asked."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omr_data import ALL, Map, Recipe, Record, mix
+from omr_data.flow import Answers, Batch, ReadImage, Session
+from omr_data.operators import difficulty, explode, rollout, verify
+from omr_data.sources import drawn
+from omr_data.teachers import echo
+
+from omr_data import PLACE  # isort: skip
+
+
+@dataclass(frozen=True)
+class Logged(echo.Teacher):
+    """Waits `delay` seconds for each batch, and appends "key attempt" to the file OMR_TEST_LOG for each answer."""
+
+    delay: float = field(default=float(os.environ.get("OMR_TEST_DELAY", "0")), metadata=PLACE)
+
+    @contextmanager
+    def open(self, workers: int, read_image: ReadImage) -> Iterator[Session]:
+        with super().open(workers, read_image) as session:
+            yield Slow(session, self.delay)
+
+
+@dataclass(frozen=True)
+class Slow:
+    session: Session
+    delay: float
+
+    def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
+        log = Path(os.environ["OMR_TEST_LOG"])
+        for answers in self.session.answer(batches):
+            time.sleep(self.delay)
+            lines = [f"{request.key} {result.attempt}\n" for request, results in answers for result in results]
+            with log.open("a") as stream:
+                stream.write("".join(lines))
+            yield answers
+
+
+@dataclass(frozen=True)
+class Loud(Map):
+    """A step of the recipe's own, which worker processes must be able to load."""
+
+    def apply(self, record: Record) -> Record:
+        return record
+
+
+def recipe(rollouts: int = 4, questions: int = 640, rows: int = 0, version: str = "1.0.0") -> Recipe:
+    answered = drawn.Source(count=questions, families=("larger", "bars", "choice")).then(
+        Loud(),
+        rollout.Sample(Logged(), n=rollouts),
+        verify.Answers(),
+        difficulty.PassRate(),
+        explode.Right(),
+    )
+    return Recipe(name="logged", version=version, data=mix({answered: rows or ALL}))
