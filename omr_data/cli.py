@@ -1,14 +1,15 @@
-"""The command line: `omr plan | build | release | show | pin | verify`.
+"""The command line: `omr plan | build | release | show | pin | verify | rollouts`.
 
 Each command loads a recipe file, works out its plan, and hands it to the part of the package that does the work.
 """
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,15 +17,18 @@ import typer
 from rich.console import Console
 
 from omr_data import display
-from omr_data.engine.build import Built, build, folders, teacher_calls
+from omr_data.engine.build import Built, Calls, build, folders, teacher_calls
 from omr_data.engine.progress import reporter
 from omr_data.errors import OmrError, RecipeError
+from omr_data.flow import Budget
 from omr_data.plan import Plan, make_plan
 from omr_data.processes import Mapper, mapper
 from omr_data.recipe import load, load_in_worker
 from omr_data.release.package import check_drift, release
 from omr_data.sources.hub import HubSource
 from omr_data.sources.places import LocalPlaces, read_pins, resolve_pins
+from omr_data.store.replay import export_rollouts, import_rollouts
+from omr_data.store.rollouts import RolloutStore
 from omr_data.store.workspace import Workspace
 from omr_data.verifiers import cascade
 from omr_data.verifiers.base import Pair
@@ -100,13 +104,19 @@ def plan_command(
     calls = teacher_calls(job.plan, job.workspace)
     if as_json:
         lines = [
-            line | {"state": state.get(line["fingerprint"], ""), "teacher_calls": calls.get(line["fingerprint"])}
+            line | {"state": state.get(line["fingerprint"], "")} | _asked(calls.get(line["fingerprint"]))
             for line in job.plan.to_json()["nodes"]
         ]
         print(json.dumps(job.plan.to_json() | {"nodes": lines}, indent=1, ensure_ascii=False))
     else:
         display.plan(_console(), job.plan, state, calls)
     job.plan.require_ready()
+
+
+def _asked(calls: Calls | None) -> dict[str, object]:
+    if calls is None:
+        return {"teacher_calls": None}
+    return {"teacher_calls": calls.attempts} | ({"estimate": asdict(calls.estimate)} if calls.estimate else {})
 
 
 @app.command("build")
@@ -117,16 +127,28 @@ def build_command(
     work: Work = WORK,
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
+    budget: Annotated[str | None, typer.Option(metavar="AMOUNT", help="Pause when so much is spent, like 500usd.")] = None,
+    max_requests: Annotated[int | None, typer.Option(min=0, help="Pause after so many requests.")] = None,
 ) -> None:
     """Build a recipe and release it. What is already there is not made again, and no paid answer is asked for twice."""
     job = _job(file, set, mirror, work)
+    limit = Budget(_dollars(budget), max_requests)
     job.plan.require_ready()
     check_drift(job.plan, releases)
     console = Console(stderr=True)
     with job.workspace.lock(), _mapper(job, workers) as processes:
-        built = build(job.plan, job.workspace, job.places, processes, workers, reporter(console))
+        built = build(job.plan, job.workspace, job.places, processes, workers, reporter(console), limit)
         folder = release(built, job.workspace, releases, job.prose(), processes, reporter(console))
     display.released(Console(), folder)
+
+
+def _dollars(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)(?:usd)?", text.strip().lower())
+    if match is None:
+        raise RecipeError(f"--budget takes US dollars, and got {text!r}. Write for example --budget 500usd.")
+    return float(match[1])
 
 
 @app.command("release")
@@ -204,6 +226,36 @@ def verify_command(
     pair = Pair(response, gold, tuple(option or ()), finish_reason)
     for name, line in cascade.STANDARD.explain(pair)[0 if explain else -1 :]:
         print(f"{name:<20} {line}" if explain else line)
+
+
+rollouts_app = typer.Typer(help="The store of paid answers: what it holds, and parquet in and out.", no_args_is_help=True)
+app.add_typer(rollouts_app, name="rollouts")
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A parquet file.")]
+
+
+@rollouts_app.command("stats")
+def rollouts_stats(work: Work = WORK) -> None:
+    """What the store holds: answers, requests, failures and tokens, by model."""
+    path = Workspace(work).rollouts
+    with RolloutStore.read(path) as store:
+        display.rollouts(Console(), path, store.stats())
+
+
+@rollouts_app.command("export")
+def rollouts_export(file: File, work: Work = WORK) -> None:
+    """Write every answer to a parquet file, which replays releases on another machine without a teacher."""
+    with RolloutStore.read(Workspace(work).rollouts) as store:
+        rows, requests = export_rollouts(store, file)
+    print(f"{rows:,} rollouts of {requests:,} requests in {file}")
+
+
+@rollouts_app.command("import")
+def rollouts_import(file: File, work: Work = WORK) -> None:
+    """Put the answers of an exported file into the store, after checking every key."""
+    workspace = Workspace(work)
+    with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
+        rows, new = import_rollouts(store, file)
+    print(f"{rows:,} rollouts in {file}, {new:,} new in {workspace.rollouts}")
 
 
 def _console() -> Console:

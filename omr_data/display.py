@@ -10,18 +10,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from omr_data.engine.build import Calls
 from omr_data.engine.stages import Stage
 from omr_data.errors import OmrError, RecipeError, UnpinnedError
+from omr_data.flow import Estimate
 from omr_data.identity import Spec, canonical, identity_fields
 from omr_data.plan import Node, Plan
 from omr_data.records import Record, Response
 from omr_data.store.ledger import read_json
+from omr_data.store.rollouts import RolloutStats
 from omr_data.store.shards import StageFolder, iter_dropped, read_records
 
 _STYLES = {"CACHED": "green", "RUN": "yellow"}
 
 
-def plan(console: Console, plan: Plan, state: Mapping[str, str], calls: Mapping[str, int | None]) -> None:
+def plan(console: Console, plan: Plan, state: Mapping[str, str], calls: Mapping[str, Calls | None]) -> None:
     """The plan as a table, parents first."""
     recipe = plan.recipe
     console.print(f"{recipe.name} {recipe.version}  plan {plan.fingerprint[:12]}", highlight=False)
@@ -39,6 +42,15 @@ def plan(console: Console, plan: Plan, state: Mapping[str, str], calls: Mapping[
         styled = Text(row[3], style=_STYLES.get(row[3], "red"))
         table.add_row(*(styled if place == 3 else Text(cell) for place, cell in enumerate(row)))
     console.print(table)
+    for found in calls.values():
+        if found is not None and found.estimate is not None:
+            console.print(_expected(found.estimate), highlight=False, soft_wrap=True)
+
+
+def _expected(estimate: Estimate) -> str:
+    tokens = f"about {estimate.prompt_tokens:,} prompt and {estimate.completion_tokens:,} completion tokens"
+    cost = "no price is given" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
+    return f"expected: {estimate.requests:,} requests, {tokens}, {cost}"
 
 
 def _problem(node: Node) -> str:
@@ -46,11 +58,11 @@ def _problem(node: Node) -> str:
     return ", ".join(marks.get(type(problem), "MISSING") for problem in node.problems)
 
 
-def _calls(node: Node, calls: Mapping[str, int | None]) -> str:
+def _calls(node: Node, calls: Mapping[str, Calls | None]) -> str:
     if node.fingerprint not in calls:
         return ""
-    number = calls[node.fingerprint]
-    return "not known yet" if number is None else f"{number:,}"
+    found = calls[node.fingerprint]
+    return "not known yet" if found is None else f"{found.attempts:,}"
 
 
 def _declared(node: Node) -> str:
@@ -82,6 +94,14 @@ def released(console: Console, folder: Path) -> None:
     for line in manifest["by_source"]:
         console.print(f"  {line['source']}: {line['rows']:,} rows of {line['questions']:,} questions ({line['licence']})", highlight=False)
     console.print(f"Load it: datasets.load_dataset({str(folder)!r}, split='train')", highlight=False, soft_wrap=True)
+
+
+def rollouts(console: Console, path: Path, stats: RolloutStats) -> None:
+    """What a rollout store holds."""
+    console.print(f"{path} holds {stats.rollouts:,} rollouts of {stats.requests:,} requests, {stats.failures:,} failed attempts")
+    console.print(f"  {stats.prompt_tokens:,} prompt tokens, {stats.completion_tokens:,} completion tokens")
+    for model, count in stats.models.items():
+        console.print(f"  {model}: {count:,}", markup=False)
 
 
 def records(console: Console, stages: Sequence[tuple[Stage, StageFolder]], prefix: str, rows: int) -> None:

@@ -216,15 +216,50 @@ Batch = Sequence[Request]
 Answers = Sequence[tuple[Request, Sequence[Response | Failure]]]
 
 
+@dataclass(slots=True)
+class Budget:
+    """What a run may spend, and what it has: US dollars and requests. None is no limit. No part of any identity."""
+
+    usd: float | None = None
+    requests: int | None = None
+    spent: float = 0.0
+    sent: int = 0
+
+    def allows(self, under_way: float = 0.0) -> bool:
+        """Whether one more request may be sent, while so many dollars are already on their way."""
+        return (self.requests is None or self.sent < self.requests) and (self.usd is None or self.spent + under_way < self.usd)
+
+    def within(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
+        """The batches that the limit allows, each question counted as one request: for teachers that cost nothing."""
+        while self.allows() and (batch := next(batches, None)) is not None:
+            self.sent += len(batch)
+            yield batch
+
+
 class Session(Protocol):
-    """A teacher at work: takes batches of requests, gives the answers batch by batch, in any order."""
+    """A teacher at work: takes batches of requests, gives the answers as they come, in any order."""
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
-        """Every request of every batch comes back once, with one Response or Failure per attempt asked.
+        """Every attempt of every request comes back once, as a Response or a Failure; a request may come back in parts.
 
-        Batches are taken only as fast as they are answered, so that the engine can stream millions of them.
+        Batches are taken only as fast as they are answered, so that the engine can stream millions of them. It ends early
+        when the budget is spent.
         """
         ...
+
+    def note(self) -> str:
+        """What a person should see beside the progress: tokens a second, cost. May be empty."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What asking is expected to take. Tokens and dollars are rough; dollars are None where no price is known."""
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
 
 
 @dataclass(frozen=True)
@@ -251,8 +286,12 @@ class Teacher(Spec):
         """The name recorded with every response."""
 
     @abstractmethod
-    def open(self, workers: int, read_image: ReadImage) -> AbstractContextManager[Session]:
+    def open(self, workers: int, read_image: ReadImage, budget: Budget) -> AbstractContextManager[Session]:
         """Connects, or starts `workers` processes. Raises TeacherError or MissingExtra where that cannot be."""
+
+    def estimate(self, requests: Iterator[Request]) -> Estimate | None:
+        """What answering these would take, for a teacher that costs something; None for one that does not."""
+        return None
 
 
 @dataclass(frozen=True)

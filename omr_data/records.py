@@ -51,7 +51,10 @@ class Response:
     """One attempt. `text` is the visible answer text, `reasoning` what the server returned apart from it.
 
     `finish_reason` is the server's word ("stop", "length", ...); token counts are the server's own.
+    Of a request that was answered several times at once, the first answer carries the prompt's tokens and the others 0, and
+    the completion tokens are shared by length, so that sums are what the server counted.
     `key` is the rollout key (sha256 of the request, without the attempt number); empty for traces that came with a dataset.
+    `seconds` is how long the request took: it is kept in the rollout store, and no part of a record.
     """
 
     text: str
@@ -63,6 +66,7 @@ class Response:
     completion_tokens: int = 0
     key: str = ""
     verdict: Verdict | None = None
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,8 @@ def to_table(records: Iterable[Record]) -> "pa.Table":
 def _row(record: Record) -> dict[str, Any]:
     row = dataclasses.asdict(record)
     row["meta"] = sorted(record.meta.items())
+    for response in row["responses"]:
+        del response["seconds"]
     return row
 
 

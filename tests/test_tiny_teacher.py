@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omr_data.errors import TeacherError, WorkerError
-from omr_data.flow import Files
+from omr_data.flow import Budget, Files
 from omr_data.operators.rollout import Sample
 from omr_data.records import RIGHT, Record, Request, Response
 from omr_data.sources.drawn import Source
@@ -34,7 +34,7 @@ def requests(records: list[Record], teacher: tiny.Teacher, n: int = 4) -> list[R
 def answers(teacher: tiny.Teacher, asked: list[Request], store: ImageStore, workers: int = 1) -> dict[tuple[str, int], Response]:
     batches = iter([asked[start : start + teacher.batch] for start in range(0, len(asked), teacher.batch)])
     found = {}
-    with teacher.open(workers, store) as session:
+    with teacher.open(workers, store, Budget()) as session:
         for group in session.answer(batches):
             for request, results in group:
                 for result in results:
@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(drawn: tuple[list[Recor
                 os.kill(child.pid, signal.SIGKILL)
         yield asked[:16]
 
-    with pytest.raises(WorkerError, match="a worker process was killed"), teacher.open(2, store) as session:
+    with pytest.raises(WorkerError, match="a worker process was killed"), teacher.open(2, store, Budget()) as session:
         list(session.answer(batches()))
 
 

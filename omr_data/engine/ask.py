@@ -6,13 +6,14 @@ after a crash a batch is asked whole or not at all, and a teacher whose text dep
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from omr_data.engine.progress import Bar, Reporter
 from omr_data.errors import IncompleteError, TeacherError
-from omr_data.flow import Answers, Ask, Session
+from omr_data.flow import Answers, Ask, Budget, Session
 from omr_data.records import Failure, Request
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.shards import read_records
@@ -34,17 +35,20 @@ def wanted(ask: Ask, shards: Sequence[Path], store: RolloutStore | None) -> Iter
 
 def count_wanted(ask: Ask, shards: Sequence[Path], rollouts: Path) -> int:
     """How many attempts have to be asked. Reads the input's records and the store's keys."""
-    if not rollouts.exists():
-        return sum(len(request.attempts) for batch in wanted(ask, shards, None) for request in batch)
-    with RolloutStore.read(rollouts) as store:
+    with open_store(rollouts) as store:
         return sum(len(request.attempts) for batch in wanted(ask, shards, store) for request in batch)
 
 
-def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers: int, reporter: Reporter) -> None:
+def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
+    """The store to read, or None where there is none yet."""
+    return RolloutStore.read(rollouts) if rollouts.exists() else nullcontext()
+
+
+def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers: int, reporter: Reporter, budget: Budget) -> None:
     """Asks for everything that is not settled, and stores each answer as it comes.
 
     Raises:
-        IncompleteError: some attempts failed in a way that may pass. All answers are stored.
+        IncompleteError: the budget is spent, or some attempts failed in a way that may pass. All answers are stored.
         TeacherError: the teacher cannot answer, or left a request out.
     """
     total = count_wanted(ask, shards, workspace.rollouts)
@@ -52,29 +56,39 @@ def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers:
         return
     with (
         RolloutStore.write(workspace.rollouts) as store,
-        ask.asks().open(workers, workspace.images) as session,
+        ask.asks().open(workers, workspace.images, budget) as session,
         reporter.bar(f"asking {ask.asks().model_id}", total, "answers") as bar,
     ):
-        failed = _ask(session, wanted(ask, shards, store), store, bar, total)
-    if failed:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in failed.most_common())
+        came, failed = _ask(session, wanted(ask, shards, store), store, bar)
+    for kind, retriable in sorted(failed):
+        count = failed[kind, retriable]
+        reporter.say(f"  {count:,} attempts failed: {kind}{'' if retriable else ', and will not be asked again'}")
+    again = sum(count for (_, retriable), count in failed.items() if retriable)
+    if came != total and not budget.allows(0.0):
         raise IncompleteError(
-            f"{failed.total():,} of {total:,} attempts got no answer ({kinds}), and may succeed later. "
+            f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), with {total - came:,} of {total:,} attempts "
+            "to ask. Every answer is stored: the same command with a new budget goes on from here."
+        )
+    if came != total:
+        raise TeacherError(f"the teacher gave {came:,} answers and failures for {total:,} attempts. Each attempt must come back once.")
+    if again:
+        raise IncompleteError(
+            f"{again:,} of {total:,} attempts got no answer, and may succeed later. "
             "Every answer is stored: the same command asks again for exactly the missing ones."
         )
 
 
-def _ask(session: Session, batches: Iterator[list[Request]], store: RolloutStore, bar: Bar, total: int) -> Counter[str]:
+def _ask(session: Session, batches: Iterator[list[Request]], store: RolloutStore, bar: Bar) -> tuple[int, Counter[tuple[str, bool]]]:
+    """How many attempts came back, and how many of them failed, by kind and by whether they may be asked again."""
     came = 0
-    failed: Counter[str] = Counter()
+    failed: Counter[tuple[str, bool]] = Counter()
     for answers in session.answer(batches):
         store.put(answers)
         came += (group := _count(answers))
-        failed.update(result.kind for _, results in answers for result in results if isinstance(result, Failure) and result.retriable)
-        bar.advance(group, f"{failed.total():,} failed" if failed else "")
-    if came != total:
-        raise TeacherError(f"the teacher gave {came:,} answers and failures for {total:,} attempts. Each attempt must come back once.")
-    return failed
+        failed.update((result.kind, result.retriable) for _, results in answers for result in results if isinstance(result, Failure))
+        notes = [f"{failed.total():,} failed" if failed else "", session.note()]
+        bar.advance(group, ", ".join(note for note in notes if note))
+    return came, failed
 
 
 def _count(answers: Answers) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr_data.engine.ask import ask_teacher, count_wanted
+from omr_data.engine.ask import ask_teacher, count_wanted, open_store, wanted
 from omr_data.engine.progress import Reporter
 from omr_data.engine.shards import (
     ApplyDecisions,
@@ -23,7 +23,7 @@ from omr_data.engine.shards import (
 )
 from omr_data.engine.stages import Cut, Stage, cut
 from omr_data.errors import OmrError, SourceError, StepError, StoreError
-from omr_data.flow import Ask, Columns, Decisions, Places, Pool, Source, Step
+from omr_data.flow import Ask, Budget, Columns, Decisions, Estimate, Places, Pool, Source, Step
 from omr_data.plan import Node, Plan
 from omr_data.processes import Mapper
 from omr_data.store.ledger import Count
@@ -75,7 +75,7 @@ def folders(plan: Plan, workspace: Workspace) -> tuple[Cut, tuple[StageFolder, .
     return stages, tuple(workspace.stage(stage.last.name, stage.fingerprint) for stage in stages.stages)
 
 
-def build(plan: Plan, workspace: Workspace, places: Places, mapper: Mapper, workers: int, reporter: Reporter) -> Built:
+def build(plan: Plan, workspace: Workspace, places: Places, mapper: Mapper, workers: int, reporter: Reporter, budget: Budget) -> Built:
     """Runs every stage that is not there yet. The workspace must be locked.
 
     Raises:
@@ -83,7 +83,7 @@ def build(plan: Plan, workspace: Workspace, places: Places, mapper: Mapper, work
     """
     plan.require_ready()
     stages, where = folders(plan, workspace)
-    run = _Run(workspace, places, mapper, workers, reporter, where)
+    run = _Run(workspace, places, mapper, workers, reporter, budget, where)
     for number, (stage, folder) in enumerate(zip(stages.stages, where, strict=True), 1):
         label = f"[{number}/{len(stages.stages)}] {stage.last.name}"
         cached = folder.done()
@@ -109,6 +109,7 @@ class _Run:
     mapper: Mapper
     workers: int
     reporter: Reporter
+    budget: Budget
     folders: tuple[StageFolder, ...]
 
     def stage(self, stage: Stage, folder: StageFolder, label: str) -> None:
@@ -130,7 +131,7 @@ class _Run:
             case Source() as source:
                 return self._parts(source, fingerprint)
             case Ask() as ask:
-                ask_teacher(ask, shards, self.workspace, self.workers, self.reporter)
+                ask_teacher(ask, shards, self.workspace, self.workers, self.reporter, self.budget)
                 return [AttachAnswers(ask, fingerprint, shard, self.workspace.rollouts) for shard in shards]
             case Pool() as pool:
                 references = [[shard for number in group for shard in self.folders[number].shards()] for group in stage.references]
@@ -196,18 +197,33 @@ def _per_shard(folder: StageFolder, shards: int, decisions: Decisions) -> Iterat
         raise StepError(f"{folder.path.name}: {left:,} of the decided drops name ids that are not in the data.")
 
 
-def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, int | None]:
-    """For each Ask of the plan, by fingerprint: how many attempts it would ask for now, or None before its input is built."""
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What one Ask of a plan would ask for now: attempts, and what they are expected to take where that costs something."""
+
+    attempts: int
+    estimate: Estimate | None = None
+
+
+def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
+    """For each Ask of the plan, by fingerprint: what it would ask for now, or None before its input is built."""
     stages, where = folders(plan, workspace)
-    calls: dict[str, int | None] = {}
+    calls: dict[str, Calls | None] = {}
     for stage, folder in zip(stages.stages, where, strict=True):
         if stage.head is None or not isinstance(stage.head.spec, Ask):
             continue
         if folder.done():
-            calls[stage.head.fingerprint] = 0
+            calls[stage.head.fingerprint] = Calls(0)
         elif all(where[number].done() for number in stage.inputs):
             shards = [shard for number in stage.inputs for shard in where[number].shards()]
-            calls[stage.head.fingerprint] = count_wanted(stage.head.spec, shards, workspace.rollouts)
+            calls[stage.head.fingerprint] = _calls(stage.head.spec, shards, workspace.rollouts)
         else:
             calls[stage.head.fingerprint] = None
     return calls
+
+
+def _calls(ask: Ask, shards: Sequence[Path], rollouts: Path) -> Calls:
+    attempts = count_wanted(ask, shards, rollouts)
+    with open_store(rollouts) as store:
+        requests = (request for batch in wanted(ask, shards, store) for request in batch)
+        return Calls(attempts, ask.asks().estimate(requests) if attempts else None)

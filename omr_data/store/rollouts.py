@@ -25,7 +25,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (key BLOB PRIMARY KEY, identity BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rollouts (
     key BLOB NOT NULL, attempt INTEGER NOT NULL, model TEXT NOT NULL, finish_reason TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, stored_at REAL NOT NULL, body BLOB NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL, stored_at REAL NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (key, attempt)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failures (
     key BLOB NOT NULL, attempt INTEGER NOT NULL, kind TEXT NOT NULL, status INTEGER NOT NULL, tries INTEGER NOT NULL,
@@ -33,6 +33,9 @@ CREATE TABLE IF NOT EXISTS failures (
     PRIMARY KEY (key, attempt)) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
+
+
+_COLUMNS = "hex(key), attempt, model, finish_reason, prompt_tokens, completion_tokens, seconds, body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +108,34 @@ class RolloutStore:
     def responses(self, keys: Sequence[str]) -> dict[str, list[Response]]:
         """The stored responses by key, in order of attempt. Keys with none are absent."""
         found: dict[str, list[Response]] = {}
-        query = (
-            "SELECT hex(key), attempt, model, finish_reason, prompt_tokens, completion_tokens, body"
-            " FROM rollouts WHERE key IN ({}) ORDER BY key, attempt"
-        )
-        for key, attempt, model, finish_reason, prompt_tokens, completion_tokens, body in self._select(query, keys):
-            content = json.loads(self._decompress.decompress(body))
-            response = Response(
-                text=content["text"],
-                attempt=attempt,
-                model=model,
-                finish_reason=finish_reason,
-                reasoning=content.get("reasoning"),
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-                key=key.lower(),
-            )
-            found.setdefault(key.lower(), []).append(response)
+        for row in self._select(f"SELECT {_COLUMNS} FROM rollouts WHERE key IN ({{}}) ORDER BY key, attempt", keys):
+            response = self._response(row)
+            found.setdefault(response.key, []).append(response)
         return found
+
+    def pages(self, rows: int) -> Iterator[list[tuple[str, Response]]]:
+        """Every answer with its request's identity, so many at a time, in order of key and attempt."""
+        columns = ", ".join(f"rollouts.{name}" for name in _COLUMNS.removeprefix("hex(key), ").split(", "))
+        cursor = self._db.execute(
+            f"SELECT hex(rollouts.key), {columns}, identity FROM rollouts JOIN requests USING (key) ORDER BY rollouts.key, attempt"
+        )
+        while page := cursor.fetchmany(rows):
+            yield [(self._decompress.decompress(row[-1]).decode(), self._response(row[:-1])) for row in page]
+
+    def _response(self, row: tuple[Any, ...]) -> Response:
+        key, attempt, model, finish_reason, prompt_tokens, completion_tokens, seconds, body = row
+        content = json.loads(self._decompress.decompress(body))
+        return Response(
+            text=content["text"],
+            attempt=attempt,
+            model=model,
+            finish_reason=finish_reason,
+            reasoning=content.get("reasoning"),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            key=key.lower(),
+            seconds=seconds,
+        )
 
     def put(self, answers: Iterable[tuple[Request, Sequence[Response | Failure]]]) -> None:
         """Stores answers and failures in one transaction: all of them or, if the process dies, none.
@@ -130,18 +143,20 @@ class RolloutStore:
         An answer that is already there stays; a failure is forgotten once its attempt is answered.
         """
         now = time.time()
-        requests, rollouts, failures = [], [], []
+        rollouts, failures = [], []
+        identities: dict[bytes, str] = {}
         for request, results in answers:
             key = bytes.fromhex(request.key)
-            requests.append((key, self._compress.compress(request.identity.encode())))
+            identities[key] = request.identity
             for result in results:
                 if isinstance(result, Failure):
                     failures.append((key, result.attempt, result.kind, result.status, result.tries, result.retriable, result.detail, now))
                 else:
                     rollouts.append(self._row(key, result, now))
+        requests = [(key, self._compress.compress(identity.encode())) for key, identity in identities.items()]
         with _errors(self.path), self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?)", requests)
-            self._db.executemany("INSERT OR IGNORE INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rollouts)
+            self._db.executemany("INSERT OR IGNORE INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rollouts)
             self._db.executemany("DELETE FROM failures WHERE key = ? AND attempt = ?", [row[:2] for row in rollouts])
             self._db.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", failures)
 
@@ -164,6 +179,7 @@ class RolloutStore:
             response.finish_reason,
             response.prompt_tokens,
             response.completion_tokens,
+            response.seconds,
             now,
             body,
         )
@@ -180,7 +196,8 @@ class RolloutStore:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk may have rolled it back already
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from omr_data import flow
-from omr_data.flow import Answers, Batch, ReadImage, Session
+from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.records import Request, Response
 
 
@@ -28,17 +28,21 @@ class Teacher(flow.Teacher):
         return "echo"
 
     @contextmanager
-    def open(self, workers: int, read_image: ReadImage) -> Iterator[Session]:
-        yield _Session(self)
+    def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
+        yield _Session(self, budget)
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
     teacher: Teacher
+    budget: Budget
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
-        for batch in batches:
+        for batch in self.budget.within(batches):
             yield [(request, [self._response(request, attempt) for attempt in request.attempts]) for request in batch]
+
+    def note(self) -> str:
+        return ""
 
     def _response(self, request: Request, attempt: int) -> Response:
         digest = hashlib.sha256(f"{request.key}:{attempt}".encode()).digest()

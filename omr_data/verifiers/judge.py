@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from omr_data.errors import TeacherError, VerifyError
-from omr_data.flow import Teacher
+from omr_data.flow import Budget, Teacher
 from omr_data.identity import Spec
 from omr_data.records import IMAGE_MARK, RIGHT, UNDECIDED, WRONG, Message, Outcome, Request, Response, Verdict
 from omr_data.verifiers.extract import extract, visible
@@ -94,7 +94,7 @@ class Judge(Spec):
         batches = (requests[start : start + size] for start in range(0, len(requests), size))
         found: dict[str, list[Response]] = {}
         try:
-            with self.teacher.open(1, _no_image) as session:
+            with self.teacher.open(1, _no_image, Budget()) as session:
                 for answers in session.answer(iter(batches)):
                     for request, results in answers:
                         found[request.key] = [result for result in results if isinstance(result, Response)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from omr_data import Recipe
 from omr_data.errors import TeacherError
-from omr_data.flow import ReadImage, Session
+from omr_data.flow import Budget, ReadImage, Session
 from omr_data.operators import explode, rollout, verify
 from omr_data.sources import drawn
 from omr_data.teachers import echo
@@ -19,10 +19,10 @@ class Reachable(echo.Teacher):
     """An echo that cannot be reached while OMR_TEST_DOWN is set."""
 
     @contextmanager
-    def open(self, workers: int, read_image: ReadImage) -> Iterator[Session]:
+    def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
         if os.environ.get("OMR_TEST_DOWN"):
             raise TeacherError("the judge cannot be reached.")
-        with super().open(workers, read_image) as session:
+        with super().open(workers, read_image, budget) as session:
             yield session
 
 

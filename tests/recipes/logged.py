@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omr_data import ALL, Map, Recipe, Record, mix
-from omr_data.flow import Answers, Batch, ReadImage, Session
+from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.operators import difficulty, explode, rollout, verify
 from omr_data.sources import drawn
 from omr_data.teachers import echo
@@ -23,8 +23,8 @@ class Logged(echo.Teacher):
     delay: float = field(default=float(os.environ.get("OMR_TEST_DELAY", "0")), metadata=PLACE)
 
     @contextmanager
-    def open(self, workers: int, read_image: ReadImage) -> Iterator[Session]:
-        with super().open(workers, read_image) as session:
+    def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
+        with super().open(workers, read_image, budget) as session:
             yield Slow(session, self.delay)
 
 
@@ -41,6 +41,9 @@ class Slow:
             with log.open("a") as stream:
                 stream.write("".join(lines))
             yield answers
+
+    def note(self) -> str:
+        return self.session.note()
 
 
 @dataclass(frozen=True)

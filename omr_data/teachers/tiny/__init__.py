@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from omr_data import flow
 from omr_data.errors import MissingExtra, TeacherError
-from omr_data.flow import Answers, Batch, ReadImage, Session
+from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.processes import Mapper, mapper
 from omr_data.records import Failure, Request, Response
 
@@ -64,7 +64,7 @@ class Teacher(flow.Teacher):
         return f"omr-tiny-{self.weights[:8]}"
 
     @contextmanager
-    def open(self, workers: int, read_image: ReadImage) -> Iterator[Session]:
+    def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
         """Loads the model here, or in so many processes. Raises MissingExtra without torch and transformers."""
         for module in ("torch", "transformers"):
             if importlib.util.find_spec(module) is None:
@@ -74,7 +74,7 @@ class Teacher(flow.Teacher):
         threads = torch.get_num_threads()
         try:
             with mapper(workers, _start, self, read_image) as processes:
-                yield _Session(processes)
+                yield _Session(processes, budget)
         finally:
             torch.set_num_threads(threads)
 
@@ -82,9 +82,13 @@ class Teacher(flow.Teacher):
 @dataclass(frozen=True, slots=True)
 class _Session:
     processes: Mapper
+    budget: Budget
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
-        return self.processes.map(_answer, batches)
+        return self.processes.map(_answer, self.budget.within(batches))
+
+    def note(self) -> str:
+        return ""
 
 
 _loaded: "tuple[Teacher, Sampler, ReadImage] | None" = None
