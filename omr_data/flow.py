@@ -177,12 +177,14 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a Pool sees of a flow: all its `narrow` frames as one, and a lazy scan of the whole `rows` on disk.
+    """What a Pool sees of a flow: all its `narrow` frames as one, without the `heavy` columns.
 
-    The scan is for the few records that a decision must see whole: filter it by id before collecting.
+    `heavy` is a lazy scan of `id` and the heavy columns, `rows` one of the whole records on disk. Both are for the few rows
+    that a decision must see closer: filter them by id, or go through them in pieces.
     """
 
     narrow: "pl.DataFrame"
+    heavy: "pl.LazyFrame"
     rows: "pl.LazyFrame"
 
 
@@ -190,8 +192,10 @@ class Columns:
 class Pool(Step):
     """A barrier. `narrow` runs per shard in the workers; `decide` sees all narrow rows, in shard order, in one process.
 
-    `decide` must not depend on the order of its rows.
+    `decide` must not depend on the order of its rows. `heavy` names narrow columns that stay on disk until asked for.
     """
+
+    heavy: ClassVar[tuple[str, ...]] = ()
 
     @property
     def references(self) -> tuple[Source, ...]:

@@ -1,12 +1,13 @@
 """OMR-SFT-874K: visual questions answered eight times by one teacher, plus two sets of maths traces (arXiv 2511.16334).
 
-It can be planned; five of its sources have no converter yet, and the plan says which. How the two sets of traces were
+It can be planned; its sources and most benchmarks have no converter yet, and the plan says which. How the two sets of traces were
 chosen is not published, so their numbers of rows are arguments. OMR_TEACHER_URL says where the teacher is served.
 """
 
 from omr_data import ALL, Recipe, mix, union
-from omr_data.operators import difficulty, explode, limits, rollout, verify
+from omr_data.operators import decontaminate, dedup, difficulty, explode, limits, rollout, verify
 from omr_data.sources import llava_cot, miromind_m1, mmr1, openvlthinker, we_math2_sft
+from omr_data.sources.benchmarks import BENCHMARKS
 from omr_data.teachers import openai_api
 
 TEACHER = openai_api.Teacher("Qwen/Qwen3-VL-235B-A22B-Instruct", temperature=1.0, max_tokens=16_384)
@@ -16,6 +17,9 @@ def recipe(rollouts: int = 8, mmr1_rows: int = 199_425, miromind_rows: int = 91_
     questions = union(llava_cot.Source(), openvlthinker.Source(), we_math2_sft.Source()).then(
         limits.ImageSide(at_least=28),
         verify.Gold(),
+        dedup.Exact(),
+        dedup.NearPair(threshold=0.9),  # same words AND same image
+        decontaminate.Against(BENCHMARKS),
     )
     distilled = questions.then(
         rollout.Sample(TEACHER, n=rollouts, prompt=rollout.Prompt(system=rollout.THINK_THEN_ANSWER)),

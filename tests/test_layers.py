@@ -17,7 +17,7 @@ from omr_data.verifiers import base
 
 PACKAGE = Path(omr_data.__file__).parent
 LAYERS = (
-    "errors", "identity", "records", "processes", "flow", "store", "sources", "teachers", "verifiers", "operators",
+    "errors", "identity", "records", "processes", "flow", "store", "similar", "sources", "teachers", "verifiers", "operators",
     "recipe", "plan", "engine", "release", "display", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

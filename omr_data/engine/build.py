@@ -156,18 +156,21 @@ class _Run:
         with self.reporter.bar(f"{label}: narrow columns", len(tasks), "shards") as bar:
             for _ in self.mapper.map(make_narrow, tasks):
                 bar.advance(1)
-        columns = [_columns(folder, side, shards) for side, shards in enumerate(sides)]
+        columns = [_columns(pool, folder, side, shards) for side, shards in enumerate(sides)]
         decisions = _decisions(pool, columns)
         for name, table in decisions.tables.items():
             write_frame(folder.table(name), table)
         return list(_per_shard(folder, len(sides[0]), decisions))
 
 
-def _columns(folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
+def _columns(pool: Pool, folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
     import polars as pl
 
-    frames = [pl.read_parquet(folder.narrow(side, number)) for number in range(len(shards))]
-    return Columns(pl.concat(frames) if frames else pl.DataFrame(), pl.scan_parquet(list(shards)) if shards else pl.LazyFrame())
+    paths = [folder.narrow(side, number) for number in range(len(shards))]
+    if not paths:
+        return Columns(pl.DataFrame(), pl.LazyFrame(), pl.LazyFrame())
+    light = pl.scan_parquet(paths).drop(pool.heavy).collect()
+    return Columns(light, pl.scan_parquet(paths).select("id", *pool.heavy), pl.scan_parquet(list(shards)))
 
 
 def _decisions(pool: Pool, columns: Sequence[Columns]) -> Decisions:

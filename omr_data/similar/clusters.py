@@ -1,0 +1,78 @@
+"""From candidate keys to pairs, and from pairs to components, without ever making all pairs of a large group."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SMALL = 8
+"""A group of up to so many gives all its pairs; in a larger one, each member is compared with the clusters found so far."""
+LATEST = 32
+"""In a large group, a member is compared with at most so many clusters, the latest first."""
+
+
+class Components:
+    """Union-find over 0 .. size - 1. The root of a component is its smallest member."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = np.arange(size)
+
+    def root(self, item: int) -> int:
+        """The smallest member of an item's component."""
+        parent = self._parent
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = int(parent[item])
+        return item
+
+    def join(self, one: int, other: int) -> None:
+        """Makes two components one."""
+        low, high = sorted((self.root(one), self.root(other)))
+        self._parent[high] = low
+
+    def roots(self) -> "NDArray[np.int64]":
+        """The root of every item."""
+        return np.array([self.root(item) for item in range(len(self._parent))], np.int64)
+
+
+def groups_of(keys: "NDArray[np.uint64]", items: "NDArray[np.int64]") -> "list[NDArray[np.int64]]":
+    """The items that share a key, for keys that at least two items have; each sorted, equal groups once."""
+    order = np.lexsort((items, keys))
+    keys, items = keys[order], items[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
+    sizes = np.diff(np.concatenate([starts, [len(keys)]]))
+    several = sizes > 1
+    found = {items[start : start + size].tobytes(): (start, size) for start, size in zip(starts[several], sizes[several], strict=True)}
+    return [items[start : start + size] for start, size in found.values()]
+
+
+def small_pairs(groups: "list[NDArray[np.int64]]") -> "NDArray[np.int64]":
+    """All pairs of the small groups, shape (pairs, 2), each once and the smaller item first."""
+    pairs = {
+        (int(group[first]), int(group[second]))
+        for group in groups
+        if len(group) <= SMALL
+        for second in range(1, len(group))
+        for first in range(second)
+    }
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+
+
+def join_large(groups: "list[NDArray[np.int64]]", components: Components, alike: Callable[[int, int], bool]) -> None:
+    """Joins what is alike inside the large groups: linear in their size times the clusters in them, at most 32."""
+    for group in groups:
+        if len(group) <= SMALL:
+            continue
+        leaders: list[int] = []
+        for item in group.tolist():
+            root = components.root(item)
+            if any(components.root(leader) == root for leader in leaders[-LATEST:]):
+                continue
+            match = next((leader for leader in reversed(leaders[-LATEST:]) if alike(leader, item)), None)
+            if match is None:
+                leaders.append(item)
+            else:
+                components.join(match, item)

@@ -1,0 +1,201 @@
+"""Perceptual hashes: pictures that look alike have hashes that differ in few bits, through rescaling, JPEG and small crops.
+
+Two kinds, so that one's false hit is not enough: **pHash** (signs of the low frequencies of a 32 x 32 cosine transform
+against their median; Zauner 2010) and **dHash** (is each of 8 x 9 cells brighter than its left neighbour). **Thumbnail**: 64 x 64
+cells of mean colour, which tells puzzles of one template apart where hashes cannot.
+
+Decoding is most of the cost: PNGs are decoded by libspng, JPEGs at a smaller scale where hashes are all that is wanted.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyspng
+from PIL import Image
+
+from omr_data.records import ImageRef
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+Seen = TypeVar("Seen")
+SIDE = 64
+BITS = 64
+CELL, BLOCK = 46, 9.0
+"""Largest difference, of 255, between two renderings of one picture: of a cell, and of the mean of 4 x 4 cells. On PuzzleVQA
+copies (rescaled to 0.5 and 1.3, JPEG quality 50 to 75) reach 40 and 8.3; two different puzzles exceed at least one of the
+two (53 in a cell, where one small digit differs; 16 in a block, where yellow differs from orange)."""
+
+
+class Looks(NamedTuple):
+    """What is kept of a picture: two hashes of 64 bits, and its thumbnail as 64 x 64 x 3 bytes."""
+
+    phash: int
+    dhash: int
+    thumbnail: bytes
+
+
+def looks(data: bytes) -> Looks:
+    """The looks of an encoded picture, decoded whole. Transparent pixels are white."""
+    cells = _cells(data, 0)
+    return Looks(*_hashes(cells), cells.round().astype(np.uint8).tobytes())
+
+
+def hashes(data: bytes) -> tuple[int, int]:
+    """(phash, dhash) of an encoded picture: twice as fast for JPEGs, which are decoded at a smaller scale."""
+    return _hashes(_cells(data, 2 * SIDE))
+
+
+def _hashes(cells: "NDArray[np.float32]") -> tuple[int, int]:
+    grey = (cells * np.array([0.299, 0.587, 0.114], np.float32)).sum(-1)
+    small = grey.reshape(32, 2, 32, 2).mean((1, 3))
+    low = (_COSINES @ small @ _COSINES.T).ravel()[1:]  # without the mean
+    wide = _COLUMNS @ grey @ _ROWS.T
+    return _bits(low > np.median(low)), _bits((wide[:, 1:] > wide[:, :-1]).ravel())
+
+
+def _cells(data: bytes, least: int) -> "NDArray[np.float32]":
+    """Mean colours, shape (64, 64, 3). A JPEG may be decoded at any scale with `least` pixels a side; 0 is full scale."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        pixels = _png(data)
+        if pixels is not None and min(pixels.shape[:2]) >= SIDE:
+            return _means(pixels)
+    with Image.open(io.BytesIO(data)) as image:
+        if least:
+            image.draft("RGB", (least, least))
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            whole = Image.new("RGBA", image.size, "white")
+            whole.alpha_composite(image.convert("RGBA"))
+            image = whole  # type: ignore[assignment]
+        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+        return np.asarray(small, np.float32)
+
+
+def _png(data: bytes) -> "NDArray[np.uint8] | None":
+    """The RGB pixels of a PNG; None where libspng does not take it, and Pillow may."""
+    try:
+        pixels = pyspng.load(data)
+    except (RuntimeError, ValueError):
+        return None
+    if pixels.dtype != np.uint8:
+        return None
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    channels = pixels.shape[2]
+    if channels in (2, 4):
+        alpha = pixels[..., -1:].astype(np.uint16)
+        if alpha.min() < 255:
+            colour = pixels[..., :-1].astype(np.uint16)
+            pixels = ((colour * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
+        else:
+            pixels = pixels[..., :-1]
+    return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
+
+
+def _means(pixels: "NDArray[np.uint8]") -> "NDArray[np.float32]":
+    """Box means, by whole pixels; the same as Pillow's up to a pixel at the edges of a cell."""
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+
+
+def _bits(flags: "NDArray[np.bool_]") -> int:
+    padded = np.zeros(BITS, bool)
+    padded[: len(flags)] = flags
+    return int.from_bytes(np.packbits(padded).tobytes())
+
+
+def _boxes(cells: int) -> "NDArray[np.float32]":
+    """A matrix that takes means of 64 places in so many cells of equal width."""
+    edges = np.linspace(0, SIDE, cells + 1)
+    overlap = np.minimum(edges[1:, None], np.arange(1, SIDE + 1)) - np.maximum(edges[:-1, None], np.arange(SIDE))
+    return np.asarray(np.clip(overlap, 0, None) * cells / SIDE, np.float32)
+
+
+_COSINES = np.cos(np.pi / 32 * np.outer(np.arange(8), np.arange(32) + 0.5)).astype(np.float32)
+_COLUMNS, _ROWS = _boxes(8), _boxes(9)
+
+
+def near(ours: "NDArray[np.uint64]", theirs: "NDArray[np.uint64]", radius: int) -> "NDArray[np.int64]":
+    """Pairs (i, j) with ours[i] and theirs[j] within `radius` in BOTH hashes, shape (pairs, 2).
+
+    Hashes have the shape (pictures, 2). Compares all with all, in blocks: about 500 million pairs a second.
+    """
+    found = []
+    step = max(1, 2**22 // max(1, len(theirs)))
+    for start in range(0, len(ours), step):
+        block = ours[start : start + step]
+        close = np.bitwise_count(block[:, None, 0] ^ theirs[None, :, 0]) <= radius
+        rows, columns = np.nonzero(close)
+        both = np.bitwise_count(block[rows, 1] ^ theirs[columns, 1]) <= radius
+        found.append(np.stack([rows[both] + start, columns[both]], 1))
+    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+
+
+def same_picture(one: bytes, other: bytes) -> bool:
+    """Whether two thumbnails are of one picture."""
+    first, second = (np.frombuffer(thumbnail, np.uint8).astype(np.float32).reshape(SIDE, SIDE, 3) for thumbnail in (one, other))
+    apart = first - second
+    blocks = apart.reshape(SIDE // 4, 4, SIDE // 4, 4, 3).mean((1, 3))
+    return bool(np.abs(apart).max() <= CELL and np.abs(blocks).max() <= BLOCK)
+
+
+def hash_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
+    """`id`, `source` and `pictures`: [phash, dhash] of each picture of a row."""
+    import polars as pl
+
+    frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "images"])))
+    found = _see(frame["images"].to_list(), read_image, hashes)
+    return frame.select("id", "source", pl.Series("pictures", found, pl.List(pl.Array(pl.UInt64, 2))))
+
+
+def look_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
+    """As `hash_columns`, with `thumbnails` and `bytes`: the cells of the pictures, and their sha256."""
+    import polars as pl
+
+    frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "images"])))
+    found = _see(frame["images"].to_list(), read_image, looks)
+    return frame.select(
+        "id",
+        "source",
+        pl.Series("pictures", [[one[:2] for one in row] for row in found], pl.List(pl.Array(pl.UInt64, 2))),
+        pl.Series("thumbnails", [[one.thumbnail for one in row] for row in found], pl.List(pl.Binary)),
+        pl.col("images").list.eval(pl.element().struct.field("sha256")).list.join(" ").alias("bytes"),
+    )
+
+
+def _see(rows: "list[list[dict[str, Any]]]", read_image: Callable[[ImageRef], bytes], see: Callable[[bytes], Seen]) -> list[list[Seen]]:
+    """What is seen in each picture of each row; a picture that several rows of the shard have is decoded once."""
+    known: dict[str, Seen] = {}
+    for image in (image for images in rows for image in images):
+        if image["sha256"] not in known:
+            known[image["sha256"]] = see(read_image(ImageRef(**image)))
+    return [[known[image["sha256"]] for image in images] for images in rows]
+
+
+def alike_pictures(ours: "pl.DataFrame", theirs: "pl.DataFrame", radius: int) -> "Iterator[tuple[list[int], list[int]]]":
+    """Groups of rows: as many pictures, and each like its partner. The rows of a group have equal hashes, so that pictures
+    which many rows have are compared once. Within one frame, a group comes with itself too, and a pair of groups once."""
+    left = _by_looks(ours)
+    right = left if ours is theirs else _by_looks(theirs)
+    first = [np.array([pictures[0] for pictures, _ in side], np.uint64).reshape(-1, 2) for side in (left, right)]
+    for one, other in near(first[0], first[1], radius).tolist():
+        pictures, partners = left[one][0], right[other][0]
+        if ours is theirs and one > other:
+            continue
+        if len(pictures) == len(partners) and all(_within(a, b, radius) for a, b in zip(pictures, partners, strict=True)):
+            yield left[one][1], right[other][1]
+
+
+def _by_looks(frame: "pl.DataFrame") -> list[tuple[list[list[int]], list[int]]]:
+    import polars as pl
+
+    rows = frame.select("pictures").with_row_index("row").filter(pl.col("pictures").list.len() > 0)
+    return [(pictures, members) for pictures, members in rows.group_by("pictures", maintain_order=True).agg("row").iter_rows()]
+
+
+def _within(one: Sequence[int], other: Sequence[int], radius: int) -> bool:
+    return all((a ^ b).bit_count() <= radius for a, b in zip(one, other, strict=True))

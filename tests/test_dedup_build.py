@@ -1,0 +1,58 @@
+"""Dedup and decontamination inside a build: on real rows, counted, looked up, and the same for any number of workers."""
+
+from pathlib import Path
+
+import pytest
+
+from omr_data.store.ledger import read_json
+from tests.omr import digests, omr
+
+RECIPE = """
+from omr_data import Recipe, union
+from omr_data.operators import decontaminate, dedup, explode, rollout, verify
+from omr_data.sources import gsm8k, puzzlevqa
+from omr_data.teachers import echo
+
+def recipe() -> Recipe:
+    rows = union(gsm8k.Source(split="train"), puzzlevqa.Source()).then(
+        dedup.Exact(),
+        dedup.NearPair(threshold=0.9),
+        decontaminate.Against((gsm8k.Source(split="test"),), policy="text"),
+    )
+    answered = rows.then(rollout.Sample(echo.Teacher(), n=1), verify.Answers(), explode.Right())
+    return Recipe("clean", "1.0.0", answered)
+"""
+
+
+@pytest.fixture(scope="module")
+def built(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clean")
+    (folder / "clean.py").write_text(RECIPE)
+    omr("build", folder / "clean.py", "--mirror", mirror, "--work", folder / "work", "--releases", folder / "releases", "--workers", 2)
+    return folder
+
+
+def test_real_rows_are_deduplicated_and_decontaminated_and_each_is_counted(built: Path) -> None:
+    manifest = read_json(built / "releases/clean/1.0.0/manifest.json")
+    counts = {line["step"]: line for line in manifest["counts"]}
+    exact, near, against = (counts[name] for name in ("dedup.Exact", "dedup.NearPair", "decontaminate.Against"))
+    assert exact["in"] == 7_473 + 2_000
+    assert sum(exact["dropped"].values()) == 172
+    assert near["in"] == exact["out"]
+    assert 0 <= sum(near["dropped"].values()) <= 10
+    assert against["in"] == near["out"] and against["out"] > 9_000
+    assert all(line["kept"] + sum(line["dropped"].values()) == line["in"] for line in counts.values())
+
+
+def test_pairs_and_hits_can_be_looked_up(built: Path, mirror: Path) -> None:
+    places = ("--mirror", mirror, "--work", built / "work")
+    shown = omr("show", built / "clean.py", *places, "--step", "dedup.Exact", "--table", "pairs", "--rows", 5).stdout
+    assert "dropped_source" in shown and "5 of 172 rows" in shown
+    hits = omr("show", built / "clean.py", *places, "--step", "decontaminate.Against", "--table", "hits").stdout
+    assert "benchmark_id" in hits
+
+
+def test_one_worker_gives_the_same_release(built: Path, mirror: Path, tmp_path: Path) -> None:
+    places = ("--mirror", mirror, "--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1)
+    omr("build", built / "clean.py", *places)
+    assert digests(tmp_path / "releases") == digests(built / "releases")
