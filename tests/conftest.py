@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no limit in milliseconds: a first call may load a library.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 MIRROR = Path(os.environ.get("OMR_HUB_MIRROR", Path(__file__).parents[2] / "shared" / "data" / "hub"))
 

@@ -11,27 +11,12 @@ import pytest
 
 from omr_data.store.ledger import read_json
 from tests.builders import png
+from tests.mirrors import small_mirror
 from tests.omr import ROOT, omr
 
 PUZZLES = ROOT / "recipes" / "omr_sft_puzzles.py"
 TINY = ROOT / "recipes" / "omr_sft_tiny.py"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def small_mirror(mirror: Path, folder: Path) -> int:
-    """The first two rows of each real file, with their images; returns how many rows that is."""
-    rows = 0
-    for path in sorted([*mirror.glob("declare-lab/*/data/*.json"), mirror / "openai/gsm8k/train.jsonl"]):
-        lines = path.read_text().splitlines(keepends=True)[:2]
-        copy = folder / path.relative_to(mirror)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text("".join(lines))
-        rows += len(lines)
-        for line in lines:
-            if image := json.loads(line).get("image"):
-                (copy.parent / image).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path.parent / image, copy.parent / image)
-    return rows
 
 
 def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_counted(mirror: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from omr_data.store.ledger import read_json
+from tests.mirrors import small_mirror
 from tests.omr import digests, omr
 
 RECIPE = """
@@ -52,7 +53,10 @@ def test_pairs_and_hits_can_be_looked_up(built: Path, mirror: Path) -> None:
     assert "benchmark_id" in hits
 
 
-def test_one_worker_gives_the_same_release(built: Path, mirror: Path, tmp_path: Path) -> None:
-    places = ("--mirror", mirror, "--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1)
-    omr("build", built / "clean.py", *places)
-    assert digests(tmp_path / "releases") == digests(built / "releases")
+def test_one_worker_and_two_give_the_same_release(mirror: Path, tmp_path: Path) -> None:
+    small_mirror(mirror, tmp_path / "mirror", rows=20)
+    (tmp_path / "clean.py").write_text(RECIPE)
+    for workers in (1, 2):
+        places = ("--mirror", tmp_path / "mirror", "--work", tmp_path / f"work{workers}", "--releases", tmp_path / f"releases{workers}")
+        omr("build", tmp_path / "clean.py", *places, "--workers", workers)
+    assert digests(tmp_path / "releases1") == digests(tmp_path / "releases2")

@@ -2,8 +2,10 @@
 
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,22 @@ def test_a_missing_or_foreign_store_file_is_a_clear_error(tmp_path: Path) -> Non
     (tmp_path / "text").write_text("hello, this is no database at all, only some text " * 100)
     with pytest.raises(StoreError, match="not a database"), RolloutStore.write(tmp_path / "text"):
         pass
+
+
+@pytest.mark.parametrize("tables", [0, 1, 2])
+def test_a_store_whose_making_was_cut_short_is_no_store_yet_and_is_made_whole(tmp_path: Path, tables: int) -> None:
+    path = tmp_path / "rollouts.sqlite"
+    with RolloutStore.write(path):
+        pass
+    assert RolloutStore.is_there(path)
+    with closing(sqlite3.connect(path)) as connection:
+        for name in ("failures", "rollouts", "requests")[tables:]:
+            connection.execute(f"DROP TABLE {name}")
+        connection.execute("PRAGMA user_version = 0")
+        connection.commit()
+    assert not RolloutStore.is_there(path)
+    with pytest.raises(StoreError, match="there is no rollout store"), RolloutStore.read(path):
+        pass
+    with RolloutStore.write(path) as store:
+        assert store.stats().rollouts == 0
+    assert RolloutStore.is_there(path)

@@ -41,7 +41,7 @@ def count_wanted(ask: Ask, shards: Sequence[Path], rollouts: Path) -> int:
 
 def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
     """The store to read, or None where there is none yet."""
-    return RolloutStore.read(rollouts) if rollouts.exists() else nullcontext()
+    return RolloutStore.read(rollouts) if RolloutStore.is_there(rollouts) else nullcontext()
 
 
 def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers: int, reporter: Reporter, budget: Budget) -> None:

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,21 @@ class RolloutStore:
             finally:
                 connection.close()
 
+    @staticmethod
+    def is_there(path: Path) -> bool:
+        """Whether there is a store to read. A process that was killed while it made one has left a file without all tables."""
+        if not path.exists():
+            return False
+        with _errors(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return bool(version) or not tables <= {"requests", "rollouts", "failures"}
+
     @classmethod
     @contextmanager
     def read(cls, path: Path) -> "Iterator[RolloutStore]":
         """Opens for reading only. Raises StoreError when there is no such store."""
-        if not path.exists():
+        if not cls.is_there(path):
             raise StoreError(f"there is no rollout store at {path}. A build makes one, and `omr rollouts import` fills one.")
         with _errors(path):
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30, check_same_thread=False)
