@@ -243,7 +243,7 @@ def test_adversarial_answers_end_within_the_limit_from_the_main_thread_a_pool_an
 
     assert max(asyncio.run(all_at_once())) < 40 * LIMIT
     assert shared_pool().equal("x", "x") == "equal"
-    assert len(shared_pool().pids()) == 1
+    assert 1 <= len(shared_pool().pids()) <= shared_pool().size
 
 
 @pytest.fixture

@@ -142,8 +142,9 @@ class Pool:
 
 @functools.cache
 def shared_pool() -> Pool:
-    """This process's pool: one worker, since engines run many processes. Ends with the process."""
-    pool = Pool(1)
+    """This process's pool, with a worker for each core. They start when they are needed: a process that asks one question at
+    a time has one. Ends with the process."""
+    pool = Pool(os.cpu_count() or 1)
     atexit.register(pool.close)
     return pool
 
