@@ -273,7 +273,7 @@ def _join_near_texts(
     keys = rows["keys"].to_numpy()[items]
     if not len(items):
         return {}
-    groups = groups_of(keys.ravel(), np.repeat(items, keys.shape[1]))
+    groups = groups_of(keys, items)
     wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
     texts = _Texts(rows, whole, wanted.tolist())
     likeness: dict[int, float] = {}
@@ -350,7 +350,7 @@ def _pictured_pairs(rows: "pl.DataFrame", radius: int) -> "Iterator[tuple[int, i
         if len(members) <= SQUARE:
             yield from ((int(members[first]), int(members[second])) for second in range(len(members)) for first in range(second))
             continue
-        groups = groups_of(keys[members].ravel(), np.repeat(members, keys.shape[1]))
+        groups = groups_of(keys[members], members)
         yield from map(tuple, small_pairs(groups).tolist())
         for group in groups:
             yield from ((int(group[0]), int(row)) for row in group[1:])

@@ -39,14 +39,21 @@ class Components:
 
 
 def groups_of(keys: "NDArray[np.uint64]", items: "NDArray[np.int64]") -> "list[NDArray[np.int64]]":
-    """The items that share a key, for keys that at least two items have; each sorted, equal groups once."""
-    order = np.lexsort((items, keys))
-    keys, items = keys[order], items[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.int64)
-    sizes = np.diff(np.concatenate([starts, [len(keys)]]))
-    several = sizes > 1
-    found = {items[start : start + size].tobytes(): (start, size) for start, size in zip(starts[several], sizes[several], strict=True)}
-    return [items[start : start + size] for start, size in found.values()]
+    """The items that share a key in some column of `keys`, shape (items, columns); each group sorted, equal groups once.
+
+    One column at a time, so that memory does not grow with their number.
+    """
+    found: dict[bytes, NDArray[np.int64]] = {}
+    for column in range(keys.shape[1]):
+        order = np.lexsort((items, keys[:, column]))
+        sorted_keys = keys[order, column]
+        starts = np.flatnonzero(np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])) if len(order) else np.zeros(0, np.int64)
+        sizes = np.diff(np.concatenate([starts, [len(order)]]))
+        several = sizes > 1
+        for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
+            group = items[order[start : start + size]]
+            found.setdefault(group.tobytes(), group)
+    return list(found.values())
 
 
 def small_pairs(groups: "list[NDArray[np.int64]]") -> "NDArray[np.int64]":
