@@ -1,8 +1,9 @@
-"""The command line: `omr plan | build | release | show | pin | verify | rollouts`.
+"""The command line: `omr plan | build | release | show | pin | verify | rollouts | teacher`.
 
 Each command loads a recipe file, works out its plan, and hands it to the part of the package that does the work.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from rich.console import Console
 from omr_data import display
 from omr_data.engine.build import Built, Calls, build, folders, teacher_calls
 from omr_data.engine.progress import reporter
-from omr_data.errors import OmrError, RecipeError
+from omr_data.errors import MissingExtra, OmrError, RecipeError
 from omr_data.flow import Budget
 from omr_data.plan import Plan, make_plan
 from omr_data.processes import Mapper, mapper
@@ -256,6 +257,29 @@ def rollouts_import(file: File, work: Work = WORK) -> None:
     with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
         rows, new = import_rollouts(store, file)
     print(f"{rows:,} rollouts in {file}, {new:,} new in {workspace.rollouts}")
+
+
+teacher_app = typer.Typer(help="The embedded teacher.", no_args_is_help=True)
+app.add_typer(teacher_app, name="teacher")
+
+
+@teacher_app.callback()
+def teacher_callback() -> None:
+    """Keeps `serve` a command of its own."""
+
+
+@teacher_app.command("serve")
+def teacher_serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
+) -> None:
+    """Serve the embedded teacher as an OpenAI-compatible server, to try the HTTP path with a real model."""
+    for module, extra in (("torch", "train"), ("transformers", "train"), ("starlette", "view"), ("uvicorn", "view")):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(module, extra)
+    from omr_data.teachers.tiny.serve import serve
+
+    serve(host, port)
 
 
 def _console() -> Console:

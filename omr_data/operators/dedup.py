@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from omr_data.similar.shingles import Shingles, Texts
 
 ReadBytes = Callable[[ImageRef], bytes]
-ROWS = 20_000
-"""Texts read back at once while candidates are verified."""
+ROWS = 5_000
+"""Texts whose shingles are made at once while candidates are verified."""
+SLICE = 50_000
+"""Texts read back in one pass over the shards: fewer passes would hold more of them in memory."""
 
 
 @dataclass(frozen=True)
@@ -322,12 +324,14 @@ def _read_shingles(rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence
 
     from omr_data.similar.shingles import shingle
 
-    numbers = pl.DataFrame({"id": rows["id"].gather(list(wanted)), "row": pl.Series(wanted, dtype=pl.Int64)})
-    found = whole.select("id", "question", "options").join(numbers.lazy(), on="id", how="inner")
-    for frame in found.collect_batches(chunk_size=ROWS):
-        shingles = shingle(_words(frame))
-        for place, row in enumerate(frame["row"].to_list()):
-            yield row, shingles, place
+    for start in range(0, len(wanted), SLICE):
+        part = list(wanted[start : start + SLICE])
+        numbers = pl.LazyFrame({"id": rows["id"].gather(part), "row": pl.Series(part, dtype=pl.Int64)})
+        found = whole.select("id", "question", "options").join(numbers, on="id", how="inner").collect(engine="streaming")
+        for frame in found.iter_slices(ROWS):
+            shingles = shingle(_words(frame))
+            for place, row in enumerate(frame["row"].to_list()):
+                yield row, shingles, place
 
 
 # -------------------------------------------------------------------------------------------- pictures

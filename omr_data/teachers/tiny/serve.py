@@ -1,0 +1,137 @@
+"""The embedded teacher as a server that speaks chat completions: `omr teacher serve`. For trying the HTTP path with a real model.
+
+It reads `messages` (text, and images as data URLs), `n`, `seed`, `temperature` and `max_tokens`. Sample i of a request has the
+seed plus i, as in vLLM; without a seed it is drawn. One request is answered at a time.
+"""
+
+import base64
+import binascii
+import json
+import random
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from omr_data.records import IMAGE_MARK, Message
+from omr_data.teachers import tiny
+from omr_data.teachers.tiny.model import encode_prompt, load
+from omr_data.teachers.tiny.sample import Sampler, Wanted
+
+MOST_SAMPLES, MOST_TOKENS = 64, 256
+
+
+class _Refused(Exception):
+    """A request that cannot be answered; the text says why."""
+
+
+class _Model:
+    """The loaded model, used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._model, self._tokenizer = load(tiny.FOLDER)
+        self._lock = threading.Lock()
+        self.name = tiny.Teacher().model_id
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One completion. Raises _Refused."""
+        messages, image = _messages(body.get("messages"))
+        samples, tokens = _number(body, "n", 1, MOST_SAMPLES), _number(body, "max_tokens", 64, MOST_TOKENS)
+        temperature = body.get("temperature", tiny.TEMPERATURE)
+        if not isinstance(temperature, int | float) or not 0 <= temperature <= 10:
+            raise _Refused("temperature must be a number from 0 to 10")
+        seed = body.get("seed")
+        first = seed if isinstance(seed, int) and seed >= 0 else random.randrange(2**31)
+        prompt = encode_prompt(self._tokenizer, messages, image)
+        wanted = Wanted("", prompt, tuple(range(first, first + samples)))
+        with self._lock:
+            (answers,) = Sampler(self._model, self._tokenizer, float(temperature), tokens, 0).sample([wanted])
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": sample.text},
+                "finish_reason": "stop" if sample.ended else "length",
+                "logprobs": None,
+            }
+            for index, sample in enumerate(answers)
+        ]
+        completion = sum(sample.tokens for sample in answers)
+        usage = {"prompt_tokens": len(prompt.ids), "completion_tokens": completion, "total_tokens": len(prompt.ids) + completion}
+        return {"id": f"tiny-{first}", "object": "chat.completion", "created": 0, "model": self.name, "choices": choices, "usage": usage}
+
+
+def _number(body: dict[str, Any], name: str, usual: int, most: int) -> int:
+    value = body.get(name) or usual
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise _Refused(f"{name} must be a whole number from 1 to {most}")
+    return value
+
+
+def _messages(given: object) -> tuple[tuple[Message, ...], bytes | None]:
+    """The chat, and its first image; only that one is seen."""
+    if not isinstance(given, list) or not given or not all(isinstance(one, dict) for one in given):
+        raise _Refused("messages must be a list of objects")
+    messages, images = [], []
+    for one in given:
+        content = one.get("content")
+        parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        text = ""
+        for part in parts:
+            match part:
+                case {"type": "text", "text": str(words)}:
+                    text += words
+                case {"type": "image_url", "image_url": {"url": str(url)}} if url.startswith("data:"):
+                    images.append(_decoded(url))
+                    text += IMAGE_MARK
+                case _:
+                    raise _Refused("content must be text, or parts of text and images as data URLs")
+        if one.get("role") not in ("system", "user", "assistant"):
+            raise _Refused("role must be system, user or assistant")
+        messages.append(Message(one["role"], text))
+    return tuple(messages), images[0] if images else None
+
+
+def _decoded(url: str) -> bytes:
+    try:
+        return base64.b64decode(url.partition(",")[2], validate=True)
+    except binascii.Error as error:
+        raise _Refused("an image is no base64") from error
+
+
+def make_app() -> Starlette:
+    """The application; loads the model."""
+    model = _Model()
+
+    async def complete(request: Request) -> JSONResponse:
+        try:
+            body = await request.json()
+            if not isinstance(body, dict):
+                raise _Refused("the body must be a JSON object")
+            return JSONResponse(await run_in_threadpool(model.answer, body))
+        except json.JSONDecodeError:
+            return _error("the body is no JSON")
+        except (_Refused, OSError) as error:  # Pillow says with an OSError that a picture cannot be read
+            return _error(str(error))
+
+    async def models(request: Request) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [{"id": model.name, "object": "model", "owned_by": "omr_data"}]})
+
+    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"]), Route("/v1/models", models)])
+
+
+def _error(text: str) -> JSONResponse:
+    return JSONResponse({"error": {"message": text, "type": "invalid_request_error"}}, status_code=400)
+
+
+def serve(host: str, port: int) -> None:
+    """Serves until it is stopped; port 0 takes a free one. The URL is printed."""
+    app = make_app()
+    listening = socket.create_server((host, port))
+    print(f"{tiny.Teacher().model_id} at http://{host}:{listening.getsockname()[1]}/v1", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
