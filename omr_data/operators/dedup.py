@@ -326,12 +326,14 @@ def _read_shingles(rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence
 
     for start in range(0, len(wanted), SLICE):
         part = list(wanted[start : start + SLICE])
-        numbers = pl.LazyFrame({"id": rows["id"].gather(part), "row": pl.Series(part, dtype=pl.Int64)})
-        found = whole.select("id", "question", "options").join(numbers, on="id", how="inner").collect(engine="streaming")
+        number_of = dict(zip(rows["id"].gather(part).to_list(), part, strict=True))
+        # A filter and no join: a join may hold the whole of the other side, which is all the texts.
+        there = pl.col("id").is_in(pl.Series(list(number_of)).implode())
+        found = whole.select("id", "question", "options").filter(there).collect(engine="streaming")
         for frame in found.iter_slices(ROWS):
             shingles = shingle(_words(frame))
-            for place, row in enumerate(frame["row"].to_list()):
-                yield row, shingles, place
+            for place, id_ in enumerate(frame["id"].to_list()):
+                yield number_of[id_], shingles, place
 
 
 # -------------------------------------------------------------------------------------------- pictures
