@@ -222,16 +222,22 @@ Answers = Sequence[tuple[Request, Sequence[Response | Failure]]]
 
 @dataclass(slots=True)
 class Budget:
-    """What a run may spend, and what it has: US dollars and requests. None is no limit. No part of any identity."""
+    """What a run may spend, and what it has: US dollars and requests. None is no limit. No part of any identity.
+
+    `reached` stays true once a request was not allowed: what is under way may turn out cheaper than it was thought.
+    """
 
     usd: float | None = None
     requests: int | None = None
     spent: float = 0.0
     sent: int = 0
+    reached: bool = False
 
     def allows(self, under_way: float = 0.0) -> bool:
         """Whether one more request may be sent, while so many dollars are already on their way."""
-        return (self.requests is None or self.sent < self.requests) and (self.usd is None or self.spent + under_way < self.usd)
+        allowed = (self.requests is None or self.sent < self.requests) and (self.usd is None or self.spent + under_way < self.usd)
+        self.reached |= not allowed
+        return allowed
 
     def within(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
         """The batches that the limit allows, each question counted as one request: for teachers that cost nothing."""

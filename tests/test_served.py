@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from omr_data.flow import Budget
 from omr_data.store.ledger import read_json
 from tests.omr import ROOT, command, digests, environment, omr
 from tests.servers import fault_server
@@ -142,3 +143,9 @@ def test_attempts_that_fail_are_counted_by_kind_and_asked_again(tmp_path: Path) 
     with fault_server() as back:
         omr("build", SERVED, *places(tmp_path), "--set", "questions=3", "--set", "timeout=0.3", OMR_TEACHER_URL=back.url)
         assert len(back.samples()) == 12
+
+
+def test_a_budget_that_stopped_on_an_estimate_is_a_pause_and_no_fault_of_the_teacher() -> None:
+    budget = Budget(usd=1.0, spent=0.5)
+    assert not budget.allows(under_way=0.6)
+    assert budget.allows() and budget.reached

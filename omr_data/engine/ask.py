@@ -64,7 +64,7 @@ def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers:
         count = failed[kind, retriable]
         reporter.say(f"  {count:,} attempts failed: {kind}{'' if retriable else ', and will not be asked again'}")
     again = sum(count for (_, retriable), count in failed.items() if retriable)
-    if came != total and not budget.allows(0.0):
+    if came != total and budget.reached:
         raise IncompleteError(
             f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), with {total - came:,} of {total:,} attempts "
             "to ask. Every answer is stored: the same command with a new budget goes on from here."

@@ -14,6 +14,7 @@ worksheet's picture may carry several questions: for problems with pictures, Nea
 """
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -45,9 +46,9 @@ class _Dedup(Pool):
     priority: tuple[str, ...] = ()
 
     @property
+    @abstractmethod
     def reason(self) -> str:
         """Why a row is dropped."""
-        raise NotImplementedError
 
     def _ordered(self, narrow: "pl.DataFrame") -> "pl.DataFrame":
         """The rows in order of who is kept, so that the smallest member of a component is the one."""
