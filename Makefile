@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test check teacher
+.PHONY: build-sft-data test test-parity check teacher
 
 build-sft-data: $(READY)
 ifdef OMR_TEACHER_URL
@@ -18,6 +18,10 @@ endif
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The policy losses against TRL's own code, in an environment that has it.
+test-parity: .venv-parity/.ready
+	.venv-parity/bin/python -m pytest -n 0 tests/parity
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -34,3 +38,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+.venv-parity/.ready: pyproject.toml constraints.txt
+	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parity]'
+	touch .venv-parity/.ready

@@ -1,4 +1,4 @@
-"""The command line: `omr plan | build | release | show | pin | verify | rollouts | teacher`.
+"""The command line: `omr plan | build | release | show | pin | verify | rollouts | teacher | train | eval`.
 
 Each command loads a recipe file, works out its plan, and hands it to the part of the package that does the work.
 """
@@ -18,9 +18,10 @@ import typer
 from rich.console import Console
 
 from omr_data import display
+from omr_data.arguments import pairs
 from omr_data.engine.build import Built, Calls, build, folders, teacher_calls
 from omr_data.engine.progress import reporter
-from omr_data.errors import MissingExtra, OmrError, RecipeError
+from omr_data.errors import MissingExtra, OmrError, RecipeError, TrainError
 from omr_data.flow import Budget
 from omr_data.plan import Plan, make_plan
 from omr_data.processes import Mapper, mapper
@@ -28,6 +29,7 @@ from omr_data.recipe import load, load_in_worker
 from omr_data.release.package import check_drift, release
 from omr_data.sources.hub import HubSource
 from omr_data.sources.places import LocalPlaces, read_pins, resolve_pins
+from omr_data.store.atomic import write_text
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.workspace import Workspace
@@ -71,19 +73,9 @@ class Job:
 
 
 def _job(file: Path, arguments: Sequence[str] | None, mirror: Path | None, work: Path) -> Job:
-    recipe = load(file, _pairs(arguments or ()))
+    recipe = load(file, pairs(arguments, RecipeError))
     places = LocalPlaces(mirror, read_pins(file.parent / "pins.json"), str(file))
     return Job(file, places, make_plan(recipe, places), Workspace(work))
-
-
-def _pairs(arguments: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals:
-            raise RecipeError(f"--set takes NAME=VALUE, and got {argument!r}. Write for example --set rollouts=12.")
-        pairs[name] = value
-    return pairs
 
 
 @app.command("plan")
@@ -274,12 +266,80 @@ def teacher_serve(
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Serve the embedded teacher as an OpenAI-compatible server, to try the HTTP path with a real model."""
-    for module, extra in (("torch", "train"), ("transformers", "train"), ("starlette", "view"), ("uvicorn", "view")):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtra(module, extra)
+    _need("train", "torch", "transformers")
+    _need("view", "starlette", "uvicorn")
     from omr_data.teachers.tiny.serve import serve
 
     serve(host, port)
+
+
+train_app = typer.Typer(
+    help="Train a model on a release. Under torchrun: torchrun --nproc-per-node 8 -m omr_data.cli train ...", no_args_is_help=True
+)
+app.add_typer(train_app, name="train")
+Data = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's folder, or organisation/name@version on the Hub.")]
+Out = Annotated[Path, typer.Option(help="The run's folder: checkpoints, metrics.jsonl, curves.png, and the model at the end.")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting other than the preset's; may be repeated.")
+]
+Show = Annotated[bool, typer.Option("--show", help="Print every setting and stop.")]
+
+
+@train_app.command("sft")
+def train_sft(
+    data: Data, preset: Annotated[str, typer.Option(help="tiny-sft or omr-7b-sft.")], out: Out, set: Setting = None, show: Show = False
+) -> None:
+    """Supervised fine-tuning. The same command goes on after a kill."""
+    _need("train", "torch", "transformers")
+    from omr_data.train import settings, sft
+
+    chosen = settings.changed(settings.preset(settings.SFT, preset), pairs(set, TrainError))
+    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(Console(), sft.train(chosen, data, out))
+
+
+@train_app.command("gspo")
+def train_gspo(
+    data: Data, preset: Annotated[str, typer.Option(help="tiny-gspo or omr-7b-gspo.")], out: Out, set: Setting = None, show: Show = False
+) -> None:
+    """Reinforcement learning with verified rewards: gspo, or with --set loss= grpo or dapo. The same command goes on after a kill."""
+    _need("train", "torch", "transformers")
+    from omr_data.train import gspo, settings
+
+    chosen = settings.changed(settings.preset(settings.GSPO, preset), pairs(set, TrainError))
+    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(Console(), gspo.train(chosen, data, out))
+
+
+@app.command("eval")
+def eval_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a Hub id, or tiny for the embedded model.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A release, or the name of a source like drawn or gsm8k.")],
+    of: Annotated[list[str] | None, typer.Option("--of", metavar="NAME=VALUE", help="An argument of the source, like split=test.")] = None,
+    set: Setting = None,
+    mirror: Mirror = None,
+    out: Annotated[Path | None, typer.Option(help="Write the score and every answer to this JSON file.")] = None,
+) -> None:
+    """Measure a model: accuracy and pass@k with intervals, greedy or sampled."""
+    _need("train", "torch", "transformers")
+    from omr_data.train import evaluate, settings
+
+    chosen = settings.changed(settings.Eval(model=model), pairs(set, TrainError))
+    if Path(data).exists() or "@" in data:
+        problems = evaluate.release_problems(data)
+    else:
+        problems = evaluate.source_problems(
+            evaluate.named_source(data, pairs(of, TrainError)), LocalPlaces(mirror, read_pins(Path("pins.json")), data)
+        )
+    score, answered = evaluate.evaluate(chosen, problems, data)
+    if out is not None:
+        write_text(out, json.dumps(score.to_json() | {"answered": [asdict(one) for one in answered]}, indent=1, ensure_ascii=False))
+    if os.environ.get("RANK", "0") == "0":
+        display.score(Console(), score)
+
+
+def _need(extra: str, *modules: str) -> None:
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(module, extra)
 
 
 def _console() -> Console:

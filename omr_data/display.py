@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +20,9 @@ from omr_data.records import Record, Response
 from omr_data.store.ledger import read_json
 from omr_data.store.rollouts import RolloutStats
 from omr_data.store.shards import StageFolder, iter_dropped, read_records
+
+if TYPE_CHECKING:
+    from omr_data.train.evaluate import Score
 
 _STYLES = {"CACHED": "green", "RUN": "yellow"}
 
@@ -94,6 +97,27 @@ def released(console: Console, folder: Path) -> None:
     for line in manifest["by_source"]:
         console.print(f"  {line['source']}: {line['rows']:,} rows of {line['questions']:,} questions ({line['licence']})", highlight=False)
     console.print(f"Load it: datasets.load_dataset({str(folder)!r}, split='train')", highlight=False, soft_wrap=True)
+
+
+def trained(console: Console, folder: Path) -> None:
+    """Where a trained model is, and what to do with it."""
+    console.print(f"the model is in {folder}; its curves in {folder.parent / 'curves.png'}", highlight=False, soft_wrap=True)
+    console.print(f"Measure it: omr eval {folder} RELEASE", highlight=False, soft_wrap=True)
+
+
+def score(console: Console, score: "Score") -> None:
+    """The measures of a model, a line each."""
+    shown = Table(box=None, pad_edge=False, header_style="bold", title=f"{score.model} on {score.data}", title_justify="left")
+    for column, justify in (("", "left"), ("", "right"), ("95% interval", "left")):
+        shown.add_column(column, justify="left" if justify == "left" else "right", no_wrap=True)
+    lines = [("accuracy", score.accuracy), *((f"pass@{k}", share) for k, share in score.pass_at.items())]
+    if len(score.by_source) > 1:
+        lines += [(f"accuracy, {source}", share) for source, share in score.by_source.items()]
+    for name, share in lines:
+        shown.add_row(name, f"{share.value:.3f}", f"{share.low:.3f} to {share.high:.3f}")
+    console.print(shown)
+    left_out = "".join(f", {count:,} left out: {reason}" for reason, count in score.skipped.items())
+    console.print(f"{score.answers:,} answers to {score.questions:,} questions, {score.undecided:.1%} undecided{left_out}", highlight=False)
 
 
 def rollouts(console: Console, path: Path, stats: RolloutStats) -> None:

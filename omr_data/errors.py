@@ -17,6 +17,8 @@ a bare `ValueError` from this package is a bug.
     ├── VerifyError            the verifiers are set up in a way that cannot work
     ├── ReleaseError           the result cannot be released as asked
     │   └── DriftError         the version exists and was made from another plan
+    ├── TrainError             a model cannot be trained or measured as asked
+    │   └── CollapseError      training went wrong beyond repair, and was stopped
     └── MissingExtra           an optional part of the package is not installed
 """
 
@@ -86,6 +88,14 @@ class ReleaseError(OmrError):
 
 class DriftError(ReleaseError):
     """A released version exists and was made from another plan."""
+
+
+class TrainError(OmrError):
+    """A model cannot be trained or measured as asked."""
+
+
+class CollapseError(TrainError):
+    """Training went wrong beyond repair, and was stopped. The checkpoints before it are kept."""
 
 
 class MissingExtra(OmrError):

@@ -6,17 +6,16 @@
 **load** runs that function with arguments given by name; calling it builds the flow and runs nothing.
 """
 
-import difflib
 import importlib.util
 import inspect
 import multiprocessing
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from omr_data.arguments import read_values
 from omr_data.errors import OmrError, RecipeError
 from omr_data.flow import Flow, Source, as_flow
 
@@ -57,7 +56,8 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
     make = getattr(module, "recipe", None)
     if not callable(make):
         raise RecipeError(f"{path} defines no function `recipe`. Write `def recipe(...) -> Recipe:` in it.")
-    values = _arguments(path, make, arguments or {})
+    declared = {name: one.annotation for name, one in inspect.signature(make).parameters.items()}
+    values = read_values(f"{path}: recipe()", declared, arguments or {}, RecipeError)
     try:
         made = make(**values)
     except OmrError:
@@ -92,33 +92,3 @@ def load_in_worker(path: Path) -> None:
     """Loads a recipe file in a worker process, so that the classes it defines can be unpickled there."""
     if multiprocessing.parent_process() is not None:
         load_module(path)
-
-
-def _arguments(path: Path, make: Callable[..., Any], given: Mapping[str, str]) -> dict[str, Any]:
-    parameters = inspect.signature(make).parameters
-    values = {}
-    for name, value in given.items():
-        if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(parameters) or 'none'}."
-            raise RecipeError(f"{path}: recipe() has no argument {name!r}. {hint}")
-        values[name] = _read(path, name, value, parameters[name].annotation)
-    return values
-
-
-def _read(path: Path, name: str, value: str, kind: Any) -> Any:
-    readers: dict[Any, Callable[[str], Any]] = {
-        int: lambda text: int(text.replace("_", "")),
-        float: float,
-        str: str,
-        bool: {"true": True, "false": False}.__getitem__,
-        Path: Path,
-    }
-    if kind not in readers:
-        raise RecipeError(
-            f"{path}: the argument {name} has type {kind!r}; only int, float, str, bool and Path can be given on the command line."
-        )
-    try:
-        return readers[kind](value)
-    except (ValueError, KeyError) as error:
-        raise RecipeError(f"{path}: {name}={value!r} is no {kind.__name__}.") from error

@@ -1,10 +1,17 @@
 """What tests share: where the real rows are."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Before `datasets` is imported: tests neither read nor fill the user's cache.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="omr-datasets-")
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 # The same examples on every run, and no limit in milliseconds: a first call may load a library.
 settings.register_profile("steady", deadline=None, derandomize=True)

@@ -17,8 +17,8 @@ from omr_data.verifiers import base
 
 PACKAGE = Path(omr_data.__file__).parent
 LAYERS = (
-    "errors", "identity", "records", "processes", "flow", "store", "similar", "sources", "teachers", "verifiers", "operators",
-    "recipe", "plan", "engine", "release", "display", "cli",
+    "errors", "arguments", "identity", "records", "processes", "flow", "store", "similar", "sources", "teachers", "verifiers", "operators",
+    "recipe", "plan", "engine", "release", "train", "display", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -15,7 +15,7 @@ import pytest
 from omr_data.errors import ReleaseError
 from omr_data.records import ImageRef, Message
 from omr_data.release.card import card
-from omr_data.release.rows import GROUP_ROWS, row, write_rows
+from omr_data.release.rows import GROUP_ROWS, release_schema, row, write_rows
 from tests.builders import png, record, response
 from tests.omr import LOGGED, ROOT, command, environment, omr
 
@@ -39,6 +39,17 @@ def test_load_dataset_reads_it_with_images_and_messages(built: Path, tmp_path: P
     assert first["messages"][0]["content"].startswith("<image>")
     assert first["messages"][1]["content"].endswith("</answer>")
     assert len(set(loaded["id"])) == len(loaded)
+
+
+def test_two_releases_of_one_folder_name_are_two_to_load_dataset(built: Path, tmp_path: Path) -> None:
+    """`datasets` caches local folders by their last name, which is the version."""
+    places = ("--work", built / "work", "--releases", tmp_path, "--workers", 1)
+    omr("build", LOGGED, "--set", "questions=30", *places, OMR_TEST_LOG=built / "log")
+    folders = [built / "releases/logged/1.0.0", tmp_path / "logged/1.0.0"]
+    rows = [json.loads((folder / "manifest.json").read_text())["rows"] for folder in folders]
+    loaded = [datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache")) for folder in folders]
+    assert [len(data) for data in loaded] == rows
+    assert rows[0] != rows[1]
 
 
 def test_the_manifest_names_every_file_with_its_digest(built: Path) -> None:
@@ -125,6 +136,13 @@ def test_a_row_is_the_chat_as_the_teacher_saw_it_with_reasoning_back_in_its_tags
     assert [message["role"] for message in made["messages"]] == ["system", "user", "assistant"]
     assert made["messages"][2]["content"] == "<think>so</think><answer>7</answer>"
     assert made["images"] == [{"bytes": png(), "path": f"{'ab' * 32}.png"}]
+
+
+def test_a_record_without_a_response_is_a_problem() -> None:
+    made = row(record(options=("7", "8")), lambda image: b"")
+    assert [message["role"] for message in made["messages"]] == ["user"]
+    assert (made["answer"], made["options"], made["question_id"], made["model"]) == ("7", ["7", "8"], "demo/1", None)
+    assert set(made) == set(release_schema().names)
 
 
 def test_a_record_with_several_responses_is_no_row() -> None:

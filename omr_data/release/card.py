@@ -4,6 +4,7 @@ The prose of a recipe is `cards/<name>.md`. The places `{{sources}}`, `{{steps}}
 filled with tables; without prose a plain card is made of all of them.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -34,9 +35,9 @@ Version {{version}}, {{rows}} rows.
 
 COLUMNS = (
     ("id", "unique; the question's id, `#` and the attempt"),
-    ("messages", "the chat: the prompt exactly as the teacher saw it, then its answer; image marks where the images stand"),
+    ("messages", "the chat: the prompt exactly as the teacher saw it, then its answer, if any; image marks where the images stand"),
     ("images", "the original bytes, in the order of the marks"),
-    ("answer", "the gold answer"),
+    ("answer, options", "the gold answer, and the options where the question has some"),
     ("source, licence", "the dataset that the question came from, and its licence: it holds for this row"),
     ("question_id, attempt", "the question, and which of its answers this is"),
     ("model, finish_reason, prompt_tokens, completion_tokens", "the teacher, and how the answer ended"),
@@ -87,6 +88,9 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         "- omr-data",
         "configs:",
         "- config_name: default",
+        # `datasets` caches a local folder under its name and its configs, whatever its files hold: without this line, any two
+        # releases that are both called 1.0.0 would be one to it, and the second would read the first one's rows.
+        f"  description: {_contents(manifest)}",
         "  data_files:",
         "  - split: train",
         "    path: data/train-*.parquet",
@@ -95,6 +99,12 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _contents(manifest: Mapping[str, Any]) -> str:
+    """The release's name, with a digest over its data files."""
+    digests = "".join(file["sha256"] for file in manifest["files"])
+    return f"{manifest['name']} {manifest['version']}, data sha256 {hashlib.sha256(digests.encode()).hexdigest()[:16]}"
 
 
 def _size_category(rows: int) -> str:

@@ -1,4 +1,4 @@
-"""The rows of a release: one verified chat each, with its images inside and where it came from.
+"""The rows of a release: one verified chat each, or one problem without an answer, with its images inside and where it came from.
 
 Column types are the Hub's (datasets features): `images` is a list of Image structs with the original bytes, and `messages`
 a list of {role, content} whose content is one string with `<image>` marks, which chat templates and trainers take as is.
@@ -28,6 +28,7 @@ def _features() -> dict[str, Any]:
         "messages": [{"role": text, "content": text}],
         "images": {"feature": {"_type": "Image"}, "_type": "Sequence"},
         "answer": text,
+        "options": {"feature": text, "_type": "Sequence"},
         "source": text,
         "licence": text,
         "question_id": text,
@@ -51,6 +52,7 @@ def release_schema() -> "pa.Schema":
     special = {
         "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
         "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+        "options": pa.list_(pa.string()),
     }
     features = _features()
     fields = [pa.field(name, special[name] if name in special else kinds[feature["dtype"]]) for name, feature in features.items()]
@@ -58,36 +60,50 @@ def release_schema() -> "pa.Schema":
 
 
 def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, Any]:
-    """One record as a row. Raises ReleaseError when it does not hold exactly one response."""
-    if len(record.responses) != 1:
+    """One record as a row. Without a response it is a problem: a chat that ends where the assistant begins.
+
+    Raises:
+        ReleaseError: the record holds several responses.
+    """
+    if len(record.responses) > 1:
         raise ReleaseError(
-            f"the record {record.id} has {len(record.responses)} responses, and a row is one chat. "
-            "End the recipe with explode.Right(), or another step that leaves one response in each record."
+            f"the record {record.id} has {len(record.responses)} responses, and a row is one chat or one problem. "
+            "End the recipe with explode.Right() for chats, or with responses.Drop() for problems."
         )
-    (response,) = record.responses
     prompt = record.prompt or (Message("user", render_question(record)),)
-    verdict = response.verdict
     return {
         "id": record.id,
         "messages": [
             *({"role": message.role, "content": message.text} for message in prompt),
-            {"role": "assistant", "content": assistant_text(response)},
+            *({"role": "assistant", "content": assistant_text(response)} for response in record.responses),
         ],
         "images": [{"bytes": read_image(image), "path": f"{image.sha256}.{image.format.lower()}"} for image in record.images],
         "answer": record.answer,
+        "options": list(record.options),
         "source": record.source,
         "licence": record.licence,
         "question_id": record.question_id or record.id,
+        "pass_rate": record.pass_rate,
+        **(_answered(record.responses[0]) if record.responses else dict.fromkeys(_ANSWERED)),
+    }
+
+
+def _answered(response: Response) -> dict[str, Any]:
+    verdict = response.verdict
+    return {
         "attempt": response.attempt,
         "model": response.model,
         "finish_reason": response.finish_reason,
-        "pass_rate": record.pass_rate,
         "prompt_tokens": response.prompt_tokens,
         "completion_tokens": response.completion_tokens,
         "verifier": f"{verdict.verifier}/{verdict.revision}" if verdict else "",
         "verdict": verdict.reason if verdict else "",
         "rollout": response.key,
     }
+
+
+_ANSWERED = ("attempt", "model", "finish_reason", "prompt_tokens", "completion_tokens", "verifier", "verdict", "rollout")
+"""Columns about the answer: null in a problem."""
 
 
 def assistant_text(response: Response) -> str:

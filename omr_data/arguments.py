@@ -1,0 +1,67 @@
+"""Values given as text on the command line, read by the type that the code declares: `--set rollouts=12`."""
+
+import difflib
+import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from omr_data.errors import OmrError
+
+_READERS: dict[Any, Callable[[str], Any]] = {
+    int: lambda text: int(text.replace("_", "")),
+    float: float,
+    str: str,
+    bool: {"true": True, "false": False}.__getitem__,
+    Path: Path,
+}
+
+
+def pairs(arguments: Sequence[str] | None, error: type[OmrError]) -> dict[str, str]:
+    """NAME=VALUE texts as a mapping. Raises the error for one that has no equals sign."""
+    found = {}
+    for argument in arguments or ():
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise error(f"--set takes NAME=VALUE, and got {argument!r}. Write for example --set rollouts=12.")
+        found[name] = value
+    return found
+
+
+def read_values(where: str, declared: Mapping[str, Any], given: Mapping[str, str], error: type[OmrError]) -> dict[str, Any]:
+    """The given values, by the declared types: int, float, str, bool, Path, one of some words (Literal), several (tuple, with
+    commas), or None as `none` where it may be. Raises the error for a name that is not declared, or a value of another type."""
+    values = {}
+    for name, text in given.items():
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(declared) or 'none'}."
+            raise error(f"{where} has no argument {name!r}. {hint}")
+        try:
+            values[name] = _read(declared[name], text)
+        except (ValueError, KeyError) as fault:
+            raise error(f"{where}: {name}={text!r} is no {_shown(declared[name])}.") from fault
+        except TypeError as fault:
+            raise error(f"{where}: the argument {name} has type {declared[name]!r}, which cannot be given on the command line.") from fault
+    return values
+
+
+def _read(kind: Any, text: str) -> Any:
+    if get_origin(kind) in (Union, types.UnionType):
+        kinds = [one for one in get_args(kind) if one is not type(None)]
+        if len(kinds) != 1:
+            raise TypeError
+        return None if text == "none" else _read(kinds[0], text)
+    if get_origin(kind) is Literal:
+        return {str(one): one for one in get_args(kind)}[text]
+    if get_origin(kind) is tuple:
+        return tuple(_read(get_args(kind)[0], part) for part in text.split(",") if part)
+    if kind not in _READERS:
+        raise TypeError
+    return _READERS[kind](text)
+
+
+def _shown(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return str(getattr(kind, "__name__", kind)) if get_origin(kind) is None else str(kind)

@@ -1,0 +1,305 @@
+"""Reinforcement learning with verified rewards: GSPO, and with `loss` GRPO or DAPO.
+
+One step: questions are answered n times each by the policy as it is; answers are verified and compared within their group; what
+is left is learned from in mini-batches, each an optimiser step. Departures from the GSPO paper are listed in `losses.py`.
+
+The log-probabilities of the sampling policy come from a training forward before the first update, at the sampling
+temperature, and never from the engine that sampled. With one mini-batch that forward is the one of the update, the ratio is
+always 1, and the clip cannot act: so it was in the published run.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from omr_data.engine.progress import Reporter, reporter
+from omr_data.errors import BadRow, CollapseError, TrainError
+from omr_data.train.batches import Batch, collate, first_fit
+from omr_data.train.chat import Encoder, Example
+from omr_data.train.checkpoints import Checkpoints, export
+from omr_data.train.engines import Engine, Own, Sampling
+from omr_data.train.journal import Journal
+from omr_data.train.losses import LOSSES, Tokens, kl
+from omr_data.train.model import Policy, load_policy
+from omr_data.train.ranks import Ranks, ranks
+from omr_data.train.rewards import Answer, counts, judge, whole
+from omr_data.train.rows import Release, open_release, prompt_order
+from omr_data.train.settings import GSPO
+from omr_data.train.sft import clip_gradients
+
+CURVES = (
+    ("accuracy", "formatted"), ("length",), ("entropy",), ("ratio",), ("clipped",), ("kept", "still"), ("gradient_norm",),
+    ("seconds_sample", "seconds_update"), ("cut_off", "undecided"),
+)  # fmt: skip
+
+PHASES = ("sample", "verify", "remember", "update")
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Some answers as one batch, with their advantages (answers,), and, where known, old and engine log-probabilities (targets,)."""
+
+    batch: Batch
+    advantages: torch.Tensor
+    engine: torch.Tensor | None
+    old: torch.Tensor | None = None
+    reference: torch.Tensor | None = None
+
+
+@dataclass(slots=True)
+class Watched:
+    """Sums over a step's tokens and updates on this rank, by name."""
+
+    entropy: float = 0.0
+    targets: int = 0
+    ratio: float = 0.0
+    drift: float = 0.0
+    clipped: float = 0.0
+    compared: int = 0
+    norm: float = 0.0
+    updates: int = 0
+
+
+def train(settings: GSPO, data: str, out: Path) -> Path:
+    """Trains on the questions of the release `data`; returns the folder of the trained model, `out`/model. Goes on after a kill.
+
+    Raises:
+        TrainError: the release, the model or the settings do not fit.
+        CollapseError: accuracy fell far below its best, or no group has anything to teach.
+    """
+    with ranks() as group:
+        report = reporter(Console(stderr=True, quiet=not group.first))
+        _check(settings, group)
+        encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
+        release = open_release(data)
+        numbers = _usable(settings, release, encoder, report)
+        policy, reference = (_load(settings, group) if wanted else None for wanted in (True, settings.kl > 0))
+        assert policy is not None
+        engine = Own(policy, encoder, group)
+        _Run(settings, release, encoder, policy, reference, engine, group, out).go(numbers, report)
+        export(policy, encoder, out / "model", group, torch.bfloat16 if settings.precision == "bfloat16" else None)
+    return out / "model"
+
+
+def _load(settings: GSPO, group: Ranks) -> Policy:
+    return load_policy(
+        settings.folder, group, revision=settings.revision_of_model, start=settings.start,
+        precision=settings.precision, recompute=settings.recompute, compile=settings.compile,
+    )  # fmt: skip
+
+
+def _check(settings: GSPO, group: Ranks) -> None:
+    parts = group.world * settings.minibatches
+    if settings.prompts_per_step < 1 or settings.prompts_per_step % parts:
+        raise TrainError(
+            f"prompts_per_step is {settings.prompts_per_step}, and must be a multiple of {parts}: "
+            f"{settings.minibatches} mini-batches on {group.world} processes."
+        )
+    if settings.rollouts < 2 or settings.temperature <= 0:
+        raise TrainError("a group needs at least two different answers: rollouts must be 2 or more, and temperature above 0.")
+
+
+def _usable(settings: GSPO, release: Release, encoder: Encoder, report: Reporter) -> list[int]:
+    """The questions whose prompts can be used; says how many cannot, and why."""
+    found, long = [], 0
+    for number in release.problems():
+        problem = release.problem(number)
+        try:
+            size = len(encoder.prompt(problem.messages, problem.images))
+        except BadRow as error:
+            report.say(f"  {problem.id} left out: {error}")
+            continue
+        long += size > settings.max_prompt
+        if size <= settings.max_prompt:
+            found.append(number)
+    if long:
+        report.say(f"  {long:,} questions left out: their prompt is longer than {settings.max_prompt:,} tokens")
+    if not found:
+        raise TrainError(f"{release.name} has no question with a prompt of at most {settings.max_prompt:,} tokens.")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    settings: GSPO
+    release: Release
+    encoder: Encoder
+    policy: Policy
+    reference: Policy | None
+    engine: Engine
+    group: Ranks
+    out: Path
+
+    def go(self, numbers: Sequence[int], report: Reporter) -> None:
+        settings, group = self.settings, self.group
+        optimiser = torch.optim.AdamW(
+            self.policy.parameters(), lr=settings.rate, betas=(settings.betas[0], settings.betas[1]),
+            weight_decay=settings.weight_decay, fused=group.device.type == "cuda",
+        )  # fmt: skip
+        checkpoints = Checkpoints(self.out, group, settings.keep)
+        done: int = checkpoints.load(self.policy, optimiser)["step"]
+        journal = Journal(self.out, group.first)
+        journal.begin(settings, self.release.name, self.release.identity, done)
+        history = journal.lines()
+        report.say(f"  {settings.steps:,} steps of {settings.prompts_per_step} of {len(numbers):,} questions x {settings.rollouts}")
+        try:
+            with report.bar(settings.loss, settings.steps, "steps") as bar:
+                bar.advance(done)
+                for chosen in islice(prompt_order(numbers, settings.prompts_per_step, settings.seed, done), settings.steps - done):
+                    values = self._step(chosen, done, optimiser)
+                    done += 1
+                    journal.add(done, values)
+                    bar.advance(1, f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  entropy {values['entropy']:.2f}")
+                    history.append(values)
+                    check_collapse(history, settings)
+                    if done % settings.save_every == 0 or done == settings.steps:
+                        checkpoints.save(done, self.policy, optimiser, {})
+        finally:
+            journal.plot(CURVES, f"{settings.loss.upper()} of {settings.model} on {self.release.name}")
+
+    def _step(self, chosen: Sequence[int], step: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+        clock = [time.perf_counter()]
+        problems = [self.release.problem(number) for number in chosen[self.group.rank :: self.group.world]]
+        prompts = [self.encoder.prompt(problem.messages, problem.images) for problem in problems]
+        self.engine.sync(self.policy)
+        sampling = Sampling(
+            self.settings.rollouts, self.settings.max_tokens, self.settings.temperature, self.settings.top_p, self.settings.seed
+        )
+        sampled = self.engine.sample(problems, prompts, sampling, step)
+        clock.append(time.perf_counter())
+        answers = judge(problems, sampled, self.encoder, self.settings)
+        clock.append(time.perf_counter())
+        watched = Watched()
+        batches = [self._packs(prompts, answers, part) for part in range(self.settings.minibatches)]
+        if self.settings.minibatches > 1 or self.reference is not None:
+            batches = [[self._remembered(pack, watched) for pack in packs] for packs in batches]
+        clock.append(time.perf_counter())
+        rate = self.settings.rate * min(1.0, (step + 1) / max(1, self.settings.warm_up))
+        for part in optimiser.param_groups:
+            part["lr"] = rate
+        for packs in batches:
+            self._update(packs, optimiser, watched)
+        clock.append(time.perf_counter())
+        return self._measures(answers, watched, clock) | {"rate": rate}
+
+    def _packs(self, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]], part: int) -> list[Pack]:
+        """One mini-batch of this rank: the answers that teach something, packed. Every rank has equally many packs, some empty."""
+        size = len(prompts) // self.settings.minibatches
+        kept = [
+            (prompts[place], answer)
+            for place in range(part * size, (part + 1) * size)
+            for answer in answers[place]
+            if not math.isnan(answer.advantage)
+        ]
+        examples = [whole(prompt, answer.sampled) for prompt, answer in kept]
+        lengths = np.array([len(example) for example in examples], dtype=np.int64)
+        capacity = max([self.settings.pack_tokens, *lengths.tolist()])
+        packed: list[list[int]] = first_fit(range(len(examples)), lengths, capacity)
+        packed += [[] for _ in range(self.group.most(len(packed)) - len(packed))]
+        return [self._pack([examples[place] for place in places], [kept[place][1] for place in places]) for places in packed]
+
+    def _pack(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Pack:
+        device = self.group.device
+        logps = [answer.sampled.logps for answer in answers]
+        known = [np.array(one) for one in logps if one is not None]
+        engine = torch.from_numpy(np.concatenate(known)).float().to(device) if known and len(known) == len(logps) else None
+        worth = torch.tensor([answer.advantage for answer in answers], dtype=torch.float32, device=device)
+        return Pack(collate(examples, self.encoder).to(device), worth, engine)
+
+    @torch.no_grad()
+    def _remembered(self, pack: Pack, watched: Watched) -> Pack:
+        """With the log-probabilities of the policy as it is now, and of the reference."""
+        old, entropy = self.policy(pack.batch, self.settings.temperature)
+        watched.entropy += float(entropy.sum())
+        watched.targets += len(entropy)
+        reference = None if self.reference is None else self.reference(pack.batch, self.settings.temperature)[0]
+        return replace(pack, old=old, reference=reference)
+
+    def _update(self, packs: Sequence[Pack], optimiser: torch.optim.Optimizer, watched: Watched) -> None:
+        """One optimiser step over a mini-batch of all ranks; none where no answer teaches anything."""
+        settings = self.settings
+        answers, targets = self.group.sum(sum(len(pack.advantages) for pack in packs), sum(len(pack.batch.labels) for pack in packs))
+        if not answers:
+            return
+        total = targets if settings.loss == "dapo" else answers
+        for pack in packs:
+            new, entropy = self.policy(pack.batch, settings.temperature)
+            if pack.old is None:
+                watched.entropy += float(entropy.sum())
+                watched.targets += len(entropy)
+            old = new.detach() if pack.old is None else pack.old
+            tokens = Tokens(old, pack.batch.sequence, pack.advantages, pack.engine)
+            found = LOSSES[settings.loss](new, tokens, (settings.clip_low, settings.clip_high), total, settings.correction)
+            loss = found.loss
+            if pack.reference is not None:
+                loss = loss + settings.kl * kl(new, pack.reference, pack.batch.sequence, len(pack.advantages), answers)
+            torch.autograd.backward(loss * self.group.world)  # FSDP takes the mean over ranks
+            watched.ratio += float(found.ratio)
+            watched.drift += float(found.drift)
+            watched.clipped += float(found.clipped)
+            watched.compared += found.count
+        watched.norm += clip_gradients(self.policy, settings.clip_norm)
+        watched.updates += 1
+        optimiser.step()
+        optimiser.zero_grad()
+
+    def _measures(self, answers: Sequence[Sequence[Answer]], watched: Watched, clock: Sequence[float]) -> dict[str, float]:
+        """Means over all ranks."""
+        counted = counts(answers)
+        rewards = sum(answer.reward or 0.0 for group in answers for answer in group)
+        names = sorted(counted)
+        sums = dict(zip(names, self.group.sum(*(counted[name] for name in names)), strict=True))
+        reward, entropy, targets, ratio, drift, clipped, compared = self.group.sum(
+            rewards, watched.entropy, watched.targets, watched.ratio, watched.drift, watched.clipped, watched.compared
+        )
+        phases = dict(zip(PHASES, (after - before for before, after in pairwise(clock)), strict=True))
+        return {
+            "accuracy": sums["right"] / max(1, sums["decided"]),
+            "reward": reward / max(1, sums["rewarded"]),
+            "formatted": sums["formatted"] / sums["answers"],
+            "undecided": 1 - sums["decided"] / sums["answers"],
+            "cut_off": sums["cut_off"] / sums["answers"],
+            "length": sums["tokens"] / sums["answers"],
+            "still": sums["still"] / sums["groups"],
+            "kept": sums["kept"] / sums["answers"],
+            "entropy": entropy / max(1, targets),
+            "ratio": ratio / max(1, compared),
+            "drift": drift / max(1, compared),
+            "clipped": clipped / max(1, compared),
+            "gradient_norm": watched.norm / max(1, watched.updates),
+            **{f"seconds_{name}": seconds for name, seconds in phases.items()},
+            "tokens_per_second": sums["tokens"] / (clock[-1] - clock[0]),
+        }
+
+
+def check_collapse(history: Sequence[Mapping[str, float]], settings: GSPO) -> None:
+    """Looks at what every step measured.
+
+    Raises:
+        CollapseError: the gradient is no number; or accuracy over the last `window` steps is under the share `collapse` of what it
+            was over the best ones; or for a whole window no group had anything to teach.
+    """
+    window, last = settings.window, history[-1]
+    advice = f"Earlier checkpoints are kept. Begin again in another folder with a lower rate than {settings.rate:g}."
+    if not math.isfinite(last["gradient_norm"]):
+        raise CollapseError(f"step {len(history):,}: the gradient is no number. {advice}")
+    if len(history) < 2 * window:
+        return
+    means = np.convolve([values["accuracy"] for values in history], np.ones(window) / window, "valid")
+    if means[-1] < settings.collapse * means.max():
+        raise CollapseError(
+            f"step {len(history):,}: accuracy collapsed to {means[-1]:.3f} over {window} steps, from {means.max():.3f} at its best; "
+            f"entropy {last['entropy']:.2f}, {last['cut_off']:.0%} of answers cut off. {advice}"
+        )
+    if all(values["still"] == 1 for values in history[-window:]):
+        raise CollapseError(
+            f"step {len(history):,}: in {window} steps no question had answers of different worth (accuracy {last['accuracy']:.3f}): "
+            "there is nothing to learn from. Choose questions whose pass rate is inside (0, 1), or raise the temperature."
+        )

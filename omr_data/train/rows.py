@@ -1,0 +1,177 @@
+"""A release as the trainer reads it: a folder that `omr build` made, or `organisation/name@version` on the Hub.
+
+**Problem**: a question of a release with its gold answer, once, however many answers the release has for it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+
+from omr_data.engine.progress import Reporter
+from omr_data.errors import BadRow, TrainError
+from omr_data.processes import mapper
+from omr_data.train.chat import Encoder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHUNK = 500
+"""Rows that one task measures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question: the chat up to the answer, its images as bytes, the gold answer and the options."""
+
+    id: str
+    messages: tuple[dict[str, str], ...]
+    images: tuple[bytes, ...]
+    gold: str
+    options: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The rows of a release, read from a memory map. `identity` is its commit, or the sha256 of its manifest."""
+
+    name: str
+    identity: str
+    data: datasets.Dataset
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def chat(self, number: int) -> tuple[list[dict[str, str]], list[bytes]]:
+        """The messages and the images of one row."""
+        row = self.data[number]
+        return row["messages"], [image["bytes"] for image in row["images"]]
+
+    def problems(self) -> list[int]:
+        """The number of the first row of each question, in order."""
+        first: dict[str, int] = {}
+        for number, question in enumerate(self.data["question_id"]):
+            first.setdefault(question, number)
+        return list(first.values())
+
+    def problem(self, number: int) -> Problem:
+        """The question of one row."""
+        row = self.data[number]
+        asked = tuple(message for message in row["messages"] if message["role"] != "assistant")
+        images = tuple(image["bytes"] for image in row["images"])
+        return Problem(row["question_id"], asked, images, row["answer"], tuple(row["options"] or ()), row["source"])
+
+
+def open_release(name: str) -> Release:
+    """Opens a release; one on the Hub is downloaded once.
+
+    Raises:
+        TrainError: it is not there, is no release, or has no version.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        manifest = folder / "manifest.json"
+        if not manifest.is_file():
+            raise TrainError(f"{folder} is no release: it has no manifest.json. Give a folder like releases/NAME/VERSION.")
+        text = manifest.read_bytes()
+        return Release(name, sha256(text).hexdigest(), _checked(name, _load(name, str(folder), None), json.loads(text)["rows"]))
+    repo, _, version = name.partition("@")
+    if repo.count("/") != 1 or not version:
+        raise TrainError(f"there is no release {name}. Give a folder, or organisation/name@version for one on the Hub.")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        commit = str(HfApi().dataset_info(repo, revision=version).sha)
+    except (HfHubHTTPError, OSError) as error:
+        raise TrainError(f"{name} cannot be read from the Hub: {error}") from error
+    return Release(name, commit, _checked(name, _load(name, repo, commit), None))
+
+
+def _load(name: str, where: str, revision: str | None) -> datasets.Dataset:
+    quiet = datasets.utils.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        data = datasets.load_dataset(where, revision=revision, split="train")
+        return data.cast_column("images", datasets.List(datasets.Image(decode=False)))
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        raise TrainError(f"{name} cannot be read: {error}") from error
+    finally:
+        if quiet:
+            datasets.enable_progress_bars()
+
+
+def _checked(name: str, data: datasets.Dataset, promised: int | None) -> datasets.Dataset:
+    needed = {"messages", "images", "answer", "options", "question_id", "source"}
+    if missing := sorted(needed - set(data.column_names)):
+        raise TrainError(f"{name} is no release: it has no column {', '.join(missing)}.")
+    if promised is not None and len(data) != promised:
+        raise TrainError(f"{name} has {len(data):,} rows, and its manifest says {promised:,}. Build it again.")
+    return data
+
+
+# ---------------------------------------------------------------------------------------------- lengths
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Tokens and targets of every row, (rows,) each; 0 tokens for a row that cannot be a chat. `bad` counts those by reason."""
+
+    tokens: "NDArray[np.int64]"
+    targets: "NDArray[np.int64]"
+    bad: Counter[str]
+
+
+def measure(release: Release, encoder: Encoder, workers: int, reporter: Reporter) -> Measured:
+    """Measures all rows, about 2,000 a second and process; of images only the heads are read."""
+    tokens, targets = np.zeros((2, len(release)), dtype=np.int64)
+    bad: Counter[str] = Counter()
+    chunks = [range(start, min(start + CHUNK, len(release))) for start in range(0, len(release), CHUNK)]
+    with mapper(workers, _start, release, encoder) as processes, reporter.bar("measuring rows", len(release), "rows") as bar:
+        for chunk, sizes, reasons in processes.map(_measure, chunks):
+            tokens[chunk.start : chunk.stop], targets[chunk.start : chunk.stop] = sizes
+            bad.update(reasons)
+            bar.advance(len(chunk))
+    return Measured(tokens, targets, bad)
+
+
+_held: tuple[Release, Encoder] | None = None
+
+
+def _start(release: Release, encoder: Encoder) -> None:
+    global _held
+    _held = (release, encoder)
+
+
+def _measure(chunk: range) -> tuple[range, Any, Counter[str]]:
+    assert _held is not None  # _start ran in this process
+    release, encoder = _held
+    sizes, bad = np.zeros((2, len(chunk)), dtype=np.int64), Counter[str]()
+    for place, number in enumerate(chunk):
+        try:
+            sizes[:, place] = encoder.size(*release.chat(number))
+        except BadRow as error:
+            bad[error.reason] += 1
+    return chunk, sizes, bad
+
+
+def prompt_order(numbers: Sequence[int], per_step: int, seed: int, first: int) -> Iterator[list[int]]:
+    """The questions of step `first` and of those after it, without end: each epoch in a new order, a pure function of the seed."""
+    waiting: list[int] = []
+    epoch = step = 0
+    while True:
+        while len(waiting) < per_step:
+            order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(numbers))
+            waiting += [numbers[place] for place in order.tolist()]
+            epoch += 1
+        taken, waiting = waiting[:per_step], waiting[per_step:]
+        if step >= first:
+            yield taken
+        step += 1
