@@ -258,7 +258,7 @@ class Session(Protocol):
         ...
 
     def note(self) -> str:
-        """What a person should see beside the progress: tokens a second, cost. May be empty."""
+        """What a person should see beside the progress and the cost: what is in flight, tokens a second. May be empty."""
         ...
 
 
