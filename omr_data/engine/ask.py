@@ -56,7 +56,7 @@ def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers:
         return
     with (
         RolloutStore.write(workspace.rollouts) as store,
-        ask.asks().open(workers, workspace.images, budget) as session,
+        ask.asks().kept_in(workspace.root).open(workers, workspace.images, budget) as session,
         reporter.bar(f"asking {ask.asks().model_id}", total, "answers") as bar,
     ):
         came, failed = _ask(session, wanted(ask, shards, store), store, bar, budget, total)
@@ -103,7 +103,8 @@ def _cost(spent: float, answered: int, total: int) -> str:
 
 
 def _count(answers: Answers) -> int:
-    return sum(len(results) for _, results in answers)
+    """Results of attempts that were asked for: one that was paid for earlier may come with others, which are stored as well."""
+    return sum(result.attempt in request.attempts for request, results in answers for result in results)
 
 
 def _distinct(ask: Ask, shards: Sequence[Path]) -> Iterator[Request]:
