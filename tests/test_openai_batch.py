@@ -144,7 +144,7 @@ def test_a_limit_of_lines_or_bytes_makes_several_batches_and_few_at_once(tmp_pat
 
 
 def test_while_it_waits_it_says_how_far_the_provider_is(tmp_path: Path) -> None:
-    with batch_server(seconds=0.2) as slow:
+    with batch_server(seconds=1) as slow:
         asked = teacher(slow, tmp_path)
         requests = [request for number in range(3) for request in Sample(asked).requests(question(number))]
         with asked.open(1, lambda image: PICTURE, Budget()) as session:
@@ -344,7 +344,7 @@ def test_killed_while_answers_are_stored_it_reads_the_rest_and_the_release_is_th
 def test_a_recipe_that_changed_meanwhile_collects_what_was_bought_and_asks_for_the_difference(
     rollouts: int, more: int, tmp_path: Path
 ) -> None:
-    with batch_server(seconds=1) as server:
+    with batch_server(seconds=2) as server:
         build_and_kill(server, tmp_path, lambda: server.told()["calls"].get("retrieve", 0) > 0)
         omr("build", BATCHED, *places(tmp_path), "--set", f"rollouts={rollouts}", OMR_TEACHER_URL=server.url)
         assert len(server.samples()) == len(set(server.samples())) == 240 + more
@@ -352,14 +352,14 @@ def test_a_recipe_that_changed_meanwhile_collects_what_was_bought_and_asks_for_t
 
 
 def test_a_budget_of_nothing_still_collects_what_an_earlier_run_paid_for(tmp_path: Path) -> None:
-    with batch_server(seconds=1) as server:
+    with batch_server(seconds=2) as server:
         build_and_kill(server, tmp_path, lambda: server.told()["calls"].get("retrieve", 0) > 0)
         omr("build", BATCHED, *places(tmp_path), "--max-requests", 0, OMR_TEACHER_URL=server.url)
         assert server.told()["batches"] == [60]
 
 
 def test_batches_of_another_account_or_url_are_not_given_up_in_silence(tmp_path: Path) -> None:
-    with batch_server(seconds=1) as server, batch_server() as other:
+    with batch_server(seconds=2) as server, batch_server() as other:
         build_and_kill(server, tmp_path, lambda: server.told()["calls"].get("retrieve", 0) > 0)
         (entry,) = entries(tmp_path)
         moved = omr("build", BATCHED, *places(tmp_path), code=1, OMR_TEACHER_URL=other.url)
