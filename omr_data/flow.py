@@ -235,9 +235,13 @@ class Budget:
 
     def allows(self, under_way: float = 0.0) -> bool:
         """Whether one more request may be sent, while so many dollars are already on their way."""
-        allowed = (self.requests is None or self.sent < self.requests) and (self.usd is None or self.spent + under_way < self.usd)
+        allowed = self.room(under_way)
         self.reached |= not allowed
         return allowed
+
+    def room(self, under_way: float = 0.0) -> bool:
+        """Whether one more request would be allowed, for a teacher that can wait for what is under way."""
+        return (self.requests is None or self.sent < self.requests) and (self.usd is None or self.spent + under_way < self.usd)
 
     def within(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
         """The batches that the limit allows, each question counted as one request: for teachers that cost nothing."""
@@ -258,7 +262,7 @@ class Session(Protocol):
         ...
 
     def note(self) -> str:
-        """What a person should see beside the progress: tokens a second, cost. May be empty."""
+        """What a person should see beside the progress and the cost: what is in flight, tokens a second. May be empty."""
         ...
 
 
@@ -294,6 +298,10 @@ class Teacher(Spec):
     @abstractmethod
     def model_id(self) -> str:
         """The name recorded with every response."""
+
+    def kept_in(self, folder: Path) -> "Teacher":
+        """This teacher with a folder that outlives the process, for one that must remember what it has under way."""
+        return self
 
     @abstractmethod
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> AbstractContextManager[Session]:

@@ -11,8 +11,8 @@ from typing import Any
 from tests.omr import ROOT
 
 
-class FaultServer:
-    """A running fault server."""
+class Server:
+    """A running server of a test."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
@@ -26,20 +26,54 @@ class FaultServer:
             told: dict[str, Any] = json.load(answer)
         return told
 
+
+class FaultServer(Server):
+    """A running fault server."""
+
     def samples(self) -> list[tuple[str, int]]:
         """Each sample that was given, as (question, seed)."""
-        return [(question, seed + number) for question, seed, given in self.told()["log"] for number in range(given)]
+        return _samples(self.told()["log"])
+
+
+class BatchServer(Server):
+    """A running provider of batches."""
+
+    def samples(self) -> list[tuple[str, int]]:
+        """Each sample that was bought, as (question, seed)."""
+        return _samples(self.told()["bought"])
+
+    def go(self, what: str = "") -> None:
+        """Lets go of what is held; "complete" ends batches well from now on."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/go", what.encode()):
+            pass
+
+
+def _samples(log: list[tuple[str, int, int]]) -> list[tuple[str, int]]:
+    return [(question, seed + number) for question, seed, given in log for number in range(given)]
 
 
 @contextmanager
 def fault_server(**options: object) -> Iterator[FaultServer]:
     """A fault server with options like latency=0.02."""
+    with _started("tests.fault_server", options) as process:
+        yield FaultServer(process)
+
+
+@contextmanager
+def batch_server(**options: object) -> Iterator[BatchServer]:
+    """A provider of batches with options like seconds=1."""
+    with _started("tests.batch_server", options) as process:
+        yield BatchServer(process)
+
+
+@contextmanager
+def _started(module: str, options: dict[str, object]) -> Iterator["subprocess.Popen[str]"]:
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fault_server", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     try:
-        yield FaultServer(process)
+        yield process
     finally:
         process.kill()
         process.wait()

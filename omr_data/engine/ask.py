@@ -56,10 +56,10 @@ def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers:
         return
     with (
         RolloutStore.write(workspace.rollouts) as store,
-        ask.asks().open(workers, workspace.images, budget) as session,
+        ask.asks().kept_in(workspace.root).open(workers, workspace.images, budget) as session,
         reporter.bar(f"asking {ask.asks().model_id}", total, "answers") as bar,
     ):
-        came, failed = _ask(session, wanted(ask, shards, store), store, bar)
+        came, failed = _ask(session, wanted(ask, shards, store), store, bar, budget, total)
     for kind, retriable in sorted(failed):
         count = failed[kind, retriable]
         reporter.say(f"  {count:,} attempts failed: {kind}{'' if retriable else ', and will not be asked again'}")
@@ -78,21 +78,33 @@ def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers:
         )
 
 
-def _ask(session: Session, batches: Iterator[list[Request]], store: RolloutStore, bar: Bar) -> tuple[int, Counter[tuple[str, bool]]]:
+def _ask(
+    session: Session, batches: Iterator[list[Request]], store: RolloutStore, bar: Bar, budget: Budget, total: int
+) -> tuple[int, Counter[tuple[str, bool]]]:
     """How many attempts came back, and how many of them failed, by kind and by whether they may be asked again."""
-    came = 0
+    came, before = 0, budget.spent
     failed: Counter[tuple[str, bool]] = Counter()
     for answers in session.answer(batches):
         store.put(answers)
         came += (group := _count(answers))
         failed.update((result.kind, result.retriable) for _, results in answers for result in results if isinstance(result, Failure))
-        notes = [f"{failed.total():,} failed" if failed else "", session.note()]
+        notes = [
+            f"{failed.total():,} failed" if failed else "",
+            session.note(),
+            _cost(budget.spent - before, came - failed.total(), total),
+        ]
         bar.advance(group, ", ".join(note for note in notes if note))
     return came, failed
 
 
+def _cost(spent: float, answered: int, total: int) -> str:
+    """Dollars so far, and what all of it will have cost at the mean so far."""
+    return f"${spent:,.2f} of about ${spent / answered * total:,.2f}" if spent and answered > 0 else ""
+
+
 def _count(answers: Answers) -> int:
-    return sum(len(results) for _, results in answers)
+    """Results of attempts that were asked for: one that was paid for earlier may come with others, which are stored as well."""
+    return sum(result.attempt in request.attempts for request, results in answers for result in results)
 
 
 def _distinct(ask: Ask, shards: Sequence[Path]) -> Iterator[Request]:

@@ -111,7 +111,7 @@ class Client:
         most = self.teacher.samples_per_request
         for request in batch:
             prepared = prepare(self.teacher, request, self._read_image)
-            for attempts in _runs(request.attempts, most):
+            for attempts in runs(request.attempts, most):
                 self._ready.append(Job(request, prepared, attempts))
 
     async def collect(self, more: bool) -> Answers:
@@ -278,10 +278,8 @@ class Client:
         return self.budget.spent / self._answered if self._answered else 0.0
 
     def note(self) -> str:
-        """In flight, tokens a second, and what it cost so far."""
-        rate = self._tokens / max(time.monotonic() - self._began, 0.001)
-        cost = f", ${self.budget.spent:,.2f}" if self.budget.spent else ""
-        return f"{self.in_flight:,} in flight, {rate:,.0f} tokens/s{cost}"
+        """Requests in flight, and tokens a second."""
+        return f"{self.in_flight:,} in flight, {self._tokens / max(time.monotonic() - self._began, 0.001):,.0f} tokens/s"
 
 
 class _Parts(aiohttp.Payload):
@@ -331,7 +329,7 @@ class HttpSession:
             raise client.fatal
 
 
-def _runs(attempts: tuple[int, ...], most: int) -> Iterator[tuple[int, ...]]:
+def runs(attempts: tuple[int, ...], most: int) -> Iterator[tuple[int, ...]]:
     """Attempts in runs of consecutive numbers, at most so many each: the seed of a run is that of its first."""
     run: list[int] = []
     for attempt in attempts:
