@@ -1,6 +1,6 @@
 """The same models asked through the Batch API of hosted providers: at half the price, and within a day.
 
-    openai_batch.Teacher("gpt-6-astra", max_tokens=16_384, tokens_field="max_completion_tokens")
+    openai_batch.Teacher("o4-mini", max_tokens=16_384, tokens_field="max_completion_tokens")
 
 What is asked is what `openai_api.Teacher` asks, so both have one name: a question has the same key either way, and a build
 that began live goes on in batches, or the other way round, without asking for anything twice. How an answer travelled is
