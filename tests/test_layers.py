@@ -5,14 +5,15 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 import omr_data
 from omr_data import flow
-from omr_data.identity import Spec
+from omr_data.identity import PLACE, Spec
+from omr_data.teachers.openai_api.model import ChatModel
 from omr_data.verifiers import base
 
 PACKAGE = Path(omr_data.__file__).parent
@@ -72,13 +73,18 @@ def test_each_plugin_is_a_frozen_documented_spec_with_a_name_of_its_own(name: st
             assert value.name.count(".") == 1, value
 
 
-def test_no_two_specs_share_a_name() -> None:
-    names: dict[str, type] = {}
+def test_specs_of_one_name_declare_one_identity() -> None:
+    """As the teachers that ask one model in two places do: equal revisions, and equal fields with equal defaults."""
+    names: dict[str, object] = {}
     for folder in ("sources", "teachers", "verifiers", "operators"):
         for name in plugins(folder):
             for value in vars(importlib.import_module(name)).values():
                 if isinstance(value, type) and issubclass(value, Spec) and value.__module__ == name:
-                    assert issubclass(value, names.setdefault(value.name, value))  # or is the same thing, reached in another way
+                    declared = [
+                        (field.name, field.type, field.default) for field in fields(value) if not PLACE.items() <= field.metadata.items()
+                    ]
+                    identity = (value.revision, declared) if issubclass(value, ChatModel) else value
+                    assert names.setdefault(value.name, identity) == identity, value
     assert flow.Take.name not in names
 
 

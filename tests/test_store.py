@@ -1,21 +1,24 @@
 """Bytes on disk are there whole or not at all, and are checked when they are read."""
 
+import hashlib
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from omr_data.errors import BadRow, StoreError
-from omr_data.records import Failure, Request
+from omr_data.records import Failure, Request, to_table
 from omr_data.store.atomic import atomic_path, write_bytes
 from omr_data.store.images import ImageStore
+from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStore
-from tests.builders import png, response
+from tests.builders import png, record, response
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
@@ -95,6 +98,26 @@ def test_a_paid_answer_is_never_replaced(tmp_path: Path) -> None:
         store.put([(ask(0), [response("first", 0)])])
         store.put([(ask(0), [response("second", 0)])])
         assert store.responses([KEY])[KEY][0].text == "first"
+
+
+def test_what_only_the_store_keeps_of_an_answer_is_exported_and_imported_and_no_part_of_a_record(tmp_path: Path) -> None:
+    import polars as pl
+
+    answer = response(key="0" * 64, seconds=1.5, logprob=-2.25)
+    assert to_table([record(responses=(answer,))]) == to_table([record(responses=(replace(answer, seconds=0.0, logprob=None),))])
+    identity = '{"asked":1}'
+    key = hashlib.sha256(identity.encode()).hexdigest()
+    exported, older = tmp_path / "rollouts.parquet", tmp_path / "older.parquet"
+    with RolloutStore.write(tmp_path / "one.sqlite") as store:
+        store.put([(Request(key, (), (), (0, 1), identity), [replace(answer, key=key), response(attempt=1, key=key)])])
+        export_rollouts(store, exported)
+    with RolloutStore.write(tmp_path / "two.sqlite") as store:
+        assert import_rollouts(store, exported) == (2, 2)
+        assert [(one.seconds, one.logprob) for one in store.responses([key])[key]] == [(1.5, -2.25), (0.0, None)]
+    pl.read_parquet(exported).drop("logprob").write_parquet(older)
+    with RolloutStore.write(tmp_path / "three.sqlite") as store:
+        assert import_rollouts(store, older) == (2, 2)
+        assert [one.logprob for one in store.responses([key])[key]] == [None, None]
 
 
 def test_a_failure_is_asked_again_only_if_that_may_help(tmp_path: Path) -> None:

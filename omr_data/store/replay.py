@@ -1,7 +1,8 @@
 """Rollouts as parquet, to publish: whoever has them replays a release without a teacher.
 
 One row for each answer: `key`, `request` (the canonical JSON that the key is the sha256 of), `attempt`, `model`,
-`finish_reason`, `prompt_tokens`, `completion_tokens`, `seconds`, `text` and `reasoning`, ordered by key and attempt.
+`finish_reason`, `prompt_tokens`, `completion_tokens`, `seconds`, `logprob`, `text` and `reasoning`, ordered by key and attempt.
+A file that was written before `logprob` was kept has no such column.
 """
 
 import hashlib
@@ -61,10 +62,10 @@ def _checked(path: Path) -> Iterator[tuple[str, str, Response]]:
     known = ""
     try:
         with pq.ParquetFile(path) as file:
-            if not set(_schema().names) <= set(file.schema_arrow.names):
-                missing = sorted(set(_schema().names) - set(file.schema_arrow.names))
+            there = file.schema_arrow.names
+            if missing := sorted({*_schema().names} - {"logprob", *there}):
                 raise StoreError(f"{path} is no export of rollouts: it has no column {', '.join(missing)}.")
-            for batch in file.iter_batches(batch_size=ROWS, columns=_schema().names):
+            for batch in file.iter_batches(batch_size=ROWS, columns=[name for name in _schema().names if name in there]):
                 for row in batch.to_pylist():
                     key, identity = row.pop("key"), row.pop("request")
                     if key != known and hashlib.sha256(identity.encode()).hexdigest() != key:
@@ -95,6 +96,7 @@ def _schema() -> "pa.Schema":
             "prompt_tokens": whole,
             "completion_tokens": whole,
             "seconds": pa.float64(),
+            "logprob": pa.float64(),
             "text": text,
             "reasoning": text,
         }

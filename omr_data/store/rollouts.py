@@ -145,6 +145,7 @@ class RolloutStore:
             completion_tokens=completion_tokens,
             key=key.lower(),
             seconds=seconds,
+            logprob=content.get("logprob"),
         )
 
     def put(self, answers: Iterable[tuple[Request, Sequence[Response | Failure]]]) -> None:
@@ -180,7 +181,8 @@ class RolloutStore:
         return RolloutStats(requests, rollouts, failures, prompt_tokens, completion_tokens, models)
 
     def _row(self, key: bytes, response: Response, now: float) -> tuple[Any, ...]:
-        content = {"text": response.text} | ({} if response.reasoning is None else {"reasoning": response.reasoning})
+        optional = {"reasoning": response.reasoning, "logprob": response.logprob}
+        content = {"text": response.text} | {name: value for name, value in optional.items() if value is not None}
         body = self._compress.compress(json.dumps(content, ensure_ascii=False).encode())
         return (
             key,

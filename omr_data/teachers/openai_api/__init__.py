@@ -9,18 +9,17 @@ parameter: change one, and every question is asked anew.
 
 import asyncio
 import gc
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from omr_data import flow
 from omr_data.errors import TeacherError
 from omr_data.flow import Budget, Estimate, ReadImage, Session
 from omr_data.identity import PLACE
 from omr_data.records import Request, Response
+from omr_data.teachers.openai_api.model import ChatModel
 
 URLS = "OMR_TEACHER_URL"
 KEY = "OMR_TEACHER_KEY"
@@ -29,36 +28,18 @@ PATCH = 28
 
 
 @dataclass(frozen=True)
-class Teacher(flow.Teacher):
-    """One model with its sampling parameters; None leaves a parameter to the server.
+class Teacher(ChatModel):
+    """A model behind a server; None leaves a parameter to the server.
 
-    `revision_of_model` is whatever tells two weights of one name apart. `seed` is the base of per-attempt seeds.
-    `response_format` and `extra_body` are JSON objects as text; the latter's fields are added to the body.
-
-    The fields below the line are no identity. `samples_per_request`: how many attempts one request may ask for (servers
-    that cannot are noticed). `concurrency`: most requests in flight for each URL. `timeout` and `patience` are in
-    seconds: of one request, and without any answer. `tries`: of one attempt in one run. `stop_share`: of the last 200
-    requests that may fail. Prices are US dollars for a million tokens.
-
-    Raises:
-        TeacherError: a parameter that no server takes, or text that is no JSON object.
+    The fields below are no identity. `samples_per_request`: how many attempts one request may ask for (servers that cannot
+    are noticed). `concurrency`: most requests in flight for each URL. `timeout` and `patience` are in seconds: of one
+    request, and without any answer. `tries`: of one attempt in one run. `stop_share`: of the last 200 requests that may
+    fail. Prices are US dollars for a million tokens.
     """
 
-    model: str
-    revision_of_model: str | None = None
-    temperature: float | None = 1.0
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    max_tokens: int = 16_384
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    stop: tuple[str, ...] = ()
-    seed: int | None = 0
-    response_format: str | None = None
-    extra_body: str = "{}"
-    # ---------------------------------------------------------------- where, how fast and for how much
+    name: ClassVar[str] = ChatModel.name
+    at_least_one: ClassVar[tuple[str, ...]] = (*ChatModel.at_least_one, "samples_per_request", "concurrency", "tries")
+
     urls: tuple[str, ...] = field(default=(), metadata=PLACE)
     tokens_field: Literal["max_tokens", "max_completion_tokens"] = field(default="max_tokens", metadata=PLACE)
     samples_per_request: int = field(default=8, metadata=PLACE)
@@ -69,22 +50,6 @@ class Teacher(flow.Teacher):
     stop_share: float = field(default=0.5, metadata=PLACE)
     prompt_price: float | None = field(default=None, metadata=PLACE)
     completion_price: float | None = field(default=None, metadata=PLACE)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("max_tokens", "samples_per_request", "concurrency", "tries"):
-            if getattr(self, name) < 1:
-                raise TeacherError(f"{self.name}: {name} is {getattr(self, name)}, and must be at least 1.")
-        for name in ("response_format", "extra_body"):
-            _json_object(self.name, name, getattr(self, name))
-
-    @property
-    def batch(self) -> int:
-        return 16
-
-    @property
-    def model_id(self) -> str:
-        return self.model
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
@@ -138,17 +103,6 @@ def _calm_collector() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def _json_object(name: str, field_name: str, text: str | None) -> None:
-    if text is None:
-        return
-    try:
-        if isinstance(json.loads(text), dict):
-            return
-    except ValueError:
-        pass
-    raise TeacherError(f"{name}: {field_name} must be a JSON object as text, like '{{\"top_k\": 20}}', and is {text[:60]!r}.")
 
 
 def _in_a_loop() -> bool:

@@ -26,7 +26,7 @@ from omr_data.errors import TeacherError
 from omr_data.flow import Answers, Batch, Budget, ReadImage
 from omr_data.records import Failure, Request, Response
 from omr_data.teachers.openai_api.endpoints import Endpoint, choose
-from omr_data.teachers.openai_api.wire import failure, prepare, read_reply, tail
+from omr_data.teachers.openai_api.wire import failure, prepare, read_reply, runs, tail
 
 if TYPE_CHECKING:
     from omr_data.teachers.openai_api import Teacher
@@ -327,17 +327,6 @@ class HttpSession:
                 break
         if client.fatal:
             raise client.fatal
-
-
-def runs(attempts: tuple[int, ...], most: int) -> Iterator[tuple[int, ...]]:
-    """Attempts in runs of consecutive numbers, at most so many each: the seed of a run is that of its first."""
-    run: list[int] = []
-    for attempt in attempts:
-        if run and (attempt != run[-1] + 1 or len(run) == most):
-            yield tuple(run)
-            run = []
-        run.append(attempt)
-    yield tuple(run)
 
 
 def _alone(job: Job) -> list[Job]:

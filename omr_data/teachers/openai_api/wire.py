@@ -1,19 +1,20 @@
 """What goes over the wire: OpenAI chat completions, as vLLM, SGLang and hosted servers speak it.
 
 **Prepared**: one question's body without its tail. Its images are base64 of the original bytes, encoded once for all attempts.
-The tail holds what differs between requests: `n` and the seed.
+The tail holds what differs between requests: `n` and the seed. `vllm_offline` takes its chats, fields, runs and seeds from here too.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omr_data.errors import TeacherError
 from omr_data.flow import ReadImage
 from omr_data.records import IMAGE_MARK, Failure, ImageRef, Message, Request, Response
+from omr_data.teachers.openai_api.model import ChatModel
 
 if TYPE_CHECKING:
     from omr_data.teachers.openai_api import Teacher
@@ -21,18 +22,25 @@ if TYPE_CHECKING:
 MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp", "TIFF": "image/tiff"}
 _UNKNOWN = "application/octet-stream"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+EMPTY = "empty answer"
 
 
 def prepare(teacher: "Teacher", request: Request, read_image: ReadImage) -> bytes:
     """The body of a question without its closing brace."""
-    body: dict[str, Any] = {"model": teacher.model, "messages": _messages(request), teacher.tokens_field: teacher.max_tokens}
-    body |= {name: value for name in SAMPLING if (value := getattr(teacher, name)) is not None}
-    if teacher.stop:
-        body["stop"] = list(teacher.stop)
-    if teacher.response_format is not None:
-        body["response_format"] = json.loads(teacher.response_format)
-    body |= json.loads(teacher.extra_body)
+    chat = messages(request, lambda image: data_url(image, _mark(image)))
+    body = {"model": teacher.model, "messages": chat, teacher.tokens_field: teacher.max_tokens} | sampling(teacher)
     return _with_images(json.dumps(body, ensure_ascii=False).encode()[:-1], request.images, read_image)
+
+
+def sampling(model: ChatModel) -> dict[str, Any]:
+    """The fields that say how to sample, without those left to the server."""
+    fields = {name: value for name in SAMPLING if (value := getattr(model, name)) is not None}
+    if model.stop:
+        fields["stop"] = list(model.stop)
+    if model.response_format is not None:
+        fields["response_format"] = json.loads(model.response_format)
+    extra: dict[str, Any] = json.loads(model.extra_body)
+    return fields | extra
 
 
 def _with_images(body: bytes, images: Sequence[ImageRef], read_image: ReadImage) -> bytes:
@@ -52,11 +60,16 @@ def _mark(image: ImageRef) -> str:
     return f"<sha256:{image.sha256}>"
 
 
-def tail(teacher: "Teacher", key: str, attempts: Sequence[int]) -> bytes:
+def data_url(image: ImageRef, content: str) -> str:
+    """An image as a URL that holds it; `content` is base64."""
+    return f"data:{MEDIA.get(image.format, _UNKNOWN)};base64,{content}"
+
+
+def tail(model: ChatModel, key: str, attempts: Sequence[int]) -> bytes:
     """The rest of the body for these attempts, which are consecutive when there are several."""
     text = "" if len(attempts) == 1 else f', "n": {len(attempts)}'
-    if teacher.seed is not None:
-        text += f', "seed": {seed(teacher.seed, key, attempts[0])}'
+    if model.seed is not None:
+        text += f', "seed": {seed(model.seed, key, attempts[0])}'
     return text.encode() + b"}"
 
 
@@ -67,16 +80,27 @@ def seed(base: int, key: str, attempt: int) -> int:
     return (int.from_bytes(digest[:4]) + attempt) % 2**31
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
-    """The chat with each image as a data URL where its mark stands; its bytes are put in later."""
+def runs(attempts: Sequence[int], most: int) -> Iterator[tuple[int, ...]]:
+    """Attempts in runs of consecutive numbers, at most so many each: the seed of a run is that of its first."""
+    run: list[int] = []
+    for attempt in attempts:
+        if run and (attempt != run[-1] + 1 or len(run) == most):
+            yield tuple(run)
+            run = []
+        run.append(attempt)
+    yield tuple(run)
+
+
+def messages(request: Request, url: Callable[[ImageRef], str]) -> list[dict[str, Any]]:
+    """The chat with each image as a URL where its mark stands. Raises TeacherError when marks and images do not match."""
     images = iter(request.images)
-    found = [{"role": message.role, "content": _content(message, images)} for message in request.messages]
+    found = [{"role": message.role, "content": _content(message, images, url)} for message in request.messages]
     if left := len(list(images)):
         raise TeacherError(f"a question has {left} more images than {IMAGE_MARK} marks: {request.messages[-1].text[:80]!r}.")
     return found
 
 
-def _content(message: Message, images: Iterator[ImageRef]) -> str | list[dict[str, Any]]:
+def _content(message: Message, images: Iterator[ImageRef], url: Callable[[ImageRef], str]) -> str | list[dict[str, Any]]:
     if IMAGE_MARK not in message.text:
         return message.text
     parts: list[dict[str, Any]] = []
@@ -85,7 +109,7 @@ def _content(message: Message, images: Iterator[ImageRef]) -> str | list[dict[st
             image = next(images, None)
             if image is None:
                 raise TeacherError(f"a message has more {IMAGE_MARK} marks than images: {message.text[:80]!r}.")
-            parts.append({"type": "image_url", "image_url": {"url": f"data:{MEDIA.get(image.format, _UNKNOWN)};base64,{_mark(image)}"}})
+            parts.append({"type": "image_url", "image_url": {"url": url(image)}})
         if text:
             parts.append({"type": "text", "text": text})
     return parts
@@ -143,8 +167,13 @@ def _choice(choice: dict[str, Any]) -> tuple[str, str | None, str, str]:
     if reasoning is not None and not isinstance(reasoning, str):
         raise TypeError("the reasoning is no text")
     reason = str(choice.get("finish_reason") or "stop")
-    empty = not text.strip() and reason != "length"
-    return text, reasoning, reason, ("reasoning without an answer" if reasoning else "empty answer") if empty else ""
+    empty = "reasoning without an answer" if reasoning else EMPTY
+    return text, reasoning, reason, empty if is_empty(text, reason) else ""
+
+
+def is_empty(text: str, reason: str) -> bool:
+    """Whether this is no answer: nothing was said, and not because the length was reached."""
+    return not text.strip() and reason != "length"
 
 
 def _shares(total: int, sizes: Sequence[int]) -> list[int]:

@@ -27,6 +27,8 @@ from omr_data.teachers import openai_api
 PRICE_SHARE = 0.5
 """What a batch costs of the live price."""
 
+_SIZES = ("requests_per_file", "bytes_per_file", "batches_at_once")
+
 
 @dataclass(frozen=True)
 class Teacher(openai_api.Teacher):
@@ -42,17 +44,12 @@ class Teacher(openai_api.Teacher):
     """
 
     name: ClassVar[str] = openai_api.Teacher.name
+    at_least_one: ClassVar[tuple[str, ...]] = (*openai_api.Teacher.at_least_one, *_SIZES)
     requests_per_file: int = field(default=50_000, metadata=PLACE)
     bytes_per_file: int = field(default=200_000_000, metadata=PLACE)
     batches_at_once: int = field(default=4, metadata=PLACE)
     poll: float = field(default=30.0, metadata=PLACE)
     folder: Path | None = field(default=None, metadata=PLACE)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("requests_per_file", "bytes_per_file", "batches_at_once"):
-            if getattr(self, name) < 1:
-                raise TeacherError(f"{self.name}: {name} is {getattr(self, name)}, and must be at least 1.")
 
     def kept_in(self, folder: Path) -> "Teacher":
         return replace(self, folder=self.folder or folder / "batches")

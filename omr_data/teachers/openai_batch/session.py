@@ -20,7 +20,7 @@ from omr_data.errors import TeacherError
 from omr_data.flow import Answers, Batch, Budget, ReadImage
 from omr_data.records import Failure, Request, Response
 from omr_data.store.atomic import atomic_path
-from omr_data.teachers.openai_api.client import runs
+from omr_data.teachers.openai_api.wire import runs
 from omr_data.teachers.openai_batch.journal import Entry, Journal
 from omr_data.teachers.openai_batch.lines import Line, Results, custom_id, failures, parse_line, read_line, write_line
 from omr_data.teachers.openai_batch.provider import FINAL, Provider

@@ -27,6 +27,7 @@ from omr_data.records import IMAGE_MARK, Message, Record, render_question
 from omr_data.sources.drawn import FAMILIES, LEVELS, Problem, distinct, draw, problems
 from omr_data.store.atomic import write_text
 from omr_data.teachers.tiny import TEMPERATURE
+from omr_data.teachers.tiny.export import export_processor
 from omr_data.teachers.tiny.model import END, PAD, embed, encode_prompt, hidden_states, new_model, train_tokenizer
 from omr_data.teachers.tiny.sample import Sampler, Wanted
 
@@ -183,11 +184,12 @@ def _by_family(rates: dict[str, float]) -> str:
 
 
 def save(model: Qwen2_5_VLForConditionalGeneration, tokenizer: Tokenizer, out: Path) -> None:
-    """Writes weights, config and tokenizer."""
+    """Writes weights, config, tokenizer and processor files: a folder that transformers and vLLM load."""
     out.mkdir(parents=True, exist_ok=True)
     disable_progress_bar()  # type: ignore[no-untyped-call]
     model.save_pretrained(out)
     tokenizer.save(str(out / "tokenizer.json"))
+    export_processor(out)
 
 
 def finish(
