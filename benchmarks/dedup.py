@@ -90,7 +90,7 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
 def narrow(task: tuple[Path, Path]) -> Path:
     """One shard's narrow columns."""
     source, target = task
-    STEP.narrow(pq.read_table(source), lambda image: b"").write_parquet(target)
+    STEP.narrow(pq.ParquetFile(source).read(), lambda image: b"").write_parquet(target)
     return target
 
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from omr_data.similar.shingles import Shingles, Texts
 
 ReadBytes = Callable[[ImageRef], bytes]
-ROWS = 5_000
-"""Texts whose shingles are made at once while candidates are verified."""
 SLICE = 50_000
 """Texts read back in one pass over the shards: fewer passes would hold more of them in memory."""
 
@@ -119,6 +117,7 @@ class NearText(_Dedup):
         RecipeError: the threshold is not over 0 and at most 1.
     """
 
+    revision: ClassVar[int] = 2
     threshold: float = 0.8
 
     def __post_init__(self) -> None:
@@ -184,6 +183,7 @@ class NearPair(_Dedup):
         RecipeError: the threshold is not over 0 and at most 1.
     """
 
+    revision: ClassVar[int] = 2
     heavy: ClassVar[tuple[str, ...]] = ("thumbnails",)
     threshold: float = 0.9
     radius: int = 12
@@ -300,30 +300,27 @@ class _Texts:
 
     def __init__(self, rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]) -> None:
         self._sets: dict[int, NDArray[np.uint64]] = {}
-        equal: dict[bytes, NDArray[np.uint64]] = {}
+        equal: dict[tuple[int, int], NDArray[np.uint64]] = {}
         for row, shingles, place in _read_shingles(rows, whole, wanted):
             found = shingles.of(place)
-            self._sets[row] = equal.setdefault(hashlib.sha256(found.tobytes()).digest(), found)
+            known = equal.setdefault((len(found), int(found.sum())), found)
+            self._sets[row] = known if known is found or (known == found).all() else found
 
     def jaccard(self, one: int, other: int) -> float:
         """The true Jaccard similarity of two rows' sets of shingles; 1 for two empty ones."""
-        import numpy as np
+        from omr_data.similar.kernels import in_common
 
         first, second = self._sets[one], self._sets[other]
         if first is second:
             return 1.0
-        if not len(first) or not len(second):
-            return 0.0
-        small, large = (first, second) if len(first) < len(second) else (second, first)
-        places = np.minimum(np.searchsorted(large, small), len(large) - 1)
-        common = int((large[places] == small).sum())
+        common = in_common(first, second)
         return common / (len(first) + len(second) - common)
 
 
 def _read_shingles(rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]) -> "Iterator[tuple[int, Shingles, int]]":
     import polars as pl
 
-    from omr_data.similar.shingles import shingle
+    from omr_data.similar.shingles import pieces
 
     for start in range(0, len(wanted), SLICE):
         part = list(wanted[start : start + SLICE])
@@ -331,10 +328,10 @@ def _read_shingles(rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence
         # A filter and no join: a join may hold the whole of the other side, which is all the texts.
         there = pl.col("id").is_in(pl.Series(list(number_of)).implode())
         found = whole.select("id", "question", "options").filter(there).collect(engine="streaming")
-        for frame in found.iter_slices(ROWS):
-            shingles = shingle(_words(frame))
-            for place, id_ in enumerate(frame["id"].to_list()):
-                yield number_of[id_], shingles, place
+        ids = iter(found["id"].to_list())
+        for piece in pieces(_words(found)):
+            for place in range(len(piece.offsets) - 1):
+                yield number_of[next(ids)], piece, place
 
 
 # -------------------------------------------------------------------------------------------- pictures
