@@ -12,7 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omr_data.errors import RecipeError
 from omr_data.flow import Columns, Decisions, Pool, Source
@@ -47,6 +47,7 @@ class Against(Pool):
         RecipeError: no benchmarks, or a similarity that is none.
     """
 
+    revision: ClassVar[int] = 2
     benchmarks: tuple[Source, ...]
     policy: Literal["text", "image", "text or image", "text and image"] = "text or image"
     similarity: float = 0.75

@@ -150,6 +150,7 @@ class NearImage(_Dedup):
     Pictures of one template look alike too; use it where pictures are photographs, and NearPair elsewhere.
     """
 
+    revision: ClassVar[int] = 2
     radius: int = 8
 
     @property
