@@ -257,7 +257,7 @@ def test_a_question_of_ten_megabytes_is_one_row_like_any_other(tmp_path: Path) -
 
 
 def test_a_threshold_that_is_none_is_refused() -> None:
-    with pytest.raises(RecipeError, match="a Jaccard similarity is over 0 and at most 1"):
+    with pytest.raises(RecipeError, match="it is over 0 and at most 1"):
         dedup.NearText(threshold=80)
 
 

@@ -17,7 +17,7 @@ from omr_data.verifiers import base
 
 PACKAGE = Path(omr_data.__file__).parent
 LAYERS = (
-    "errors", "identity", "records", "processes", "flow", "store", "similar", "sources", "teachers", "verifiers", "operators",
+    "errors", "identity", "records", "processes", "flow", "store", "similar", "embedders", "sources", "teachers", "verifiers", "operators",
     "recipe", "plan", "engine", "release", "display", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -60,7 +60,9 @@ def plugins(folder: str) -> list[str]:
     return [f"omr_data.{folder}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
 
 
-@pytest.mark.parametrize("name", [*plugins("sources"), *plugins("teachers"), *plugins("verifiers"), *plugins("operators")])
+@pytest.mark.parametrize(
+    "name", [*plugins("sources"), *plugins("teachers"), *plugins("verifiers"), *plugins("operators"), *plugins("embedders")]
+)
 def test_each_plugin_is_a_frozen_documented_spec_with_a_name_of_its_own(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__
@@ -74,7 +76,7 @@ def test_each_plugin_is_a_frozen_documented_spec_with_a_name_of_its_own(name: st
 
 def test_no_two_specs_share_a_name() -> None:
     names: dict[str, type] = {}
-    for folder in ("sources", "teachers", "verifiers", "operators"):
+    for folder in ("sources", "teachers", "verifiers", "operators", "embedders"):
         for name in plugins(folder):
             for value in vars(importlib.import_module(name)).values():
                 if isinstance(value, type) and issubclass(value, Spec) and value.__module__ == name:

@@ -18,11 +18,11 @@ class Components:
     """Union-find over 0 .. size - 1. The root of a component is its smallest member."""
 
     def __init__(self, size: int) -> None:
-        self._parent = np.arange(size)
+        self.parents = np.arange(size)
 
     def root(self, item: int) -> int:
         """The smallest member of an item's component."""
-        parent = self._parent
+        parent = self.parents
         while parent[item] != item:
             parent[item] = parent[parent[item]]
             item = int(parent[item])
@@ -31,11 +31,11 @@ class Components:
     def join(self, one: int, other: int) -> None:
         """Makes two components one."""
         low, high = sorted((self.root(one), self.root(other)))
-        self._parent[high] = low
+        self.parents[high] = low
 
     def roots(self) -> "NDArray[np.int64]":
         """The root of every item."""
-        return np.array([self.root(item) for item in range(len(self._parent))], np.int64)
+        return np.array([self.root(item) for item in range(len(self.parents))], np.int64)
 
 
 def groups_of(keys: "NDArray[np.uint64]", items: "NDArray[np.int64]") -> "list[NDArray[np.int64]]":
