@@ -234,6 +234,15 @@ def test_the_source_that_comes_first_in_the_priority_keeps_its_row(tmp_path: Pat
     assert set(decide(dedup.NearText(priority=("good",)), records, tmp_path).drops) == {"a/1"}
 
 
+def test_duplicates_are_counted_by_the_sources_of_both_sides(tmp_path: Path) -> None:
+    records = [record(f"a/{number}", source="one", question=text(number)) for number in range(5)]
+    records += [record(f"b/{number}", source="two", question=text(number)) for number in range(3)]
+    records += [record("c/0", source="two", question=text(99)), record("c/1", source="two", question=text(99))]
+    counted = decide(dedup.Exact(), records, tmp_path / "1").tables["sources"]
+    assert counted.rows() == [("two", "one", 3, 1.0), ("two", "two", 1, 1.0)]
+    assert decide(dedup.Exact(), records[:5], tmp_path / "2").tables["sources"].height == 0
+
+
 def test_texts_without_words_are_like_no_other(tmp_path: Path) -> None:
     records = [record(f"a/{number}", question=question) for number, question in enumerate(["", "", "...", "?!", "one", "one"])]
     assert set(decide(dedup.NearText(), records, tmp_path).drops) == {"a/5"}
@@ -381,6 +390,10 @@ def test_planted_benchmark_questions_are_found_and_near_misses_stay(mirror: Path
     hits = decisions.tables["hits"]
     assert hits.filter(pl.col("id") == planted[0].id)["benchmark_id"].to_list() == [long[0].id]
     assert set(hits["by"].unique()) <= {"13 words", "Indel"}
+    both = hits.filter(pl.col("id") == planted[0].id).row(0, named=True)
+    assert (both["question"], both["question_of_benchmark"]) == (planted[0].question, long[0].question)
+    counts = decisions.tables["benchmarks"]
+    assert counts["problems"].sum() == hits["id"].n_unique() and set(counts["benchmark"]) == {"gsm8k.Source"}
     assert sum(id_.startswith("train/") for id_ in decisions.drops) <= 3
 
 

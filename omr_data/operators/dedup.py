@@ -8,7 +8,8 @@
 
 **Duplicates** are components: what is like a duplicate is one. Of each component one row is kept: from the source that comes
 first in `priority`, then the one with the smallest id. Results depend on the rows alone, not on their order or on workers.
-Each step keeps a table `pairs` (dropped, kept, similarity, and the sources of both): `omr show --step dedup.Exact --table pairs`.
+Each step keeps a table `pairs` (dropped, kept, similarity, and the sources of both), and a table `sources` that counts them by
+both sources: `omr show --step dedup.Exact --table sources`.
 
 Word for word the same question may ask about different pictures (PuzzleVQA has one question for 100 of them), and one
 worksheet's picture may carry several questions: for problems with pictures, NearPair is the step to use.
@@ -66,18 +67,20 @@ class _Dedup(Pool):
 
         roots = components.roots()
         gone = np.flatnonzero(roots != np.arange(len(roots)))
-        ids, sources = rows["id"], rows["source"]
+        ids, source = rows["id"], rows["source"]
         pairs = pl.DataFrame(
             {
                 "dropped": ids.gather(gone),
                 "kept": ids.gather(roots[gone]),
                 "similarity": [likeness.get(item, 1.0) for item in gone.tolist()],
-                "dropped_source": sources.gather(gone),
-                "kept_source": sources.gather(roots[gone]),
+                "dropped_source": source.gather(gone),
+                "kept_source": source.gather(roots[gone]),
             },
             schema_overrides={"similarity": pl.Float64},
         ).sort("dropped")
-        return Decisions(dict.fromkeys(pairs["dropped"].to_list(), self.reason), {"pairs": pairs})
+        sides = ("dropped_source", "kept_source")
+        sources = pairs.group_by(sides).agg(rows=pl.len().cast(pl.Int64), least_similarity=pl.col("similarity").min()).sort(sides)
+        return Decisions(dict.fromkeys(pairs["dropped"].to_list(), self.reason), {"pairs": pairs, "sources": sources})
 
 
 @dataclass(frozen=True)
