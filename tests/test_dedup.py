@@ -249,11 +249,11 @@ def test_texts_without_words_are_like_no_other(tmp_path: Path) -> None:
 
 
 def test_many_equal_rows_are_no_quadratic_work(tmp_path: Path) -> None:
-    """20,000 equal rows would be 200 million pairs."""
+    """100,000 equal rows would be five thousand million pairs."""
     pictures = Pictures()
     image = (pictures.put(_png("red")),)
-    records = [record(f"a/{number:05}", question=text(1, 30)) for number in range(20_000)]
-    assert len(decide(dedup.NearText(), records, tmp_path / "words").drops) == 19_999
+    records = [record(f"a/{number:05}", question=text(1, 30)) for number in range(100_000)]
+    assert len(decide(dedup.NearText(), records, tmp_path / "words").drops) == 99_999
     pictured = [record(f"a/{number:05}", question="<image>" + text(number % 2, 30), images=image) for number in range(6_000)]
     assert len(decide(dedup.NearPair(), pictured, tmp_path / "pairs", pictures).drops) == 5_998
 
