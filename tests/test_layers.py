@@ -45,10 +45,10 @@ def test_imports_only_point_up_the_layers(path: Path) -> None:
 
 
 def test_importing_the_package_is_light_and_fast() -> None:
-    """Without torch, vllm, ray, polars, pyarrow, datasets or sympy; best of five, each in a process of its own."""
+    """Without torch, vllm, ray, polars, pyarrow, datasets, sympy or numba; best of five, each in a process of its own."""
     code = (
         "import sys, time; start = time.perf_counter(); import omr_data; print(time.perf_counter() - start);"
-        "print(*{'torch', 'transformers', 'vllm', 'ray', 'polars', 'pyarrow', 'datasets', 'sympy', 'pint'} & set(sys.modules))"
+        "print(*{'torch', 'transformers', 'vllm', 'ray', 'polars', 'pyarrow', 'datasets', 'sympy', 'pint', 'numba'} & set(sys.modules))"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(5)]
     assert {run[1] for run in runs} == {""}

@@ -38,8 +38,10 @@ def decode(data: bytes) -> "NDArray[np.uint8] | None":
         raw = isal_zlib.decompressobj().decompress(b"".join(body for name, body in chunks if name == b"IDAT"), max_length=size)
     except IsalError:  # type: ignore[misc]  # the stub says an instance
         return None
+    if len(raw) != size:
+        return None
     pixels = np.empty((height, width * channels), np.uint8)
-    if len(raw) != size or not unfilter(np.frombuffer(raw, np.uint8).reshape(height, -1), channels, pixels):
+    if not unfilter(np.frombuffer(raw, np.uint8).reshape(height, -1), channels, pixels):
         return None
     pixels = pixels.reshape(height, width, channels)
     return pixels if kind != 3 else _coloured(pixels, chunks)
