@@ -49,8 +49,10 @@ def test_pairs_and_hits_can_be_looked_up(built: Path, mirror: Path) -> None:
     places = ("--mirror", mirror, "--work", built / "work")
     shown = omr("show", built / "clean.py", *places, "--step", "dedup.Exact", "--table", "pairs", "--rows", 5).stdout
     assert "dropped_source" in shown and "5 of 172 rows" in shown
+    counted = omr("show", built / "clean.py", *places, "--step", "dedup.Exact", "--table", "sources").stdout
+    assert "puzzlevqa" in counted and "172" in counted
     hits = omr("show", built / "clean.py", *places, "--step", "decontaminate.Against", "--table", "hits").stdout
-    assert "benchmark_id" in hits
+    assert "benchmark_id" in hits and "question_of_benchmark" in hits
 
 
 def test_one_worker_and_two_give_the_same_release(mirror: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from omr_data.verifiers import base
 
 PACKAGE = Path(omr_data.__file__).parent
 LAYERS = (
-    "errors", "arguments", "identity", "records", "processes", "flow", "store", "similar", "sources", "teachers", "verifiers", "operators",
-    "recipe", "plan", "engine", "release", "train", "display", "cli",
+    "errors", "arguments", "identity", "records", "processes", "flow", "store", "similar", "embedders", "sources", "teachers", "verifiers",
+    "operators", "recipe", "plan", "engine", "release", "train", "display", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -46,10 +46,10 @@ def test_imports_only_point_up_the_layers(path: Path) -> None:
 
 
 def test_importing_the_package_is_light_and_fast() -> None:
-    """Without torch, vllm, ray, polars, pyarrow, datasets or sympy; best of five, each in a process of its own."""
+    """Without torch, vllm, ray, polars, pyarrow, datasets, sympy or numba; best of five, each in a process of its own."""
     code = (
         "import sys, time; start = time.perf_counter(); import omr_data; print(time.perf_counter() - start);"
-        "print(*{'torch', 'transformers', 'vllm', 'ray', 'polars', 'pyarrow', 'datasets', 'sympy', 'pint'} & set(sys.modules))"
+        "print(*{'torch', 'transformers', 'vllm', 'ray', 'polars', 'pyarrow', 'datasets', 'sympy', 'pint', 'numba'} & set(sys.modules))"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(5)]
     assert {run[1] for run in runs} == {""}
@@ -61,7 +61,9 @@ def plugins(folder: str) -> list[str]:
     return [f"omr_data.{folder}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
 
 
-@pytest.mark.parametrize("name", [*plugins("sources"), *plugins("teachers"), *plugins("verifiers"), *plugins("operators")])
+@pytest.mark.parametrize(
+    "name", [*plugins("sources"), *plugins("teachers"), *plugins("verifiers"), *plugins("operators"), *plugins("embedders")]
+)
 def test_each_plugin_is_a_frozen_documented_spec_with_a_name_of_its_own(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__
@@ -76,7 +78,7 @@ def test_each_plugin_is_a_frozen_documented_spec_with_a_name_of_its_own(name: st
 def test_specs_of_one_name_declare_one_identity() -> None:
     """As the teachers that ask one model in two places do: equal revisions, and equal fields with equal defaults."""
     names: dict[str, object] = {}
-    for folder in ("sources", "teachers", "verifiers", "operators"):
+    for folder in ("sources", "teachers", "verifiers", "operators", "embedders"):
         for name in plugins(folder):
             for value in vars(importlib.import_module(name)).values():
                 if isinstance(value, type) and issubclass(value, Spec) and value.__module__ == name:

@@ -5,14 +5,14 @@
 **Text hit**: 13 words in a row are shared (GPT-3, appendix C), or the Indel similarity of the questions is at least 0.75, and
 every number of the benchmark's question is in the problem: the same template with other numbers is another problem. Where
 both have options, these must share one. **Image hit**: within `radius` of 64 bits in two perceptual hashes.
-The table `hits` names each hit with both sides.
+The table `hits` names each hit with both sides and their questions; the table `benchmarks` counts them.
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omr_data.errors import RecipeError
 from omr_data.flow import Columns, Decisions, Pool, Source
@@ -47,6 +47,7 @@ class Against(Pool):
         RecipeError: no benchmarks, or a similarity that is none.
     """
 
+    revision: ClassVar[int] = 2
     benchmarks: tuple[Source, ...]
     policy: Literal["text", "image", "text or image", "text and image"] = "text or image"
     similarity: float = 0.75
@@ -88,7 +89,19 @@ class Against(Pool):
         drops: dict[str, str] = {}
         for id_, _, benchmark, how, _ in table.iter_rows():
             drops.setdefault(id_, f"it is in the benchmark {benchmark}, by its {'picture' if how == 'image' else 'words'}")
-        return Decisions(drops, {"hits": table})
+        sides = ("benchmark", "by")
+        counts = table.group_by(sides).agg(
+            problems=pl.col("id").n_unique().cast(pl.Int64), benchmark_problems=pl.col("benchmark_id").n_unique().cast(pl.Int64)
+        )
+        hits_with_words = table.join(_words_of(table["id"], [data]), on="id", how="left", maintain_order="left").join(
+            _words_of(table["benchmark_id"], references),
+            left_on="benchmark_id",
+            right_on="id",
+            how="left",
+            maintain_order="left",
+            suffix="_of_benchmark",
+        )
+        return Decisions(drops, {"hits": hits_with_words, "benchmarks": counts.sort(sides)})
 
     def _image_hits(self, data: Columns, reference: Columns) -> Iterator[tuple[str, str, str, float]]:
         from omr_data.similar.pictures import alike_pictures
@@ -101,6 +114,17 @@ class Against(Pool):
         index = _Index([question for batch in _questions(reference.rows) for question in batch], self.similarity)
         for batch in _questions(data.rows):
             yield from index.hits(batch)
+
+
+def _words_of(ids: "pl.Series", sides: Sequence[Columns]) -> "pl.DataFrame":
+    """`id` and `question` of some rows; no shard is read where there are none."""
+    import polars as pl
+
+    empty = pl.DataFrame(schema={"id": pl.String, "question": pl.String})
+    if ids.is_empty():
+        return empty
+    there = pl.col("id").is_in(ids.unique().implode())
+    return pl.concat([empty, *(side.rows.select("id", "question").filter(there).collect(engine="streaming") for side in sides)])
 
 
 class _Index:

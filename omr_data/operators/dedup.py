@@ -4,24 +4,28 @@
     dedup.NearText(threshold=0.8)      nearly the same words
     dedup.NearImage()                  pictures that look alike
     dedup.NearPair(threshold=0.9)      nearly the same words AND the same pictures
+    dedup.Semantic(embedder=...)       the same meaning in other words, about the same pictures
 
 **Duplicates** are components: what is like a duplicate is one. Of each component one row is kept: from the source that comes
 first in `priority`, then the one with the smallest id. Results depend on the rows alone, not on their order or on workers.
-Each step keeps a table `pairs` (dropped, kept, similarity, and the sources of both): `omr show --step dedup.Exact --table pairs`.
+Each step keeps a table `pairs` (dropped, kept, similarity, and the sources of both), and a table `sources` that counts them by
+both sources: `omr show --step dedup.Exact --table sources`.
 
 Word for word the same question may ask about different pictures (PuzzleVQA has one question for 100 of them), and one
 worksheet's picture may carry several questions: for problems with pictures, NearPair is the step to use.
 """
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from omr_data.embedders.base import Embedder
 from omr_data.errors import RecipeError
 from omr_data.flow import Columns, Decisions, Pool
-from omr_data.records import ImageRef
+from omr_data.records import IMAGE_MARK, ImageRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +37,7 @@ if TYPE_CHECKING:
     from omr_data.similar.shingles import Shingles, Texts
 
 ReadBytes = Callable[[ImageRef], bytes]
-ROWS = 5_000
-"""Texts whose shingles are made at once while candidates are verified."""
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 SLICE = 50_000
 """Texts read back in one pass over the shards: fewer passes would hold more of them in memory."""
 
@@ -64,18 +67,20 @@ class _Dedup(Pool):
 
         roots = components.roots()
         gone = np.flatnonzero(roots != np.arange(len(roots)))
-        ids, sources = rows["id"], rows["source"]
+        ids, source = rows["id"], rows["source"]
         pairs = pl.DataFrame(
             {
                 "dropped": ids.gather(gone),
                 "kept": ids.gather(roots[gone]),
                 "similarity": [likeness.get(item, 1.0) for item in gone.tolist()],
-                "dropped_source": sources.gather(gone),
-                "kept_source": sources.gather(roots[gone]),
+                "dropped_source": source.gather(gone),
+                "kept_source": source.gather(roots[gone]),
             },
             schema_overrides={"similarity": pl.Float64},
         ).sort("dropped")
-        return Decisions(dict.fromkeys(pairs["dropped"].to_list(), self.reason), {"pairs": pairs})
+        sides = ("dropped_source", "kept_source")
+        sources = pairs.group_by(sides).agg(rows=pl.len().cast(pl.Int64), least_similarity=pl.col("similarity").min()).sort(sides)
+        return Decisions(dict.fromkeys(pairs["dropped"].to_list(), self.reason), {"pairs": pairs, "sources": sources})
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class NearText(_Dedup):
         RecipeError: the threshold is not over 0 and at most 1.
     """
 
+    revision: ClassVar[int] = 2
     threshold: float = 0.8
 
     def __post_init__(self) -> None:
@@ -151,6 +157,7 @@ class NearImage(_Dedup):
     Pictures of one template look alike too; use it where pictures are photographs, and NearPair elsewhere.
     """
 
+    revision: ClassVar[int] = 2
     radius: int = 8
 
     @property
@@ -184,6 +191,7 @@ class NearPair(_Dedup):
         RecipeError: the threshold is not over 0 and at most 1.
     """
 
+    revision: ClassVar[int] = 2
     heavy: ClassVar[tuple[str, ...]] = ("thumbnails",)
     threshold: float = 0.9
     radius: int = 12
@@ -225,9 +233,63 @@ class NearPair(_Dedup):
         return self._decisions(rows, components, likeness)
 
 
+@dataclass(frozen=True)
+class Semantic(_Dedup):
+    """Questions that say the same in other words: their embeddings have a cosine of at least `threshold`, options included.
+
+    It looks at words alone, and to most models the same template with other numbers means the same. So problems are compared
+    only where they have the very same pictures, to the byte, or none, and the same numbers in digits. Of texts longer than
+    the model takes, the beginning counts.
+
+    Raises:
+        RecipeError: the threshold is not over 0 and at most 1.
+    """
+
+    heavy: ClassVar[tuple[str, ...]] = ("vector",)
+    embedder: Embedder = field(kw_only=True)
+    threshold: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_threshold(self.name, self.threshold)
+
+    @property
+    def reason(self) -> str:
+        return f"a question of nearly the same meaning is there already (cosine at least {self.threshold})"
+
+    def narrow(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
+        import polars as pl
+
+        from omr_data.similar.vectors import rounded, sides
+
+        frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "question", "options", "images"])))
+        texts = pl.Series(_words(frame)).str.replace_all(IMAGE_MARK, " ", literal=True).str.strip_chars().to_list()
+        vectors = rounded(self.embedder.embed(texts or [""]))[: len(texts)]
+        images = frame["images"].list.eval(pl.element().struct.field("sha256")).list.join(" ")
+        numbers = [" ".join(sorted(set(NUMBER.findall(text)))) for text in texts]
+        keys = [hashlib.sha256(f"{image}\0{found}".encode()).digest()[:8] for image, found in zip(images, numbers, strict=True)]
+        return frame.select(
+            "id",
+            "source",
+            pl.Series("apart", [int.from_bytes(key) for key in keys], pl.UInt64),
+            pl.Series("bits", sides(vectors), pl.Array(pl.UInt64, 16)),
+            pl.Series("vector", vectors, pl.Array(pl.Int16, vectors.shape[1])),
+        )
+
+    def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
+        from omr_data.similar.clusters import Components
+        from omr_data.similar.vectors import join_alike
+
+        rows = self._ordered(data.narrow)
+        components = Components(rows.height)
+        vectors = _vectors(rows, data.heavy)
+        cosines = join_alike(vectors, rows["bits"].to_numpy(), rows["apart"].to_numpy(), self.threshold, components.parents)
+        return self._decisions(rows, components, {row: min(1.0, float(cosines[row])) for row in cosines.nonzero()[0].tolist()})
+
+
 def _check_threshold(name: str, threshold: float) -> None:
     if not 0 < threshold <= 1:
-        raise RecipeError(f"{name}: the threshold is {threshold}; a Jaccard similarity is over 0 and at most 1.")
+        raise RecipeError(f"{name}: the threshold is {threshold}; it is over 0 and at most 1.")
 
 
 def _words(rows: "pa.Table | pl.DataFrame") -> "Texts":
@@ -300,30 +362,27 @@ class _Texts:
 
     def __init__(self, rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]) -> None:
         self._sets: dict[int, NDArray[np.uint64]] = {}
-        equal: dict[bytes, NDArray[np.uint64]] = {}
+        equal: dict[tuple[int, int], NDArray[np.uint64]] = {}
         for row, shingles, place in _read_shingles(rows, whole, wanted):
             found = shingles.of(place)
-            self._sets[row] = equal.setdefault(hashlib.sha256(found.tobytes()).digest(), found)
+            known = equal.setdefault((len(found), int(found.sum())), found)
+            self._sets[row] = known if known is found or (known == found).all() else found
 
     def jaccard(self, one: int, other: int) -> float:
         """The true Jaccard similarity of two rows' sets of shingles; 1 for two empty ones."""
-        import numpy as np
+        from omr_data.similar.kernels import in_common
 
         first, second = self._sets[one], self._sets[other]
         if first is second:
             return 1.0
-        if not len(first) or not len(second):
-            return 0.0
-        small, large = (first, second) if len(first) < len(second) else (second, first)
-        places = np.minimum(np.searchsorted(large, small), len(large) - 1)
-        common = int((large[places] == small).sum())
+        common = in_common(first, second)
         return common / (len(first) + len(second) - common)
 
 
 def _read_shingles(rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]) -> "Iterator[tuple[int, Shingles, int]]":
     import polars as pl
 
-    from omr_data.similar.shingles import shingle
+    from omr_data.similar.shingles import pieces
 
     for start in range(0, len(wanted), SLICE):
         part = list(wanted[start : start + SLICE])
@@ -331,10 +390,10 @@ def _read_shingles(rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence
         # A filter and no join: a join may hold the whole of the other side, which is all the texts.
         there = pl.col("id").is_in(pl.Series(list(number_of)).implode())
         found = whole.select("id", "question", "options").filter(there).collect(engine="streaming")
-        for frame in found.iter_slices(ROWS):
-            shingles = shingle(_words(frame))
-            for place, id_ in enumerate(frame["id"].to_list()):
-                yield number_of[id_], shingles, place
+        ids = iter(found["id"].to_list())
+        for piece in pieces(_words(found)):
+            for place in range(len(piece.offsets) - 1):
+                yield number_of[next(ids)], piece, place
 
 
 # -------------------------------------------------------------------------------------------- pictures
@@ -374,3 +433,21 @@ def _same(ours: Sequence[bytes], theirs: Sequence[bytes]) -> bool:
     from omr_data.similar.pictures import same_picture
 
     return all(same_picture(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+# --------------------------------------------------------------------------------------------- meaning
+
+
+def _vectors(rows: "pl.DataFrame", heavy: "pl.LazyFrame") -> "NDArray[np.int16]":
+    """The vectors in the order of the rows: two bytes for each place of each."""
+    import numpy as np
+    import polars as pl
+
+    places = heavy.collect_schema()["vector"]
+    assert isinstance(places, pl.Array)
+    found = np.zeros((rows.height, *places.shape), np.int16)
+    numbers = rows.select("id").with_row_index("row")
+    for frame in heavy.select("id", "vector").collect_batches(chunk_size=SLICE):
+        some = frame.join(numbers, on="id")
+        found[some["row"].to_numpy()] = some["vector"].to_numpy()
+    return found

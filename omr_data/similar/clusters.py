@@ -18,11 +18,11 @@ class Components:
     """Union-find over 0 .. size - 1. The root of a component is its smallest member."""
 
     def __init__(self, size: int) -> None:
-        self._parent = np.arange(size)
+        self.parents = np.arange(size)
 
     def root(self, item: int) -> int:
         """The smallest member of an item's component."""
-        parent = self._parent
+        parent = self.parents
         while parent[item] != item:
             parent[item] = parent[parent[item]]
             item = int(parent[item])
@@ -31,29 +31,33 @@ class Components:
     def join(self, one: int, other: int) -> None:
         """Makes two components one."""
         low, high = sorted((self.root(one), self.root(other)))
-        self._parent[high] = low
+        self.parents[high] = low
 
     def roots(self) -> "NDArray[np.int64]":
         """The root of every item."""
-        return np.array([self.root(item) for item in range(len(self._parent))], np.int64)
+        return np.array([self.root(item) for item in range(len(self.parents))], np.int64)
 
 
 def groups_of(keys: "NDArray[np.uint64]", items: "NDArray[np.int64]") -> "list[NDArray[np.int64]]":
     """The items that share a key in some column of `keys`, shape (items, columns); each group sorted, equal groups once.
 
-    One column at a time, so that memory does not grow with their number.
+    One column at a time, so that memory does not grow with their number. Most groups are pairs, which never become objects
+    until they are told apart.
     """
-    found: dict[bytes, NDArray[np.int64]] = {}
+    pairs: list[NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
+    larger: dict[bytes, NDArray[np.int64]] = {}
     for column in range(keys.shape[1]):
-        order = np.lexsort((items, keys[:, column]))
-        sorted_keys = keys[order, column]
-        starts = np.flatnonzero(np.concatenate([[True], sorted_keys[1:] != sorted_keys[:-1]])) if len(order) else np.zeros(0, np.int64)
+        values = np.ascontiguousarray(keys[:, column])
+        order = np.argsort(values)
+        values = values[order]
+        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])) if len(order) else np.zeros(0, np.int64)
         sizes = np.diff(np.concatenate([starts, [len(order)]]))
-        several = sizes > 1
-        for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
-            group = items[order[start : start + size]]
-            found.setdefault(group.tobytes(), group)
-    return list(found.values())
+        two = starts[sizes == 2]
+        pairs.append(np.sort(np.stack([items[order[two]], items[order[two + 1]]], 1), 1))
+        for start, size in zip(starts[sizes > 2].tolist(), sizes[sizes > 2].tolist(), strict=True):
+            group = np.sort(items[order[start : start + size]])
+            larger.setdefault(group.tobytes(), group)
+    return [*np.unique(np.concatenate(pairs), axis=0), *larger.values()]
 
 
 def small_pairs(groups: "list[NDArray[np.int64]]") -> "NDArray[np.int64]":

@@ -1,10 +1,10 @@
 """MinHash signatures and the bands that find candidates (Broder 1997; Leskovec, Rajaraman, Ullman, chapter 3).
 
-**Signature**: 128 minima of permuted shingle hashes, 32 bits each; two signatures agree at a place with the probability of
-the sets' Jaccard similarity. **Band**: some rows of a signature as one key; texts that share a band are candidates.
+**Signature**: 128 values of 32 bits; two signatures agree at a place with the probability of the sets' Jaccard similarity.
+**Band**: some rows of a signature as one key; texts that share a band are candidates.
 
-Signing is rensa's kernel, fed one flat array (65,700 documents of 4.5 KB a second on one core; datasketch 914). To query
-signatures with datasketch, give them to it as they are:
+Signing is fast similarity sketching (Dahlgaard, Knudsen, Thorup 2017): a hash is looked at once or twice instead of 128 times.
+To query signatures with datasketch, give them to it as they are:
 
     values = signatures(shingle(pl.Series([text])))[0]
     minhash = datasketch.MinHash(num_perm=128, scheme="affine32", hashvalues=values)
@@ -16,23 +16,30 @@ Both sides must come from here: datasketch's own `update` permutes differently.
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rensa
 
-from omr_data.similar.shingles import Shingles, mixed
+from omr_data.similar import kernels
+from omr_data.similar.shingles import Shingles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PERMUTATIONS = 128
-SEED = 42
+PERMUTATIONS = kernels.SLOTS
 RECALL = 0.995
+_FACTORS = np.random.Generator(np.random.PCG64(2)).integers(2**62, size=PERMUTATIONS, dtype=np.int64).astype(np.uint64) * np.uint64(
+    2
+) + np.uint64(1)
 
 
 def signatures(shingles: Shingles) -> "NDArray[np.uint32]":
-    """The signature of each text, shape (texts, 128). A text without shingles has the largest value everywhere."""
-    offsets = shingles.offsets.astype(np.uint64)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(shingles.hashes, offsets, PERMUTATIONS, SEED)
-    return np.array(matrix.to_rows(), np.uint32).reshape(-1, PERMUTATIONS)
+    """The signature of each text, shape (texts, 128). A text without shingles has the largest value everywhere.
+
+    In turn t = 0, 1, ... every hash x becomes v = mixed(x + t * 0x9E3779B97F4A7C15), turn 0 being x itself, and asks for the
+    slot v >> 57; from turn 128 on, all ask for the slot t - 128. Of those who ask, a slot takes the one of the earliest turn,
+    and in one turn that with the smallest v % 2^32, which is its value. Turns end when no slot is empty.
+    """
+    signed = np.empty((len(shingles.offsets) - 1, PERMUTATIONS), np.uint32)
+    kernels.sketch(shingles.hashes, shingles.offsets, signed)
+    return signed
 
 
 def rows_per_band(threshold: float) -> int:
@@ -48,10 +55,6 @@ def rows_per_band(threshold: float) -> int:
 
 def band_keys(signed: "NDArray[np.uint32]", rows: int) -> "NDArray[np.uint64]":
     """One key for each band, shape (texts, 128 // rows). Keys of different bands differ."""
-    bands = PERMUTATIONS // rows
-    cut = signed[:, : bands * rows].reshape(-1, bands, rows).astype(np.uint64)
-    factors = np.random.Generator(np.random.PCG64(2)).integers(2**62, size=rows, dtype=np.int64).astype(np.uint64) * np.uint64(
-        2
-    ) + np.uint64(1)
-    keys = (cut * factors).sum(-1, dtype=np.uint64) + np.arange(bands, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return mixed(keys)
+    keys = np.empty((len(signed), PERMUTATIONS // rows), np.uint64)
+    kernels.mix_bands(signed, _FACTORS[:rows], keys)
+    return keys

@@ -4,7 +4,8 @@ Two kinds, so that one's false hit is not enough: **pHash** (signs of the low fr
 against their median; Zauner 2010) and **dHash** (is each of 8 x 9 cells brighter than its left neighbour). **Thumbnail**: 64 x 64
 cells of mean colour, which tells puzzles of one template apart where hashes cannot.
 
-Decoding is most of the cost: PNGs are decoded by libspng, JPEGs at a smaller scale where hashes are all that is wanted.
+Decoding is most of the cost: PNGs have a decoder of their own, JPEGs are decoded at a smaller scale where hashes are all that
+is wanted.
 """
 
 import io
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-import pyspng
 from PIL import Image
 
 from omr_data.records import ImageRef
+from omr_data.similar import png
+from omr_data.similar.kernels import compiled
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,50 +43,41 @@ class Looks(NamedTuple):
 
 def looks(data: bytes) -> Looks:
     """The looks of an encoded picture, decoded whole. Transparent pixels are white."""
-    cells = _cells(data, 0)
-    return Looks(*_hashes(cells), cells.round().astype(np.uint8).tobytes())
+    pixels = _png(data)
+    cells = _small(data, "RGB", 0) if pixels is None else _means(pixels)
+    return Looks(*_hashes(cells @ _GREY), cells.round().astype(np.uint8).tobytes())
 
 
 def hashes(data: bytes) -> tuple[int, int]:
-    """(phash, dhash) of an encoded picture: twice as fast for JPEGs, which are decoded at a smaller scale."""
-    return _hashes(_cells(data, 2 * SIDE))
+    """(phash, dhash) of an encoded picture: JPEGs are decoded in grey and at the smallest scale that has enough pixels."""
+    pixels = _png(data)
+    return _hashes(_small(data, "L", 2 * SIDE) if pixels is None else _means(pixels) @ _GREY)
 
 
-def _hashes(cells: "NDArray[np.float32]") -> tuple[int, int]:
-    grey = (cells * np.array([0.299, 0.587, 0.114], np.float32)).sum(-1)
+def _hashes(grey: "NDArray[np.float32]") -> tuple[int, int]:
     small = grey.reshape(32, 2, 32, 2).mean((1, 3))
     low = (_COSINES @ small @ _COSINES.T).ravel()[1:]  # without the mean
     wide = _COLUMNS @ grey @ _ROWS.T
-    return _bits(low > np.median(low)), _bits((wide[:, 1:] > wide[:, :-1]).ravel())
+    return _bits(low > np.partition(low, 31)[31]), _bits((wide[:, 1:] > wide[:, :-1]).ravel())
 
 
-def _cells(data: bytes, least: int) -> "NDArray[np.float32]":
-    """Mean colours, shape (64, 64, 3). A JPEG may be decoded at any scale with `least` pixels a side; 0 is full scale."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        pixels = _png(data)
-        if pixels is not None and min(pixels.shape[:2]) >= SIDE:
-            return _means(pixels)
+def _small(data: bytes, mode: str, least: int) -> "NDArray[np.float32]":
+    """Means of 64 x 64 cells by Pillow. A JPEG may be decoded at any scale with `least` pixels a side; 0 is full scale."""
     with Image.open(io.BytesIO(data)) as image:
         if least:
-            image.draft("RGB", (least, least))
+            image.draft(mode, (least, least))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             whole = Image.new("RGBA", image.size, "white")
             whole.alpha_composite(image.convert("RGBA"))
             image = whole  # type: ignore[assignment]
-        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-        return np.asarray(small, np.float32)
+        return np.asarray(image.convert(mode).resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
 
 
 def _png(data: bytes) -> "NDArray[np.uint8] | None":
-    """The RGB pixels of a PNG; None where libspng does not take it, and Pillow may."""
-    try:
-        pixels = pyspng.load(data)
-    except (RuntimeError, ValueError):
+    """The RGB pixels of an ordinary PNG that is not smaller than its thumbnail."""
+    pixels = png.decode(data)
+    if pixels is None or min(pixels.shape[:2]) < SIDE:
         return None
-    if pixels.dtype != np.uint8:
-        return None
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
     channels = pixels.shape[2]
     if channels in (2, 4):
         alpha = pixels[..., -1:].astype(np.uint16)
@@ -97,15 +90,36 @@ def _png(data: bytes) -> "NDArray[np.uint8] | None":
 
 
 def _means(pixels: "NDArray[np.uint8]") -> "NDArray[np.float32]":
-    """Box means, by whole pixels; the same as Pillow's up to a pixel at the edges of a cell."""
-    image = Image.fromarray(pixels)
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    """Means of 64 x 64 cells, by whole pixels as Pillow's box filter takes them."""
+    height, width, channels = pixels.shape
+    cells = np.empty((SIDE, SIDE, channels), np.float32)
+    box_means(np.ascontiguousarray(pixels).reshape(height, -1), width, cells)
+    return cells
+
+
+@compiled
+def box_means(rows: "NDArray[np.uint8]", width: int, cells: "NDArray[np.float32]") -> None:
+    """A pixel belongs to the cell that its centre is in. Rows are added up first, which is fast, and then their columns."""
+    height, side, channels = len(rows), cells.shape[0], cells.shape[2]
+    sums = np.empty(rows.shape[1], np.uint32)
+    for down in range(side):
+        top, bottom = (2 * down * height + side) // (2 * side), (2 * (down + 1) * height + side) // (2 * side)
+        sums[:] = 0
+        for row in range(top, bottom):
+            for at in range(len(sums)):
+                sums[at] += rows[row, at]
+        for across in range(side):
+            left, right = (2 * across * width + side) // (2 * side), (2 * (across + 1) * width + side) // (2 * side)
+            for channel in range(channels):
+                total = np.uint64(0)
+                for at in range(left, right):
+                    total += sums[at * channels + channel]
+                cells[down, across, channel] = total / ((bottom - top) * (right - left))
 
 
 def _bits(flags: "NDArray[np.bool_]") -> int:
-    padded = np.zeros(BITS, bool)
-    padded[: len(flags)] = flags
-    return int.from_bytes(np.packbits(padded).tobytes())
+    """Up to 64 flags as one number, the first one highest."""
+    return int.from_bytes(np.packbits(flags).tobytes())
 
 
 def _boxes(cells: int) -> "NDArray[np.float32]":
@@ -117,6 +131,7 @@ def _boxes(cells: int) -> "NDArray[np.float32]":
 
 _COSINES = np.cos(np.pi / 32 * np.outer(np.arange(8), np.arange(32) + 0.5)).astype(np.float32)
 _COLUMNS, _ROWS = _boxes(8), _boxes(9)
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def near(ours: "NDArray[np.uint64]", theirs: "NDArray[np.uint64]", radius: int) -> "NDArray[np.int64]":
