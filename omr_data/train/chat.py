@@ -141,11 +141,15 @@ class Encoder:
         turns = [{"role": message["role"], "content": self._parts(message["content"])} for message in messages]
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
 
-    def _parts(self, text: str) -> list[dict[str, Any]]:
-        """Text and images as templates take them. Control tokens in the text are broken up: data must not open a turn."""
+    def plain(self, text: str) -> str:
+        """A text in which control tokens are broken up: data must not open a turn."""
         for token in self.tokenizer.all_special_tokens:
             text = text.replace(token, f"{token[0]} {token[1:]}")
-        first, *others = text.split(IMAGE_MARK)
+        return text
+
+    def _parts(self, text: str) -> list[dict[str, Any]]:
+        """Text and images as templates take them."""
+        first, *others = self.plain(text).split(IMAGE_MARK)
         parts: list[dict[str, Any]] = [{"type": "text", "text": first}] if first else []
         for piece in others:
             parts += [{"type": "image"}, {"type": "text", "text": piece}] if piece else [{"type": "image"}]

@@ -50,6 +50,8 @@ class Engine(Protocol):
         ...
 
 
+OWN = "transformers"
+"""The name of the engine that is the policy itself."""
 ROWS = 256
 """Answers that are generated at once."""
 

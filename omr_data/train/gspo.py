@@ -24,13 +24,14 @@ from omr_data.errors import BadRow, CollapseError, TrainError
 from omr_data.train.batches import Batch, collate, first_fit
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.checkpoints import Checkpoints, export
-from omr_data.train.engines import Engine, Own, Sampling
+from omr_data.train.engines import OWN, Engine, Own, Sampling
 from omr_data.train.journal import Journal
 from omr_data.train.losses import LOSSES, Tokens, kl
 from omr_data.train.model import Policy, load_policy
 from omr_data.train.ranks import Ranks, ranks
 from omr_data.train.rewards import Answer, counts, judge, whole
 from omr_data.train.rows import Release, open_release, prompt_order
+from omr_data.train.served import Server
 from omr_data.train.settings import GSPO
 from omr_data.train.sft import clip_gradients
 
@@ -82,9 +83,11 @@ def train(settings: GSPO, data: str, out: Path) -> Path:
         numbers = _usable(settings, release, encoder, report)
         policy, reference = (_load(settings, group) if wanted else None for wanted in (True, settings.kl > 0))
         assert policy is not None
-        engine = Own(policy, encoder, group)
+        own = settings.engine == OWN
+        half = torch.bfloat16 if settings.precision == "bfloat16" else None
+        engine: Engine = Own(policy, encoder, group) if own else Server(settings.engine, out / "served", encoder, group, half)
         _Run(settings, release, encoder, policy, reference, engine, group, out).go(numbers, report)
-        export(policy, encoder, out / "model", group, torch.bfloat16 if settings.precision == "bfloat16" else None)
+        export(policy, encoder, out / "model", group, half)
     return out / "model"
 
 

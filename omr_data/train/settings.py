@@ -70,8 +70,9 @@ class GSPO(Model):
     the format, the rest for the answer. `overlong`: an answer that was cut off is left out ("mask"), wrong ("zero"), or loses up
     to 1 over the last `overlong_buffer` tokens ("soft", DAPO's equation 13). `kl`: weight of the k3 estimate to the model that
     the run began with. `correction`: most that a sequence or token weighs for the difference between sampling and training
-    engine. `rate` is constant after `warm_up` steps. `engine`: "transformers" samples with the model itself, a URL with the
-    vLLM server there. `collapse`: the run stops when accuracy over the last `window` steps is under this share of its best.
+    engine. `rate` is constant after `warm_up` steps. `engine`: "transformers" samples with the model itself, a URL like
+    http://HOST:8000 with the vLLM server there (see `served.py`). `collapse`: the run stops when accuracy over the last `window`
+    steps is under this share of its best.
     """
 
     loss: Literal["gspo", "grpo", "dapo"] = "gspo"

@@ -29,13 +29,23 @@ from omr_data.errors import TeacherError
 from omr_data.flow import Budget, Files
 from omr_data.operators.verify import Answers
 from omr_data.records import RIGHT, Failure, Message, Record, Request, Response
+from omr_data.sources import drawn
+from omr_data.sources.places import LocalPlaces
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.rollouts import RolloutStore
 from omr_data.teachers import openai_api, vllm_offline
 from omr_data.teachers.tiny.export import export
 from omr_data.teachers.tiny.model import END, encode_prompt, load
+from omr_data.train.batches import collate
+from omr_data.train.chat import Encoder, Example
+from omr_data.train.engines import Sampled, Sampling
+from omr_data.train.evaluate import source_problems
+from omr_data.train.model import Policy, load_policy
+from omr_data.train.ranks import Ranks
+from omr_data.train.rewards import whole
+from omr_data.train.served import Server
 from omr_data.verifiers.cascade import Verifier
-from tests.omr import ROOT, command, environment
+from tests.omr import ROOT, command, environment, omr
 from tests.vllm.recipe import ENGINE, NAME, sample, source
 
 QUESTIONS = int(os.environ.get("OMR_VLLM_QUESTIONS", "200"))
@@ -60,8 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def vllm_server(folder: Path, log: Path) -> Iterator[str]:
-    """Starts a server on a free port and waits until it is up."""
+def vllm_server(folder: Path, log: Path, *more: str, **extra: str) -> Iterator[str]:
+    """Starts a server on a free port, with more arguments and environment, and waits until it is up."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in ENGINE.items() if not isinstance(value, bool | str)]
@@ -69,7 +79,11 @@ def vllm_server(folder: Path, log: Path) -> Iterator[str]:
     arguments = [f"--model={folder}", "--host=127.0.0.1", f"--port={port}", *options]
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments], stdout=output, stderr=output, cwd=folder
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *more],
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env=os.environ | extra,
         )
         try:
             _wait_until_up(f"http://127.0.0.1:{port}/health", process, log)
@@ -135,8 +149,8 @@ def build(teacher: str, work: Path, path: str = "", url: str = "") -> Asked:
 
 
 def records(images: ImageStore, questions: int) -> list[Record]:
-    drawn = source(questions)
-    return [drawn.convert(row, RowImages(Path(), images)) for part in drawn.parts(Files()) for row in drawn.rows(Files(), part)]
+    problems = source(questions)
+    return [problems.convert(row, RowImages(Path(), images)) for part in problems.parts(Files()) for row in problems.rows(Files(), part)]
 
 
 def read(teacher: str, work: Path) -> Asked:
@@ -265,3 +279,49 @@ def _until_killed(teacher: vllm_offline.Teacher, asked: list[Record]) -> Iterato
                     child.send_signal(signal.SIGKILL)
         yield [teacher.request((Message("user", f"What is {number} + {place}?"),), (), 4) for place in range(16)]
     raise AssertionError(f"the engine outlived its death, with {len(asked)} records")
+
+
+# ------------------------------------------------------------------------------------------- for the trainer
+
+
+def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its log-probabilities are the trainer's own, after the trainer's weights have changed; and a run goes through it."""
+    alone = Ranks(0, 1, torch.device("cpu"))
+    encoder, policy = Encoder(str(folder)), load_policy(str(folder), alone)
+    problems = source_problems(drawn.Source(split="heldout", count=10), LocalPlaces())
+    prompts = [encoder.prompt(problem.messages, problem.images) for problem in problems]
+    dev = vllm_server(folder, tmp_path / "server.log", "--logprobs-mode=processed_logprobs", VLLM_SERVER_DEV_MODE="1")
+    with dev as url:
+        engine = Server(url, tmp_path / "served", encoder, alone)
+        sampling = Sampling(n=8, max_tokens=64, temperature=1.0)
+        gaps = []
+        for scale in (1.0, 1.2):
+            with torch.no_grad():
+                policy.model.model.language_model.norm.weight.mul_(scale)
+            if scale != 1.0:  # not told of it yet
+                assert _gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0)) > 0.05
+            engine.sync(policy)
+            gaps.append(_gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0)))
+        assert max(gaps) < 1e-3
+        assert engine.sample(problems, prompts, sampling, 1) != engine.sample(problems, prompts, sampling, 2)
+        places = ["--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1]
+        omr("build", ROOT / "recipes/omr_rl_tiny.py", "--set", "questions=60", "--set", "rollouts=4", *places)
+        small = [f"--set={name}={value}" for name, value in {"prompts_per_step": 8, "rollouts": 4, "steps": 3, "engine": url}.items()]
+        run = ["train", "gspo", tmp_path / "releases/omr-rl-tiny/1.0.0", "--preset", "tiny-gspo", "--out", tmp_path / "run", *small]
+        omr(*run, **QUIET, HF_DATASETS_CACHE=tmp_path / "cache")
+    steps = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    assert all(step["formatted"] > 0.8 for step in steps)
+    with capsys.disabled():
+        print(f"\n{json.dumps({'trainer_and_server_logprobs_differ_at_most': [round(gap, 7) for gap in gaps]})}")
+
+
+@torch.no_grad()
+def _gap(policy: Policy, encoder: Encoder, prompts: list[Example], sampled: list[list[Sampled]]) -> float:
+    """The largest difference between the engine's log-probability of a token and the policy's."""
+    answers = [(prompt, one) for prompt, group in zip(prompts, sampled, strict=True) for one in group]
+    ours, _ = policy(collate([whole(prompt, one) for prompt, one in answers], encoder))
+    theirs = torch.tensor([logp for _, one in answers for logp in one.logps or ()])
+    return float((ours - theirs).abs().max())
