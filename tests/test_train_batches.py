@@ -215,6 +215,14 @@ def test_packed_equals_unpacked_in_loss_and_gradients_with_pictures_of_many_size
         assert float((ours[parameter] - value).abs().max()) <= 1e-5 * scale, parameter
 
 
+def test_activations_that_are_computed_again_give_the_same_gradients(encoder: Encoder, policy: Policy) -> None:
+    examples = mixed(encoder)
+    plain, theirs = gradients(policy, [examples], encoder)
+    again, ours = gradients(load_policy(str(tiny.FOLDER), ALONE, recompute=True), [examples], encoder)
+    assert again == plain
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
 @torch.no_grad()
 def test_what_one_sequence_says_changes_nothing_in_the_others(encoder: Encoder, policy: Policy) -> None:
     examples = mixed(encoder)

@@ -115,7 +115,7 @@ class Encoder:
             raise BadRow("image marks and images do not match", f"{marks} {IMAGE_MARK} marks, {len(images)} images")
 
     def _tokens(self, text: str) -> "NDArray[np.int64]":
-        return np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+        return np.array(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
 
     def _spoken(self, messages: Chat) -> list[tuple[str, bool]]:
         """The chat in pieces, each with whether the assistant says it. What the template puts after the last end token is left out."""

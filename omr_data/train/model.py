@@ -189,7 +189,7 @@ def prepare(made: Any, ranks: Ranks, precision: Literal["float32", "bfloat16"], 
     """Makes a policy of a model of transformers: recomputation, compilation and sharding, in this order, block by block."""
     made.train()
     if recompute:
-        made.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        made.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     policy = Policy(made)
     blocks = [module for module in made.modules() if type(module).__name__ in made._no_split_modules]
     if compile:
