@@ -1,7 +1,7 @@
 """What training gives, in minutes on a CPU: `python benchmarks/train_tiny.py`. The last line is one JSON object.
 
 - SFT (tiny-sft) from random weights, on verified answers of the embedded teacher to sums as text; sampled accuracy on held-out sums.
-- GSPO (tiny-gspo) from the embedded model, once for each seed; the gain in sampled accuracy on held-out problems of all families,
+- GSPO (tiny-gspo) from the embedded model, once for each seed; the gain in sampled accuracy on held-out problems of the same kinds,
   over the same questions for every model, with a 95% interval of Student's t over the seeds.
 - GSPO with a rate that breaks the model: at which step it is stopped, and what is said.
 """
@@ -26,6 +26,8 @@ from omr_data.train import gspo, sft
 from omr_data.train.evaluate import Score, evaluate, named_source, source_problems
 from omr_data.train.settings import GSPO, SFT, Eval, changed, preset
 
+HELD_OUT = {"families": "text,sum,larger,bars", "levels": "2,3", "count": "600"}
+"""Problems of the kinds that omr-rl-tiny has."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -51,13 +53,13 @@ def measure_sft(folder: Path, data: str, given: dict[str, str]) -> dict[str, Any
 
 
 def measure_gspo(folder: Path, data: str, seeds: int, given: dict[str, str]) -> dict[str, Any]:
-    before = sampled("tiny", count="480")
+    before = sampled("tiny", **HELD_OUT)
     gains, minutes = [], []
     for seed in range(seeds):
         began = time.perf_counter()
         model = gspo.train(changed(preset(GSPO, "tiny-gspo"), given | {"seed": str(seed)}), data, folder / f"gspo-{seed}")
         minutes.append((time.perf_counter() - began) / 60)
-        after = sampled(str(model), count="480")
+        after = sampled(str(model), **HELD_OUT)
         gains.append(after.accuracy.value - before.accuracy.value)
         print(f"GSPO seed {seed}: {before.accuracy} -> {after.accuracy} after {minutes[-1]:.1f} min", flush=True)
     mean = statistics.mean(gains)
@@ -81,8 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--sft-steps", default="1500")
-    parser.add_argument("--gspo-steps", default="100")
+    parser.add_argument("--sft-steps", default="1000")
+    parser.add_argument("--gspo-steps", default="400")
     parser.add_argument("--collapse-rate", default="1e-3")
     parser.add_argument("--folder", type=Path, help="keep the runs here")
     arguments = parser.parse_args()

@@ -133,7 +133,9 @@ PRESETS: Mapping[str, SFT | GSPO] = {
         prompts_per_step=128, rollouts=16,
     ),
     "tiny-sft": SFT(start="random", capacity=4_096, steps=2_500, rate=2e-3, weight_decay=0.01, betas=(0.9, 0.99), save_every=500),
-    "tiny-gspo": GSPO(max_prompt=448, max_tokens=64, pack_tokens=16_384, minibatches=2, rate=8e-5, warm_up=5, weight_decay=0.0),
+    "tiny-gspo": GSPO(
+        steps=400, max_prompt=448, max_tokens=64, pack_tokens=16_384, minibatches=2, rate=1e-4, warm_up=5, weight_decay=0.0, save_every=100,
+    ),
 }  # fmt: skip
 
 S = TypeVar("S", SFT, GSPO, Eval)
