@@ -43,8 +43,8 @@ def test_load_dataset_reads_it_with_images_and_messages(built: Path, tmp_path: P
 
 def test_two_releases_of_one_folder_name_are_two_to_load_dataset(built: Path, tmp_path: Path) -> None:
     """`datasets` caches local folders by their last name, which is the version."""
-    places = ("--work", built / "work", "--releases", tmp_path, "--workers", 1)
-    omr("build", LOGGED, "--set", "questions=30", *places, OMR_TEST_LOG=built / "log")
+    places = ("--work", tmp_path / "work", "--releases", tmp_path, "--workers", 1)
+    omr("build", LOGGED, "--set", "questions=30", *places, OMR_TEST_LOG=tmp_path / "log")
     folders = [built / "releases/logged/1.0.0", tmp_path / "logged/1.0.0"]
     rows = [json.loads((folder / "manifest.json").read_text())["rows"] for folder in folders]
     loaded = [datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache")) for folder in folders]
@@ -161,7 +161,7 @@ def test_row_groups_are_bounded_and_a_repeated_image_is_stored_once(tmp_path: Pa
 
 def test_a_card_with_an_unknown_place_is_refused_and_data_cannot_break_its_tables() -> None:
     manifest = {
-        "name": "x", "version": "1.0.0", "rows": 1, "sources": [], "counts": [],
+        "name": "x", "version": "1.0.0", "rows": 1, "sources": [], "counts": [], "files": [],
         "by_source": [{"source": "a|<b>", "licence": "MIT", "rows": 1, "questions": 1}],
     }  # fmt: skip
     with pytest.raises(ReleaseError, match=r"a place \{\{nonsense\}\}, which does not exist"):
