@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from PIL import Image
@@ -110,7 +111,7 @@ def measure_trl(size: str, model: Path, release: Path, steps: int, out: Path) ->
     except ImportError as error:
         return {"missing": str(error).strip().splitlines()[0]}
     wanted, cuda = SIZES[size], torch.cuda.is_available()
-    data = open_release(str(release)).data
+    data = open_release(str(release)).data.cast_column("images", datasets.List(datasets.Image()))
 
     def chat(row: dict[str, Any]) -> dict[str, Any]:
         question, answer = (message["content"] for message in row["messages"])
