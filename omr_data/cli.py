@@ -294,7 +294,7 @@ def train_sft(
     from omr_data.train import settings, sft
 
     chosen = settings.changed(settings.preset(settings.SFT, preset), pairs(set, TrainError))
-    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(Console(), sft.train(chosen, data, out))
+    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(_first(), sft.train(chosen, data, out))
 
 
 @train_app.command("gspo")
@@ -306,7 +306,7 @@ def train_gspo(
     from omr_data.train import gspo, settings
 
     chosen = settings.changed(settings.preset(settings.GSPO, preset), pairs(set, TrainError))
-    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(Console(), gspo.train(chosen, data, out))
+    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(_first(), gspo.train(chosen, data, out))
 
 
 @app.command("eval")
@@ -330,16 +330,20 @@ def eval_command(
             evaluate.named_source(data, pairs(of, TrainError)), LocalPlaces(mirror, read_pins(Path("pins.json")), data)
         )
     score, answered = evaluate.evaluate(chosen, problems, data)
-    if out is not None:
+    if out is not None and os.environ.get("RANK", "0") == "0":
         write_text(out, json.dumps(score.to_json() | {"answered": [asdict(one) for one in answered]}, indent=1, ensure_ascii=False))
-    if os.environ.get("RANK", "0") == "0":
-        display.score(Console(), score)
+    display.score(_first(), score)
 
 
 def _need(extra: str, *modules: str) -> None:
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(module, extra)
+
+
+def _first() -> Console:
+    """Standard output of the first process that torchrun started, or of the only one."""
+    return Console(quiet=os.environ.get("RANK", "0") != "0")
 
 
 def _console() -> Console:

@@ -91,7 +91,9 @@ def test_the_prompt_of_a_chat_and_its_answer_have_the_tokens_of_sampling(encoder
 def test_a_size_is_told_without_decoding_any_pixel(encoder: Encoder) -> None:
     for problem in some(10):
         example = encoder.chat(*chat(problem))
-        assert encoder.size(*chat(problem)) == (len(example), example.targets.sum())
+        turns, images = chat(problem)
+        assert encoder.size(turns, images) == (len(example), example.targets.sum())
+        assert encoder.prompt_size(turns[:1], images) == len(encoder.prompt(turns[:1], images))
 
 
 def test_control_tokens_in_data_do_not_open_a_turn(encoder: Encoder) -> None:

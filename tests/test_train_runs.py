@@ -258,6 +258,13 @@ def test_a_rate_that_breaks_the_model_is_caught(problems: Path, tmp_path: Path) 
     assert (tmp_path / "run/curves.png").exists()
 
 
+def test_questions_with_long_prompts_are_counted_and_left_out(problems: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    reinforce(problems, tmp_path / "run", max_prompt="40", steps="1", minibatches="1", prompts_per_step="2", rollouts="2")
+    assert "questions left out: the prompt is longer than 40 tokens" in capfd.readouterr().err
+    with pytest.raises(TrainError, match="has no question with a prompt of at most 5 tokens"):
+        reinforce(problems, tmp_path / "none", max_prompt="5")
+
+
 def steady(accuracy: float, still: float = 0.2) -> dict[str, float]:
     return {"accuracy": accuracy, "still": still, "gradient_norm": 1.0, "entropy": 0.5, "cut_off": 0.0}
 

@@ -82,12 +82,12 @@ class Encoder:
         return self._example([(self._render(messages, True), False)], images)
 
     def size(self, messages: Chat, images: Sequence[bytes]) -> tuple[int, int]:
-        """How many tokens and targets the chat has; of images only the heads are read."""
-        pieces = [(self._tokens(text), spoken) for text, spoken in self._spoken(messages)]
-        pads = sum(int((ids == self.image_token).sum()) for ids, _ in pieces)
-        self._match(pads, images)
-        seen = sum(self.image_processor.get_number_of_image_patches(*_height_width(data)) // self.merge**2 for data in images)
-        return sum(len(ids) for ids, _ in pieces) - pads + seen, sum(len(ids) for ids, spoken in pieces if spoken)
+        """How many tokens and targets `chat` would have; of images only the heads are read. Raises BadRow as it does."""
+        return self._size(self._spoken(messages), images)
+
+    def prompt_size(self, messages: Chat, images: Sequence[bytes]) -> int:
+        """How many tokens `prompt` would have, likewise."""
+        return self._size([(self._render(messages, True), False)], images)[0]
 
     def text(self, ids: Sequence[int]) -> str:
         """What generated tokens say, without control tokens."""
@@ -103,6 +103,13 @@ class Encoder:
         counts[ids == self.image_token] = grids.prod(1) // self.merge**2
         ids, targets = np.repeat(ids, counts), np.repeat(targets, counts)
         return Example(ids, targets, mrope_positions(ids, grids, self.image_token, self.merge), patches, grids)
+
+    def _size(self, pieces: Sequence[tuple[str, bool]], images: Sequence[bytes]) -> tuple[int, int]:
+        tokens = [(self._tokens(text), spoken) for text, spoken in pieces]
+        pads = sum(int((ids == self.image_token).sum()) for ids, _ in tokens)
+        self._match(pads, images)
+        seen = sum(self.image_processor.get_number_of_image_patches(*_height_width(data)) // self.merge**2 for data in images)
+        return sum(len(ids) for ids, _ in tokens) - pads + seen, sum(len(ids) for ids, spoken in tokens if spoken)
 
     def _pictures(self, images: Sequence[bytes]) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
         if not images:

@@ -10,6 +10,7 @@ always 1, and the clip cannot act: so it was in the published run.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -30,7 +31,7 @@ from omr_data.train.losses import LOSSES, Tokens, kl
 from omr_data.train.model import Policy, load_policy
 from omr_data.train.ranks import Ranks, ranks
 from omr_data.train.rewards import Answer, counts, judge, whole
-from omr_data.train.rows import Release, open_release, prompt_order
+from omr_data.train.rows import Problem, Release, open_release, prompt_order
 from omr_data.train.served import Server
 from omr_data.train.settings import GSPO
 from omr_data.train.sft import clip_gradients
@@ -80,7 +81,7 @@ def train(settings: GSPO, data: str, out: Path) -> Path:
         _check(settings, group)
         encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
         release = open_release(data)
-        numbers = _usable(settings, release, encoder, report)
+        numbers = _usable(settings, release, encoder, group, report)
         policy, reference = (_load(settings, group) if wanted else None for wanted in (True, settings.kl > 0))
         assert policy is not None
         own = settings.engine == OWN
@@ -109,24 +110,28 @@ def _check(settings: GSPO, group: Ranks) -> None:
         raise TrainError("a group needs at least two different answers: rollouts must be 2 or more, and temperature above 0.")
 
 
-def _usable(settings: GSPO, release: Release, encoder: Encoder, report: Reporter) -> list[int]:
-    """The questions whose prompts can be used; says how many cannot, and why."""
-    found, long = [], 0
-    for number in release.problems():
-        problem = release.problem(number)
-        try:
-            size = len(encoder.prompt(problem.messages, problem.images))
-        except BadRow as error:
-            report.say(f"  {problem.id} left out: {error}")
-            continue
-        long += size > settings.max_prompt
-        if size <= settings.max_prompt:
-            found.append(number)
-    if long:
-        report.say(f"  {long:,} questions left out: their prompt is longer than {settings.max_prompt:,} tokens")
+def _usable(settings: GSPO, release: Release, encoder: Encoder, group: Ranks, report: Reporter) -> list[int]:
+    """The questions whose prompts can be used; says how many cannot, and why. The processes share the work."""
+    numbers = release.problems()
+    mine = numbers[group.rank :: group.world]
+    reasons = [_fault(settings, release.problem(number), encoder) for number in mine]
+    padded = reasons + [""] * (-(-len(numbers) // group.world) - len(mine))
+    every = group.together(padded)[: len(numbers)]
+    for reason, count in sorted(Counter(every).items()):
+        if reason:
+            report.say(f"  {count:,} questions left out: {reason}")
+    found = [number for number, reason in zip(numbers, every, strict=True) if not reason]
     if not found:
         raise TrainError(f"{release.name} has no question with a prompt of at most {settings.max_prompt:,} tokens.")
     return found
+
+
+def _fault(settings: GSPO, problem: Problem, encoder: Encoder) -> str:
+    try:
+        fits = encoder.prompt_size(problem.messages, problem.images) <= settings.max_prompt
+    except BadRow as error:
+        return error.reason
+    return "" if fits else f"the prompt is longer than {settings.max_prompt:,} tokens"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
 
 from omr_data.engine.progress import Reporter
 from omr_data.errors import BadRow, TrainError
-from omr_data.processes import mapper
-from omr_data.train.chat import Encoder
+from omr_data.train.chat import Encoder, Example
+from omr_data.train.ranks import Ranks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK = 500
-"""Rows that one task measures."""
+"""Rows between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,13 @@ class Release:
         """The messages and the images of one row."""
         row = self.data[number]
         return row["messages"], [image["bytes"] for image in row["images"]]
+
+    def example(self, number: int, encoder: Encoder) -> Example:
+        """One row, encoded. Raises TrainError for one whose images cannot be decoded: that is seen here first."""
+        try:
+            return encoder.chat(*self.chat(number))
+        except BadRow as error:
+            raise TrainError(f"row {number:,} of {self.name}: {error}. It is damaged: download or build it again.") from error
 
     def problems(self) -> list[int]:
         """The number of the first row of each question, in order."""
@@ -129,37 +136,22 @@ class Measured:
     bad: Counter[str]
 
 
-def measure(release: Release, encoder: Encoder, workers: int, reporter: Reporter) -> Measured:
-    """Measures all rows, about 2,000 a second and process; of images only the heads are read."""
-    tokens, targets = np.zeros((2, len(release)), dtype=np.int64)
-    bad: Counter[str] = Counter()
-    chunks = [range(start, min(start + CHUNK, len(release))) for start in range(0, len(release), CHUNK)]
-    with mapper(workers, _start, release, encoder) as processes, reporter.bar("measuring rows", len(release), "rows") as bar:
-        for chunk, sizes, reasons in processes.map(_measure, chunks):
-            tokens[chunk.start : chunk.stop], targets[chunk.start : chunk.stop] = sizes
-            bad.update(reasons)
-            bar.advance(len(chunk))
-    return Measured(tokens, targets, bad)
-
-
-_held: tuple[Release, Encoder] | None = None
-
-
-def _start(release: Release, encoder: Encoder) -> None:
-    global _held
-    _held = (release, encoder)
-
-
-def _measure(chunk: range) -> tuple[range, Any, Counter[str]]:
-    assert _held is not None  # _start ran in this process
-    release, encoder = _held
-    sizes, bad = np.zeros((2, len(chunk)), dtype=np.int64), Counter[str]()
-    for place, number in enumerate(chunk):
-        try:
-            sizes[:, place] = encoder.size(*release.chat(number))
-        except BadRow as error:
-            bad[error.reason] += 1
-    return chunk, sizes, bad
+def measure(release: Release, encoder: Encoder, group: Ranks, report: Reporter) -> Measured:
+    """Measures all rows, dealt out to the processes, each about 2,000 a second; of images only the heads are read."""
+    mine = range(group.rank, len(release), group.world)
+    found: list[tuple[int, int, str]] = []  # tokens, targets, and why it cannot be a chat
+    with report.bar("measuring rows", len(mine), "rows") as bar:
+        for number in mine:
+            try:
+                found.append((*encoder.size(*release.chat(number)), ""))
+            except BadRow as error:
+                found.append((0, 0, error.reason))
+            if len(found) % CHUNK == 0:
+                bar.advance(CHUNK)
+    padded = found + [(0, 0, "")] * (-(-len(release) // group.world) - len(found))
+    every = group.together(padded)[: len(release)]
+    tokens, targets = np.array([one[:2] for one in every], dtype=np.int64).reshape(-1, 2).T
+    return Measured(tokens, targets, Counter(reason for *_, reason in every if reason))
 
 
 def prompt_order(numbers: Sequence[int], per_step: int, seed: int, first: int) -> Iterator[list[int]]:

@@ -52,7 +52,7 @@ class Packs(Dataset[list[Batch]]):
         return len(self._steps)
 
     def __getitem__(self, number: int) -> list[Batch]:
-        chats = ([self._encoder.chat(*self._release.chat(row)) for row in pack] for pack in self._steps[number].packs)
+        chats = ([self._release.example(row, self._encoder) for row in pack] for pack in self._steps[number].packs)
         return [collate(examples, self._encoder) for examples in chats]
 
 
@@ -69,7 +69,7 @@ def train(settings: SFT, data: str, out: Path) -> Path:
         torch.manual_seed(settings.seed)  # random weights
         encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
         release = open_release(data)
-        measured = measure(release, encoder, 1, report)
+        measured = measure(release, encoder, group, report)
         plan = _plan(settings, measured, report)
         policy = load_policy(
             settings.folder, group, revision=settings.revision_of_model, start=settings.start,
