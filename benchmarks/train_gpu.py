@@ -31,7 +31,7 @@ from omr_data.release.rows import write_rows
 from omr_data.store.images import ImageStore
 from omr_data.teachers import tiny
 from omr_data.train import gspo, sft
-from omr_data.train.engines import Sampled
+from omr_data.train.model import Sampled
 from omr_data.train.rewards import Answer
 from omr_data.train.rows import Problem, open_release
 from omr_data.train.settings import GSPO, SFT
@@ -45,9 +45,9 @@ SIZES: dict[str, dict[str, Any]] = {
                  "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}},
         "vision": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14, "out_hidden_size": 2048,
                    "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31]},
-        "capacity": 32_768, "rows": 2_000, "precision": "bfloat16", "recompute": True, "padded_rows": 16,
+        "capacity": 32_768, "rows": 2_000, "precision": "bfloat16", "padded_rows": 16,
     },
-    "tiny": {"text": {}, "vision": {}, "capacity": 4_096, "rows": 24, "precision": "float32", "recompute": True, "padded_rows": 2},
+    "tiny": {"text": {}, "vision": {}, "capacity": 4_096, "rows": 24, "precision": "float32", "padded_rows": 2},
 }  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def measure_sft(size: str, model: Path, release: Path, steps: int, out: Path) ->
     """Medians over the steps after the first two."""
     wanted = SIZES[size]
     settings = SFT(
-        model=str(model), start="random", precision=wanted["precision"], recompute=wanted["recompute"], capacity=wanted["capacity"],
+        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, pack_length=wanted["capacity"],
         steps=steps + 2, save_every=10**6, loaders=4 if torch.cuda.is_available() else 0,
     )  # fmt: skip
     _reset_peak()
@@ -154,8 +154,8 @@ def measure_gspo(size: str, model: Path, release: Path, out: Path) -> dict[str, 
     """One step after a first: 16 questions, 8 answers of at most 256 tokens, sampled by the policy itself."""
     wanted = SIZES[size]
     settings = GSPO(
-        model=str(model), start="random", precision=wanted["precision"], recompute=wanted["recompute"], steps=2, prompts_per_step=16,
-        rollouts=8, max_tokens=256 if size == "3b" else 8, pack_tokens=wanted["capacity"], overlong="zero", save_every=10**6, window=100,
+        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2, prompts_per_step=16,
+        rollouts=8, max_tokens=256 if size == "3b" else 8, pack_length=wanted["capacity"], overlong="zero", save_every=10**6, window=100,
     )  # fmt: skip
     gspo.judge = _any_other  # random weights are right at nothing, and would be taught nothing
     gspo.train(settings, str(release), out)

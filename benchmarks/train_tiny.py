@@ -3,7 +3,7 @@
 - SFT (tiny-sft) from random weights, on verified answers of the embedded teacher to sums as text; sampled accuracy on held-out sums.
 - GSPO (tiny-gspo) from the embedded model, once for each seed; the gain in sampled accuracy on held-out problems of the same kinds,
   over the same questions for every model, with a 95% interval of Student's t over the seeds.
-- GSPO with a rate that breaks the model: at which step it is stopped, and what is said.
+- GSPO with an lr that breaks the model: at which step it is stopped, and what is said.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def built(recipe: Path, folder: Path) -> str:
 
 def sampled(model: str, **of: str) -> Score:
     """Accuracy at temperature 1, eight answers a held-out question."""
-    questions = source_problems(named_source("drawn", {"split": "heldout"} | of), LocalPlaces())
+    questions, _ = source_problems(named_source("drawn", {"split": "heldout"} | of), LocalPlaces())
     return evaluate(Eval(model=model, n=8, temperature=1.0, max_tokens=64), questions, "drawn heldout")[0]
 
 
@@ -68,14 +68,14 @@ def measure_gspo(folder: Path, data: str, seeds: int, given: dict[str, str]) -> 
     return {"gains": [round(gain, 4) for gain in gains]} | {name: round(value, 4) for name, value in found.items()}
 
 
-def measure_collapse(folder: Path, data: str, rate: str) -> dict[str, Any]:
+def measure_collapse(folder: Path, data: str, lr: str) -> dict[str, Any]:
     try:
-        gspo.train(changed(preset(GSPO, "tiny-gspo"), {"rate": rate}), data, folder / "collapse")
+        gspo.train(changed(preset(GSPO, "tiny-gspo"), {"lr": lr}), data, folder / "collapse")
     except CollapseError as error:
-        print(f"GSPO at rate {rate}: {error}", flush=True)
+        print(f"GSPO at lr {lr}: {error}", flush=True)
         steps = len((folder / "collapse/metrics.jsonl").read_text().splitlines())
-        return {"rate": float(rate), "stopped_at_step": steps}
-    return {"rate": float(rate), "stopped_at_step": None}
+        return {"lr": float(lr), "stopped_at_step": steps}
+    return {"lr": float(lr), "stopped_at_step": None}
 
 
 def main() -> None:
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sft-steps", default="1000")
     parser.add_argument("--gspo-steps", default="400")
-    parser.add_argument("--collapse-rate", default="1e-3")
+    parser.add_argument("--collapse-lr", default="1e-3")
     parser.add_argument("--folder", type=Path, help="keep the runs here")
     arguments = parser.parse_args()
     set_num_threads(arguments.threads)
@@ -95,9 +95,9 @@ def main() -> None:
         problems = built(ROOT / "recipes/omr_rl_tiny.py", folder)
         found = {
             "machine": f"{get_num_threads()} threads, {platform.machine()}",
-            "sft": measure_sft(folder, text, {"capacity": "2048", "steps": arguments.sft_steps}),
+            "sft": measure_sft(folder, text, {"pack_length": "2048", "steps": arguments.sft_steps}),
             "gspo": measure_gspo(folder, problems, arguments.seeds, {"steps": arguments.gspo_steps}),
-            "collapse": measure_collapse(folder, problems, arguments.collapse_rate),
+            "collapse": measure_collapse(folder, problems, arguments.collapse_lr),
         }
     print(json.dumps(found))
 

@@ -324,12 +324,11 @@ def eval_command(
 
     chosen = settings.changed(settings.Eval(model=model), pairs(set, TrainError))
     if Path(data).exists() or "@" in data:
-        problems = evaluate.release_problems(data)
+        problems, bad = evaluate.release_problems(data), None
     else:
-        problems = evaluate.source_problems(
-            evaluate.named_source(data, pairs(of, TrainError)), LocalPlaces(mirror, read_pins(Path("pins.json")), data)
-        )
-    score, answered = evaluate.evaluate(chosen, problems, data)
+        source = evaluate.named_source(data, pairs(of, TrainError))
+        problems, bad = evaluate.source_problems(source, LocalPlaces(mirror, read_pins(Path("pins.json")), data))
+    score, answered = evaluate.evaluate(chosen, problems, data, bad)
     if out is not None and os.environ.get("RANK", "0") == "0":
         write_text(out, json.dumps(score.to_json() | {"answered": [asdict(one) for one in answered]}, indent=1, ensure_ascii=False))
     display.score(_first(), score)

@@ -19,6 +19,7 @@ from omr_data.train.batches import Steps, collate, epoch_packs, first_fit
 from omr_data.train.chat import Encoder, Example, mrope_positions
 from omr_data.train.model import Policy, load_policy
 from omr_data.train.ranks import Ranks
+from omr_data.train.settings import Model, Trained
 from tests.builders import png
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -31,7 +32,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    return load_policy(str(tiny.FOLDER), ALONE)
+    return load_policy(Model(), ALONE)
 
 
 def chat(problem: Problem) -> tuple[list[dict[str, str]], list[bytes]]:
@@ -109,6 +110,7 @@ def test_control_tokens_in_data_do_not_open_a_turn(encoder: Encoder) -> None:
         ([{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "1"}], [], "image marks and images do not match"),
         ([{"role": "user", "content": "?"}, {"role": "assistant", "content": "1"}], [png()], "image marks and images do not match"),
         ([{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "1"}], [b"no picture"], "image broken"),
+        ([{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "1"}], [png("red", (300, 1))], "image too narrow"),
         ([{"role": "user", "content": "?"}], [], "no assistant turn"),
     ],
 )
@@ -119,6 +121,13 @@ def test_a_row_that_is_no_chat_is_refused_with_a_reason(
         with pytest.raises(BadRow) as caught:
             call(turns, images)
         assert caught.value.reason == reason
+
+
+def test_an_image_in_an_answer_is_no_target(encoder: Encoder) -> None:
+    turns = [{"role": "user", "content": "Draw."}, {"role": "assistant", "content": "see <image> here"}]
+    example = encoder.chat(turns, [png("red", (64, 64))])
+    assert encoder.image_token in example.ids[~example.targets] and encoder.image_token not in example.ids[example.targets]
+    assert encoder.size(turns, [png("red", (64, 64))]) == (len(example), example.targets.sum())
 
 
 def test_a_template_that_changes_earlier_turns_is_refused(encoder: Encoder) -> None:
@@ -214,13 +223,14 @@ def test_packed_equals_unpacked_in_loss_and_gradients_with_pictures_of_many_size
     assert packed == pytest.approx(alone, rel=1e-5)
     scale = max(float(value.abs().max()) for value in theirs.values())
     for parameter, value in theirs.items():
-        assert float((ours[parameter] - value).abs().max()) <= 1e-5 * scale, parameter
+        own = float(value.abs().max())
+        assert float((ours[parameter] - value).abs().max()) <= 1e-5 * own + 1e-9 * scale, parameter
 
 
 def test_activations_that_are_computed_again_give_the_same_gradients(encoder: Encoder, policy: Policy) -> None:
     examples = mixed(encoder)
     plain, theirs = gradients(policy, [examples], encoder)
-    again, ours = gradients(load_policy(str(tiny.FOLDER), ALONE, recompute=True), [examples], encoder)
+    again, ours = gradients(load_policy(Trained(activation_checkpointing=True), ALONE), [examples], encoder)
     assert again == plain
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
@@ -273,9 +283,10 @@ def test_generating_leaves_the_forward_as_it_was(encoder: Encoder, policy: Polic
     before = policy(collate(examples, encoder))[0]
     prompts = [encoder.prompt(*[part[:1] if part is turns else part for part in (turns, images)]) for turns, images in map(chat, some(6))]
     torch.manual_seed(3)
-    first = policy.generate(encoder, prompts, 2, 24, 1.0, 1.0)
-    torch.manual_seed(3)
-    assert policy.generate(encoder, prompts, 2, 24, 1.0, 1.0) == first
+    with policy.generating():
+        first = policy.generate(encoder, prompts, 2, 24, 1.0, 1.0)
+        torch.manual_seed(3)
+        assert policy.generate(encoder, prompts, 2, 24, 1.0, 1.0) == first
     assert [len(group) for group in first] == [2] * 6
     assert all(one.ids[-1] == encoder.end_token for group in first for one in group if one.ended)
     assert torch.equal(policy(collate(examples, encoder))[0], before)
@@ -306,3 +317,14 @@ def test_a_plan_goes_on_at_any_step_as_if_it_had_never_stopped() -> None:
     epoch = len(epoch_packs(plan.lengths, 100, 5, 0))
     rows = [row for packs in whole for pack in packs for row in pack][: sum(map(len, epoch_packs(plan.lengths, 100, 5, 0)))]
     assert len(set(rows)) == len(rows) == 200 and epoch > 3
+
+
+@torch.no_grad()
+def test_how_the_makers_of_a_model_would_sample_does_not_count(encoder: Encoder) -> None:
+    plain, made = load_policy(Model(), ALONE), load_policy(Model(), ALONE).model
+    made.generation_config.repetition_penalty = 1.5  # as a checkpoint may have it
+    again = Policy(made)
+    prompts = [encoder.prompt(turns[:1], images) for turns, images in map(chat, some(8))]
+    with plain.generating(), again.generating():
+        assert plain.generate(encoder, prompts, 1, 24, 0.0, 1.0) == again.generate(encoder, prompts, 1, 24, 0.0, 1.0)
+    assert again.published.repetition_penalty == 1.5

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omr_data.train.losses import CLIPS, LOSSES, Tokens, advantages, kl, soft_overlong
+from omr_data.train.losses import LOSSES, Tokens, advantages, kl, soft_overlong
 from omr_data.train.model import token_scores
+from omr_data.train.settings import CLIPS
 from tests.omr import ROOT
 
 GOLDEN = json.loads((ROOT / "tests/golden/policy_losses.json").read_text())

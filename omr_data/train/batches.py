@@ -5,9 +5,9 @@ epoch are a pure function of (seed, epoch, lengths, capacity), so the state of a
 **Batch**: a pack as tensors: one row of tokens in which sequences never see each other, with positions that begin anew.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from omr_data.train.chat import Encoder, Example
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 OPEN_PACKS = 64
 """Packs that are tried for each row; the oldest is closed when one more is opened. More fill better and take longer."""
 
@@ -42,8 +43,16 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
-        tensors: dict[str, Any] = {one.name: value for one in fields(self) if isinstance(value := getattr(self, one.name), torch.Tensor)}
-        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same in memory that a GPU copies from by itself; a DataLoader calls it."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        held = {one.name: getattr(self, one.name) for one in fields(self)}
+        changed: dict[str, Any] = {name: change(value) for name, value in held.items() if isinstance(value, torch.Tensor)}
+        return replace(self, **changed)
 
 
 def collate(examples: Sequence[Example], encoder: Encoder) -> Batch:
@@ -124,13 +133,18 @@ class Steps:
 
     def iterate(self, first: int) -> Iterator[list[list[int]]]:
         """The packs of step `first`, and of those after it, without end."""
-        waiting: list[list[int]] = []
-        epoch = step = 0
-        while True:
-            while len(waiting) < self.per_step:
-                waiting += epoch_packs(self.lengths, self.capacity, self.seed, epoch)
-                epoch += 1
-            packs, waiting = waiting[: self.per_step], waiting[self.per_step :]
-            if step >= first:
-                yield packs
-            step += 1
+        return deal(lambda epoch: epoch_packs(self.lengths, self.capacity, self.seed, epoch), self.per_step, first)
+
+
+def deal(epoch: Callable[[int], list[T]], per_step: int, first: int) -> Iterator[list[T]]:
+    """The items of step `first` and of those after it, without end, out of one epoch after the other."""
+    waiting: list[T] = []
+    number = step = 0
+    while True:
+        while len(waiting) < per_step:
+            waiting += epoch(number)
+            number += 1
+        taken, waiting = waiting[:per_step], waiting[per_step:]
+        if step >= first:
+            yield taken
+        step += 1

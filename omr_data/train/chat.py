@@ -27,6 +27,9 @@ Chat = Sequence[Mapping[str, str]]
 """Messages with `role` and `content`; an `<image>` mark stands for each image, as in a release."""
 
 
+NARROWEST = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One chat of n tokens and k images with p patches in all.
@@ -71,6 +74,7 @@ class Encoder:
         self.image_token: int = self.config.image_token_id
         self.end_token: int = self.tokenizer.eos_token_id
         self.pad_token: int = self.end_token if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        self.image_tokens = {self.image_token, getattr(self.config, "video_token_id", self.image_token)}
         self.patch_values: int = 3 * self.image_processor.temporal_patch_size * self.image_processor.patch_size**2
 
     def chat(self, messages: Chat, images: Sequence[bytes]) -> Example:
@@ -101,7 +105,8 @@ class Encoder:
         patches, grids = self._pictures(images)
         counts = np.ones(len(ids), dtype=np.int64)
         counts[ids == self.image_token] = grids.prod(1) // self.merge**2
-        ids, targets = np.repeat(ids, counts), np.repeat(targets, counts)
+        ids = np.repeat(ids, counts)
+        targets = np.repeat(targets, counts) & (ids != self.image_token)  # an image in an answer is nothing to predict
         return Example(ids, targets, mrope_positions(ids, grids, self.image_token, self.merge), patches, grids)
 
     def _size(self, pieces: Sequence[tuple[str, bool]], images: Sequence[bytes]) -> tuple[int, int]:
@@ -109,7 +114,9 @@ class Encoder:
         pads = sum(int((ids == self.image_token).sum()) for ids, _ in tokens)
         self._match(pads, images)
         seen = sum(self.image_processor.get_number_of_image_patches(*_height_width(data)) // self.merge**2 for data in images)
-        return sum(len(ids) for ids, _ in tokens) - pads + seen, sum(len(ids) for ids, spoken in tokens if spoken)
+        return sum(len(ids) for ids, _ in tokens) - pads + seen, sum(
+            int((ids != self.image_token).sum()) for ids, spoken in tokens if spoken
+        )
 
     def _pictures(self, images: Sequence[bytes]) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
         if not images:
@@ -189,6 +196,8 @@ def _open(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRow("image broken", str(error)[:200]) from error
+    if max(image.size) > NARROWEST * min(image.size):
+        raise BadRow("image too narrow", f"{image.width} x {image.height} pixels: Qwen-VL takes sides of up to 1 to {NARROWEST}")
     if image.width * image.height > MAX_PIXELS:
         raise BadRow("image too large", f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded")
     return image

@@ -40,14 +40,14 @@ class Checkpoints:
         """The steps that have one, in order."""
         return sorted(int(path.name.partition("-")[2]) for path in (self.out / FOLDER).glob("step-????????"))
 
-    def save(self, step: int, policy: Policy, optimiser: torch.optim.Optimizer, more: dict[str, Any]) -> None:
-        """Writes one after `step` steps; `more` is what else the run must remember, as JSON. Does nothing where it is there."""
+    def save(self, step: int, policy: Policy, optimiser: torch.optim.Optimizer) -> None:
+        """Writes one after `step` steps. Does nothing where it is there."""
         final = self.out / FOLDER / f"step-{step:08}"
         temporary = final.with_name(f".{final.name}.tmp")
         if final.exists():
             return
         if self.ranks.first:
-            for stale in final.parent.glob(".step-*.tmp"):
+            for stale in final.parent.glob(".step-*"):
                 shutil.rmtree(stale)
             temporary.mkdir(parents=True)
         self.ranks.barrier()
@@ -56,33 +56,40 @@ class Checkpoints:
             save({"model": model, "optimiser": optim}, checkpoint_id=temporary, no_dist=self.ranks.world == 1)
         self.ranks.barrier()
         if self.ranks.first:
-            (temporary / "run.json").write_text(json.dumps({"step": step} | more))
             os.sync()
             temporary.rename(final)
             for old in self.steps()[: -self.keep]:
-                shutil.rmtree(self.out / FOLDER / f"step-{old:08}")
+                _remove(self.out / FOLDER / f"step-{old:08}")
         self.ranks.barrier()
 
-    def load(self, policy: Policy, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """Puts the last one into the policy and the optimiser; what else was remembered, with the step. {"step": 0} where there is none.
+    def last(self) -> int:
+        """The step to go on from, 0 where there is none."""
+        return max(self.steps(), default=0)
+
+    def load(self, policy: Policy, optimiser: torch.optim.Optimizer) -> None:
+        """Puts the last one into the policy and the optimiser; does nothing where there is none.
 
         Raises:
             TrainError: it cannot be read.
         """
-        steps = self.steps()
-        if not steps:
-            return {"step": 0}
-        folder = self.out / FOLDER / f"step-{steps[-1]:08}"
+        if not self.steps():
+            return
+        folder = self.out / FOLDER / f"step-{self.last():08}"
         model, optim = get_state_dict(policy, optimiser)
         state: dict[str, Any] = {"model": model, "optimiser": optim}
         try:
             with _quiet():
                 load(state, checkpoint_id=folder, no_dist=self.ranks.world == 1)
-            remembered: dict[str, Any] = json.loads((folder / "run.json").read_text())
         except (CheckpointException, OSError, ValueError, RuntimeError) as error:
             raise TrainError(f"{folder} cannot be read: {str(error)[:300]}. Delete it to go on from the one before.") from error
         set_state_dict(policy, optimiser, model_state_dict=state["model"], optim_state_dict=state["optimiser"])
-        return remembered
+
+
+def _remove(folder: Path) -> None:
+    """Deletes a folder that is never seen in pieces."""
+    aside = folder.with_name(f".{folder.name}.old")
+    folder.rename(aside)
+    shutil.rmtree(aside)
 
 
 @contextmanager
@@ -101,16 +108,19 @@ def export(policy: Policy, encoder: Encoder, folder: Path, ranks: Ranks, dtype: 
     state: dict[str, Any] = get_model_state_dict(policy, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if ranks.first:
         temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(folder.with_name(f".{folder.name}.old"), ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
         own = {name for name, _ in policy.named_parameters()}
         tied = {name for name, _ in policy.named_parameters(remove_duplicate=False)} - own  # written once, under its first name
         named = {name.removeprefix("model."): value.to(dtype or value.dtype) for name, value in state.items() if name not in tied}
         policy.model.save_pretrained(temporary, state_dict=named)
+        policy.published.save_pretrained(temporary)
         encoder.tokenizer.save_pretrained(temporary)
         encoder.image_processor.save_pretrained(temporary)
         _declare(temporary / "config.json", str(dtype or torch.float32).removeprefix("torch."))
         os.sync()
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            _remove(folder)
         temporary.rename(folder)
     ranks.barrier()
 

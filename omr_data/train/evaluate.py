@@ -9,6 +9,7 @@ answers to one question are no independent draws.
 import importlib
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,9 +22,9 @@ from omr_data.arguments import read_values
 from omr_data.engine.progress import reporter
 from omr_data.errors import BadRow, TrainError
 from omr_data.flow import Places, Source
-from omr_data.records import IMAGE_MARK, RIGHT, UNDECIDED, render_question
+from omr_data.records import RIGHT, UNDECIDED, render_question
 from omr_data.store.images import ImageStore, RowImages
-from omr_data.train.chat import Encoder
+from omr_data.train.chat import Encoder, Example
 from omr_data.train.engines import ROWS, Own, Sampling
 from omr_data.train.model import load_policy
 from omr_data.train.ranks import ranks
@@ -82,22 +83,24 @@ def release_problems(name: str) -> list[Problem]:
     return [release.problem(number) for number in release.problems()]
 
 
-def source_problems(source: Source, places: Places) -> list[Problem]:
-    """The questions of a source that can be read, put as a recipe's teacher sees them. Raises SourceError."""
+def source_problems(source: Source, places: Places) -> tuple[list[Problem], Counter[str]]:
+    """The questions of a source, put as a recipe's teacher sees them, and the rows that cannot be read, by reason. Raises SourceError."""
     files = source.fetch(places)
-    found = []
+    found: list[Problem] = []
+    bad: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         images = RowImages(files.root, ImageStore(Path(folder)))
         for part in source.parts(files):
             for row in source.rows(files, part):
                 try:
                     record = source.convert(row, images)
-                except BadRow:
-                    continue  # `omr build` counts and shows them; here they are no questions
+                except BadRow as error:
+                    bad[error.reason] += 1
+                    continue
                 chat = ({"role": "user", "content": render_question(record)},)
                 data = tuple(images.store.read(image) for image in record.images)
                 found.append(Problem(record.id, chat, data, record.answer, record.options, record.source))
-    return found
+    return found, bad
 
 
 def named_source(name: str, given: Mapping[str, str]) -> Source:
@@ -113,42 +116,39 @@ def named_source(name: str, given: Mapping[str, str]) -> Source:
     return made
 
 
-def evaluate(settings: Eval, problems: Sequence[Problem], data: str) -> tuple[Score, list[Answered]]:
-    """Asks the model everything and verifies its answers. Under `torchrun`, the questions are dealt out.
+def evaluate(settings: Eval, problems: Sequence[Problem], data: str, bad: Mapping[str, int] | None = None) -> tuple[Score, list[Answered]]:
+    """Asks the model everything and verifies its answers; `bad` are rows of the data that are no questions. Under `torchrun`, the
+    questions are dealt out.
 
     Raises:
         TrainError: the model or the settings do not fit, or no question is left.
     """
-    if settings.n < 1 or (settings.n > 1 and settings.temperature <= 0):
+    if settings.n > 1 and settings.temperature <= 0:
         raise TrainError(f"n is {settings.n} at temperature {settings.temperature}: greedy answers are all the same; give a temperature.")
-    if bad := [k for k in settings.pass_at if not 1 <= k <= settings.n]:
-        raise TrainError(f"pass_at has {bad[0]}, and n is {settings.n}: pass@k takes at least k answers.")
+    if wrong := [k for k in settings.pass_at if not 1 <= k <= settings.n]:
+        raise TrainError(f"pass_at has {wrong[0]}, and n is {settings.n}: pass@k takes at least k answers.")
+    chosen = list(problems[: settings.questions])
+    if not chosen:
+        raise TrainError(f"{data} has no question.")
     with ranks() as group:
         encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
-        engine = Own(_policy(settings, group), encoder, group)
-        sampling = Sampling(settings.n, settings.max_tokens, settings.temperature, settings.top_p, settings.seed)
-        chosen = list(problems[: settings.questions])
-        if not chosen:
-            raise TrainError(f"{data} has no question.")
+        engine = Own(load_policy(settings, group, settings.seed), encoder, group)
         padded = chosen + chosen[:1] * (-len(chosen) % group.world)
         mine = padded[group.rank :: group.world]
-        skipped: dict[str, int] = {}
-        answered: list[Answered | None] = []
+        found: list[Answered | str] = []
         report = reporter(Console(stderr=True, quiet=not group.first))
         with report.bar("evaluating", len(mine), "questions") as bar:
             for step, part in enumerate(_groups(mine, max(1, ROWS // settings.n))):
-                answered += _answer(engine, encoder, part, sampling, step, skipped)
+                found += _answer(engine, encoder, part, settings, step)
                 bar.advance(len(part))
-        every = [one for one in group.together(answered)[: len(chosen)] if one is not None]
+        every = group.together(found)[: len(chosen)]
+        skipped = Counter(bad) + Counter(one for one in every if isinstance(one, str))
         for reason, count in sorted(skipped.items()):
             report.say(f"  {count:,} questions left out: {reason}")
-    if not every:
+    answered = [one for one in every if isinstance(one, Answered)]
+    if not answered:
         raise TrainError(f"no question of {data} can be put to {settings.model}.")
-    return score(every, settings, data, skipped), every
-
-
-def _policy(settings: Eval, group: Any) -> Any:
-    return load_policy(settings.folder, group, revision=settings.revision_of_model, start=settings.start, precision=settings.precision)
+    return score(answered, settings, data, skipped), answered
 
 
 def _groups(problems: Sequence[Problem], size: int) -> Iterator[Sequence[Problem]]:
@@ -156,28 +156,26 @@ def _groups(problems: Sequence[Problem], size: int) -> Iterator[Sequence[Problem
         yield problems[start : start + size]
 
 
-def _answer(
-    engine: Own, encoder: Encoder, part: Sequence[Problem], sampling: Sampling, step: int, skipped: dict[str, int]
-) -> list[Answered | None]:
-    """The answers to some questions; None for one whose images do not fit: it is put without them, to keep step with other
-    ranks, and left out."""
-    prompts, usable = [], []
+def _answer(engine: Own, encoder: Encoder, part: Sequence[Problem], settings: Eval, step: int) -> list[Answered | str]:
+    """The answers to some questions; for one that cannot be put, why."""
+    prompts: list[Example] = []
+    faults: list[str] = []
     for problem in part:
         try:
             prompts.append(encoder.prompt(problem.messages, problem.images))
-            usable.append(True)
+            faults.append("")
         except BadRow as error:
-            skipped[error.reason] = skipped.get(error.reason, 0) + 1
-            blank = [dict(message) | {"content": message["content"].replace(IMAGE_MARK, "")} for message in problem.messages]
-            prompts.append(encoder.prompt(blank, ()))
-            usable.append(False)
-    sampled = engine.sample(part, prompts, sampling, step)
+            faults.append(error.reason)
+    whole = [problem for problem, fault in zip(part, faults, strict=True) if not fault]
+    sampling = Sampling(settings.n, settings.max_tokens, settings.temperature, settings.top_p, settings.seed)
+    sampled = engine.sample(whole, prompts, sampling, step)
     texts = [[encoder.text(one.ids) for one in group] for group in sampled]
-    verdicts = outcomes(part, texts, [[one.ended for one in group] for group in sampled])
-    return [
-        Answered(problem.id, problem.source, problem.gold, tuple(said), tuple(found)) if whole else None
-        for problem, said, found, whole in zip(part, texts, verdicts, usable, strict=True)
-    ]
+    verdicts = outcomes(whole, texts, [[one.ended for one in group] for group in sampled])
+    answered = iter(
+        Answered(problem.id, problem.source, problem.gold, tuple(said), tuple(given))
+        for problem, said, given in zip(whole, texts, verdicts, strict=True)
+    )
+    return [fault or next(answered) for fault in faults]
 
 
 def score(answered: Sequence[Answered], settings: Eval, data: str, skipped: Mapping[str, int]) -> Score:

@@ -34,11 +34,11 @@ from omr_data.train.rewards import Answer, counts, judge, whole
 from omr_data.train.rows import Problem, Release, open_release, prompt_order
 from omr_data.train.served import Server
 from omr_data.train.settings import GSPO
-from omr_data.train.sft import clip_gradients
+from omr_data.train.sft import adamw, clip_gradients
 
 CURVES = (
-    ("accuracy", "formatted"), ("length",), ("entropy",), ("ratio",), ("clipped",), ("kept", "still"), ("gradient_norm",),
-    ("seconds_sample", "seconds_update"), ("cut_off", "undecided"),
+    ("accuracy", "formatted"), ("length",), ("entropy",), ("ratio",), ("clip_fraction",), ("kept", "zero_variance"), ("grad_norm",),
+    ("seconds_sample", "seconds_update"), ("truncated", "undecided"),
 )  # fmt: skip
 
 PHASES = ("sample", "verify", "remember", "update")
@@ -46,7 +46,8 @@ PHASES = ("sample", "verify", "remember", "update")
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Some answers as one batch, with their advantages (answers,), and, where known, old and engine log-probabilities (targets,)."""
+    """Some answers as one batch in host memory (the pictures of a whole step would fill a card), with their advantages (answers,)
+    and, where known, old and engine log-probabilities (targets,)."""
 
     batch: Batch
     advantages: torch.Tensor
@@ -82,21 +83,20 @@ def train(settings: GSPO, data: str, out: Path) -> Path:
         encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
         release = open_release(data)
         numbers = _usable(settings, release, encoder, group, report)
-        policy, reference = (_load(settings, group) if wanted else None for wanted in (True, settings.kl > 0))
-        assert policy is not None
-        own = settings.engine == OWN
+        policy = load_policy(settings, group, settings.seed)
+        reference = load_policy(settings, group, settings.seed) if settings.kl > 0 else None
         half = torch.bfloat16 if settings.precision == "bfloat16" else None
+        own = settings.engine == OWN
         engine: Engine = Own(policy, encoder, group) if own else Server(settings.engine, out / "served", encoder, group, half)
-        _Run(settings, release, encoder, policy, reference, engine, group, out).go(numbers, report)
+        journal, title = Journal(out, group.first), f"{settings.loss.upper()} of {settings.model} on {release.name}"
+        try:
+            _Run(settings, release, encoder, policy, reference, engine, group, journal, out).go(numbers, report)
+        except CollapseError:
+            journal.plot(CURVES, title)
+            raise
         export(policy, encoder, out / "model", group, half)
+        journal.plot(CURVES, title)
     return out / "model"
-
-
-def _load(settings: GSPO, group: Ranks) -> Policy:
-    return load_policy(
-        settings.folder, group, revision=settings.revision_of_model, start=settings.start,
-        precision=settings.precision, recompute=settings.recompute, compile=settings.compile,
-    )  # fmt: skip
 
 
 def _check(settings: GSPO, group: Ranks) -> None:
@@ -121,8 +121,11 @@ def _usable(settings: GSPO, release: Release, encoder: Encoder, group: Ranks, re
         if reason:
             report.say(f"  {count:,} questions left out: {reason}")
     found = [number for number, reason in zip(numbers, every, strict=True) if not reason]
-    if not found:
-        raise TrainError(f"{release.name} has no question with a prompt of at most {settings.max_prompt:,} tokens.")
+    if len(found) < settings.prompts_per_step:
+        raise TrainError(
+            f"{release.name} has {len(found):,} questions with a prompt of at most {settings.max_prompt:,} tokens, and a step takes "
+            f"{settings.prompts_per_step:,}. Raise max_prompt, lower prompts_per_step, or give a larger release."
+        )
     return found
 
 
@@ -143,43 +146,37 @@ class _Run:
     reference: Policy | None
     engine: Engine
     group: Ranks
+    journal: Journal
     out: Path
 
     def go(self, numbers: Sequence[int], report: Reporter) -> None:
-        settings, group = self.settings, self.group
-        optimiser = torch.optim.AdamW(
-            self.policy.parameters(), lr=settings.rate, betas=(settings.betas[0], settings.betas[1]),
-            weight_decay=settings.weight_decay, fused=group.device.type == "cuda",
-        )  # fmt: skip
-        checkpoints = Checkpoints(self.out, group, settings.keep)
-        done: int = checkpoints.load(self.policy, optimiser)["step"]
-        journal = Journal(self.out, group.first)
-        journal.begin(settings, self.release.name, self.release.identity, done)
-        history = journal.lines()
+        settings = self.settings
+        optimiser = adamw(self.policy, settings, self.group)
+        checkpoints = Checkpoints(self.out, self.group, settings.keep)
+        done = checkpoints.last()
+        self.journal.begin(settings, self.release.name, self.release.identity, done)
+        checkpoints.load(self.policy, optimiser)
+        history: list[Mapping[str, float]] = [line for line in self.journal.lines() if line["step"] <= done]
         report.say(f"  {settings.steps:,} steps of {settings.prompts_per_step} of {len(numbers):,} questions x {settings.rollouts}")
-        try:
-            with report.bar(settings.loss, settings.steps, "steps") as bar:
-                bar.advance(done)
-                for chosen in islice(prompt_order(numbers, settings.prompts_per_step, settings.seed, done), settings.steps - done):
-                    values = self._step(chosen, done, optimiser)
-                    done += 1
-                    journal.add(done, values)
-                    bar.advance(1, f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  entropy {values['entropy']:.2f}")
-                    history.append(values)
-                    check_collapse(history, settings)
-                    if done % settings.save_every == 0 or done == settings.steps:
-                        checkpoints.save(done, self.policy, optimiser, {})
-        finally:
-            journal.plot(CURVES, f"{settings.loss.upper()} of {settings.model} on {self.release.name}")
+        with report.bar(settings.loss, settings.steps, "steps") as bar:
+            bar.advance(done)
+            for chosen in islice(prompt_order(numbers, settings.prompts_per_step, settings.seed, done), settings.steps - done):
+                values = self._step(chosen, done, optimiser)
+                done += 1
+                self.journal.add(done, values)
+                bar.advance(1, f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  entropy {values['entropy']:.2f}")
+                history.append(values)
+                check_collapse(history, settings)
+                if done % settings.save_every == 0 or done == settings.steps:
+                    checkpoints.save(done, self.policy, optimiser)
 
     def _step(self, chosen: Sequence[int], step: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:
         clock = [time.perf_counter()]
         problems = [self.release.problem(number) for number in chosen[self.group.rank :: self.group.world]]
         prompts = [self.encoder.prompt(problem.messages, problem.images) for problem in problems]
         self.engine.sync(self.policy)
-        sampling = Sampling(
-            self.settings.rollouts, self.settings.max_tokens, self.settings.temperature, self.settings.top_p, self.settings.seed
-        )
+        settings = self.settings
+        sampling = Sampling(settings.rollouts, settings.max_tokens, settings.temperature, seed=settings.seed)
         sampled = self.engine.sample(problems, prompts, sampling, step)
         clock.append(time.perf_counter())
         answers = judge(problems, sampled, self.encoder, self.settings)
@@ -189,13 +186,13 @@ class _Run:
         if self.settings.minibatches > 1 or self.reference is not None:
             batches = [[self._remembered(pack, watched) for pack in packs] for packs in batches]
         clock.append(time.perf_counter())
-        rate = self.settings.rate * min(1.0, (step + 1) / max(1, self.settings.warm_up))
+        lr = settings.lr * min(1.0, (step + 1) / max(1, settings.warmup))
         for part in optimiser.param_groups:
-            part["lr"] = rate
+            part["lr"] = lr
         for packs in batches:
             self._update(packs, optimiser, watched)
         clock.append(time.perf_counter())
-        return self._measures(answers, watched, clock) | {"rate": rate}
+        return self._measures(answers, watched, clock) | {"lr": lr}
 
     def _packs(self, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]], part: int) -> list[Pack]:
         """One mini-batch of this rank: the answers that teach something, packed. Every rank has equally many packs, some empty."""
@@ -208,7 +205,7 @@ class _Run:
         ]
         examples = [whole(prompt, answer.sampled) for prompt, answer in kept]
         lengths = np.array([len(example) for example in examples], dtype=np.int64)
-        capacity = max([self.settings.pack_tokens, *lengths.tolist()])
+        capacity = max([self.settings.pack_length, *lengths.tolist()])
         packed: list[list[int]] = first_fit(range(len(examples)), lengths, capacity)
         packed += [[] for _ in range(self.group.most(len(packed)) - len(packed))]
         return [self._pack([examples[place] for place in places], [kept[place][1] for place in places]) for places in packed]
@@ -219,15 +216,16 @@ class _Run:
         known = [np.array(one) for one in logps if one is not None]
         engine = torch.from_numpy(np.concatenate(known)).float().to(device) if known and len(known) == len(logps) else None
         worth = torch.tensor([answer.advantage for answer in answers], dtype=torch.float32, device=device)
-        return Pack(collate(examples, self.encoder).to(device), worth, engine)
+        return Pack(collate(examples, self.encoder), worth, engine)
 
     @torch.no_grad()
     def _remembered(self, pack: Pack, watched: Watched) -> Pack:
         """With the log-probabilities of the policy as it is now, and of the reference."""
-        old, entropy = self.policy(pack.batch, self.settings.temperature)
+        batch = pack.batch.to(self.group.device)
+        old, entropy = self.policy(batch, self.settings.temperature)
         watched.entropy += float(entropy.sum())
         watched.targets += len(entropy)
-        reference = None if self.reference is None else self.reference(pack.batch, self.settings.temperature)[0]
+        reference = None if self.reference is None else self.reference(batch, self.settings.temperature)[0]
         return replace(pack, old=old, reference=reference)
 
     def _update(self, packs: Sequence[Pack], optimiser: torch.optim.Optimizer, watched: Watched) -> None:
@@ -238,22 +236,23 @@ class _Run:
             return
         total = targets if settings.loss == "dapo" else answers
         for pack in packs:
-            new, entropy = self.policy(pack.batch, settings.temperature)
+            batch = pack.batch.to(self.group.device)
+            new, entropy = self.policy(batch, settings.temperature)
             if pack.old is None:
                 watched.entropy += float(entropy.sum())
                 watched.targets += len(entropy)
             old = new.detach() if pack.old is None else pack.old
-            tokens = Tokens(old, pack.batch.sequence, pack.advantages, pack.engine)
-            found = LOSSES[settings.loss](new, tokens, (settings.clip_low, settings.clip_high), total, settings.correction)
+            tokens = Tokens(old, batch.sequence, pack.advantages, pack.engine)
+            found = LOSSES[settings.loss](new, tokens, settings.clip, total, settings.importance_cap)
             loss = found.loss
             if pack.reference is not None:
-                loss = loss + settings.kl * kl(new, pack.reference, pack.batch.sequence, len(pack.advantages), answers)
+                loss = loss + settings.kl * kl(new, pack.reference, batch.sequence, len(pack.advantages), answers)
             torch.autograd.backward(loss * self.group.world)  # FSDP takes the mean over ranks
             watched.ratio += float(found.ratio)
             watched.drift += float(found.drift)
             watched.clipped += float(found.clipped)
             watched.compared += found.count
-        watched.norm += clip_gradients(self.policy, settings.clip_norm)
+        watched.norm += clip_gradients(self.policy, settings.grad_clip)
         watched.updates += 1
         optimiser.step()
         optimiser.zero_grad()
@@ -269,19 +268,19 @@ class _Run:
         )
         phases = dict(zip(PHASES, (after - before for before, after in pairwise(clock)), strict=True))
         return {
-            "accuracy": sums["right"] / max(1, sums["decided"]),
+            "accuracy": sums["right"] / sums["answers"],
             "reward": reward / max(1, sums["rewarded"]),
             "formatted": sums["formatted"] / sums["answers"],
             "undecided": 1 - sums["decided"] / sums["answers"],
-            "cut_off": sums["cut_off"] / sums["answers"],
+            "truncated": sums["truncated"] / sums["answers"],
             "length": sums["tokens"] / sums["answers"],
-            "still": sums["still"] / sums["groups"],
+            "zero_variance": sums["zero_variance"] / sums["groups"],
             "kept": sums["kept"] / sums["answers"],
             "entropy": entropy / max(1, targets),
             "ratio": ratio / max(1, compared),
             "drift": drift / max(1, compared),
-            "clipped": clipped / max(1, compared),
-            "gradient_norm": watched.norm / max(1, watched.updates),
+            "clip_fraction": clipped / max(1, compared),
+            "grad_norm": watched.norm / max(1, watched.updates),
             **{f"seconds_{name}": seconds for name, seconds in phases.items()},
             "tokens_per_second": sums["tokens"] / (clock[-1] - clock[0]),
         }
@@ -295,8 +294,8 @@ def check_collapse(history: Sequence[Mapping[str, float]], settings: GSPO) -> No
             was over the best ones; or for a whole window no group had anything to teach.
     """
     window, last = settings.window, history[-1]
-    advice = f"Earlier checkpoints are kept. Begin again in another folder with a lower rate than {settings.rate:g}."
-    if not math.isfinite(last["gradient_norm"]):
+    advice = f"Earlier checkpoints are kept. Begin again in another folder with a lower lr than {settings.lr:g}."
+    if not math.isfinite(last["grad_norm"]):
         raise CollapseError(f"step {len(history):,}: the gradient is no number. {advice}")
     if len(history) < 2 * window:
         return
@@ -304,9 +303,9 @@ def check_collapse(history: Sequence[Mapping[str, float]], settings: GSPO) -> No
     if means[-1] < settings.collapse * means.max():
         raise CollapseError(
             f"step {len(history):,}: accuracy collapsed to {means[-1]:.3f} over {window} steps, from {means.max():.3f} at its best; "
-            f"entropy {last['entropy']:.2f}, {last['cut_off']:.0%} of answers cut off. {advice}"
+            f"entropy {last['entropy']:.2f}, {last['truncated']:.0%} of answers truncated. {advice}"
         )
-    if all(values["still"] == 1 for values in history[-window:]):
+    if all(values["zero_variance"] == 1 for values in history[-window:]):
         raise CollapseError(
             f"step {len(history):,}: in {window} steps no question had answers of different worth (accuracy {last['accuracy']:.3f}): "
             "there is nothing to learn from. Choose questions whose pass rate is inside (0, 1), or raise the temperature."

@@ -34,7 +34,8 @@ class Journal:
         path = self._out / "settings.json"
         if step and path.is_file():
             before = json.loads(path.read_text())
-            now = {name: canonical(value) for name, value in identity_fields(settings).items()} | {"release": identity}
+            filled = as_json(settings)
+            now = {name: canonical(filled[name]) for name in identity_fields(settings)} | {"release": identity}
             for name, value in now.items():
                 held = before.get(name)
                 if canonical(tuple(held) if isinstance(held, list) else held) != value:

@@ -11,7 +11,8 @@ GRPO (arXiv 2402.03300, equation 3). Departures: no KL term unless asked for; th
 the mean of its tokens, as in the paper.
 
 DAPO (arXiv 2503.14476, equation 8): a mean over all tokens of a batch, and a higher upper clip. Departures: groups with equal
-rewards are left out, and not sampled again until a batch is full, so batches differ in size.
+rewards are left out, and not sampled again until a batch is full, so batches differ in size; a KL term, which DAPO has none
+of, is a mean over answers.
 
 All three may be corrected for a sampling engine whose log-probabilities differ from the trainer's: a detached weight
 min(exp(trainer - engine), cap) multiplies the loss, for each token, or with the length-normalised mean for each answer in GSPO.
@@ -19,12 +20,9 @@ min(exp(trainer - engine), cap) multiplies the loss, for each token, or with the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
-
-CLIPS: Mapping[str, tuple[float, float]] = {"gspo": (3e-4, 4e-4), "grpo": (0.2, 0.2), "dapo": (0.2, 0.28)}
-"""Lower and upper clip of each paper; GSPO's are the published run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +107,6 @@ STILL = 1e-6
 def soft_overlong(length: int, most: int, buffer: int) -> float:
     """What an answer of so many tokens loses: 0 up to most - buffer, then in a straight line to 1 at `most` (DAPO, equation 13)."""
     return min(1.0, max(0.0, (length - (most - buffer)) / buffer))
-
-
-Kind = Literal["gspo", "grpo", "dapo"]
 
 
 def _by_token(

@@ -8,7 +8,7 @@ block; with bfloat16 the masters stay float32.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from omr_data.errors import TrainError
@@ -24,25 +24,31 @@ from omr_data.train.attention import NAME as PACKED
 from omr_data.train.batches import Batch
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.ranks import Ranks
+from omr_data.train.settings import Model, Trained
 
-CHUNK_VALUES = 2**27
-"""Logits held at once: 512 MiB in float32. Full logits of 61,440 tokens over 152,000 words would be 37 GB."""
+CHUNK_VALUES = 2**26
+"""Logits of one chunk: 256 MiB in float32, of which about five copies live at once. Full logits of 61,440 tokens over 152,000
+words would be 37 GB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
-    """One sampled answer: its token ids, the end token included if it got there, and whether it did."""
+class Sampled:
+    """One answer: its token ids, the end token included if it got there, whether it did, and the log-probability of each id that
+    the sampling engine gave, if it told."""
 
     ids: tuple[int, ...]
     ended: bool
+    logps: tuple[float, ...] | None = None
 
 
 class Policy(nn.Module):
-    """A model with its language head."""
+    """A model with its language head. `published`: how its makers would sample from it. It is kept for the exported model, and
+    counts for nothing here: transformers would fill in whatever is not said, a repetition penalty say."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model: Any = model
+        self.published, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
         for part in (model.config.text_config, model.config.vision_config):
             part._attn_implementation = PACKED
 
@@ -62,20 +68,13 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self,
-        encoder: Encoder,
-        prompts: Sequence[Example],
-        n: int,
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-        together: bool = False,
-    ) -> list[list[Generated]]:
-        """n answers to each prompt; temperature 0 takes the likeliest token. `together`: with other ranks, which may run longer.
+        self, encoder: Encoder, prompts: Sequence[Example], n: int, max_tokens: int, temperature: float, top_p: float
+    ) -> list[list[Sampled]]:
+        """n answers to each prompt; temperature 0 takes the likeliest token. Inside `generating`.
 
         Random numbers come from torch's global generator: seed it first.
         """
-        with self._generating():
+        with torch.compiler.set_stance("force_eager"):  # every new length of the cache would be compiled anew
             out = self.model.generate(
                 **_left_padded(encoder, prompts, self.model.device),
                 num_return_sequences=n,
@@ -86,21 +85,22 @@ class Policy(nn.Module):
                 top_k=0 if temperature else None,
                 eos_token_id=encoder.end_token,
                 pad_token_id=encoder.pad_token,
-                synced_gpus=together,
             )
-        answers = out[:, -(out.shape[1] - max(len(prompt) for prompt in prompts)) :].tolist()
+        answers = out[:, max(len(prompt) for prompt in prompts) :].tolist()
         cut = [_until(answer, encoder.end_token) for answer in answers]
         return [cut[start : start + n] for start in range(0, len(cut), n)]
 
     @contextmanager
-    def _generating(self) -> Iterator[None]:
-        """Attention with a cache and padding, no recomputation, and every block's parameters gathered once for all tokens."""
+    def generating(self) -> Iterator[None]:
+        """Attention with a cache and padding, no recomputation, and every parameter gathered, on all ranks together: what comes
+        between may differ from rank to rank. Costs the memory of the whole model in the precision of its computations."""
         text, training = self.model.config.text_config, self.training
         sharded = [module for module in self.modules() if isinstance(module, FSDPModule)]
         text._attn_implementation = "sdpa"
         self.train(False)
         for module in sharded:
             module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()
         try:
             yield
         finally:
@@ -112,9 +112,9 @@ class Policy(nn.Module):
                 module.reshard()
 
 
-def _until(ids: Sequence[int], end: int) -> Generated:
+def _until(ids: Sequence[int], end: int) -> Sampled:
     ended = end in ids
-    return Generated(tuple(ids[: ids.index(end) + 1] if ended else ids), ended)
+    return Sampled(tuple(ids[: ids.index(end) + 1] if ended else ids), ended)
 
 
 def _left_padded(encoder: Encoder, prompts: Sequence[Example], device: torch.device) -> dict[str, torch.Tensor]:
@@ -156,17 +156,8 @@ def _scores(states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, te
     return logits.gather(-1, labels[:, None])[:, 0] - total, entropy
 
 
-def load_policy(
-    model: str,
-    ranks: Ranks,
-    *,
-    revision: str | None = None,
-    start: Literal["weights", "random"] = "weights",
-    precision: Literal["float32", "bfloat16"] = "float32",
-    recompute: bool = False,
-    compile: bool = False,
-) -> Policy:
-    """A policy on this rank's device, sharded over all ranks; a folder or a Hub id, or only its architecture with `start="random"`.
+def load_policy(settings: Model, ranks: Ranks, seed: int = 0) -> Policy:
+    """A policy on this rank's device, sharded over all ranks; with `start="random"` only the architecture counts, and the seed.
 
     Every rank reads the weights into its own memory first: four bytes a parameter of host memory for each rank of a machine.
 
@@ -175,24 +166,28 @@ def load_policy(
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     auto: Any = AutoModelForImageTextToText
+    name, revision = settings.folder, settings.revision_of_model
+    torch.manual_seed(seed)
     try:
-        if start == "random":
-            made = auto.from_config(AutoConfig.from_pretrained(model, revision=revision), dtype=torch.float32)
+        if settings.start == "random":
+            made = auto.from_config(AutoConfig.from_pretrained(name, revision=revision), dtype=torch.float32)
         else:
-            made = auto.from_pretrained(model, revision=revision, dtype=torch.float32, attn_implementation="sdpa")
+            made = auto.from_pretrained(name, revision=revision, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
-        raise TrainError(f"{model} cannot be loaded: {error} Give a folder of weights that transformers reads, or a Hub id.") from error
-    return prepare(made, ranks, precision, recompute, compile)
+        raise TrainError(f"{name} cannot be loaded: {error} Give a folder of weights that transformers reads, or a Hub id.") from error
+    held = settings if isinstance(settings, Trained) else Trained()
+    return prepare(made, ranks, settings.precision, held.activation_checkpointing, held.compile)
 
 
-def prepare(made: Any, ranks: Ranks, precision: Literal["float32", "bfloat16"], recompute: bool, compile: bool) -> Policy:
+def prepare(made: Any, ranks: Ranks, precision: str, activation_checkpointing: bool, compile: bool) -> Policy:
     """Makes a policy of a model of transformers: recomputation, compilation and sharding, in this order, block by block."""
     made.train()
-    if recompute:
+    if activation_checkpointing:
         made.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     policy = Policy(made)
     blocks = [module for module in made.modules() if type(module).__name__ in made._no_split_modules]
     if compile:
+        torch._dynamo.config.recompile_limit = 32  # text and vision blocks, with and without pictures, share one code
         for block in blocks:
             block.compile()
     if ranks.world > 1 or ranks.device.type == "cuda":

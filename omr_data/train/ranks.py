@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -11,6 +12,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 T = TypeVar("T")
+LONGEST = timedelta(hours=6)
+"""How long one process may be waited for: a slow server's answers, or a large model being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def ranks() -> Iterator[Ranks]:
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if world > 1:
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, timeout=LONGEST, device_id=device if device.type == "cuda" else None)
     else:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:

@@ -1,7 +1,9 @@
 """What sampled answers are worth: verified, rewarded, and compared within their group.
 
 Reward = (1 - w) x right + w x format, with w = 0.1 as published. An answer that this project's verifiers leave UNDECIDED has no
-reward and is left out: failure is not an answer. So is, unless asked otherwise, one that was cut off.
+reward and is left out: failure is not an answer (and one that ends without an answer is not punished for it; accuracy, over all
+answers, shows it). So is, unless asked otherwise, one that was cut off, and always one that holds an image token: it has no image
+to stand for.
 """
 
 from collections import Counter
@@ -13,8 +15,8 @@ import torch
 
 from omr_data.records import RIGHT, UNDECIDED, Outcome
 from omr_data.train.chat import Encoder, Example
-from omr_data.train.engines import Sampled
 from omr_data.train.losses import advantages, soft_overlong
+from omr_data.train.model import Sampled
 from omr_data.train.rows import Problem
 from omr_data.train.settings import GSPO
 from omr_data.verifiers.api import verify_many
@@ -53,7 +55,8 @@ def judge(problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], enc
     formats = [[has_format(text) for text in group] for group in texts]
     for row, group in enumerate(sampled):
         for column, one in enumerate(group):
-            reward = _reward(one, verdicts[row][column], formats[row][column], settings)
+            forged = not encoder.image_tokens.isdisjoint(one.ids)
+            reward = None if forged else _reward(one, verdicts[row][column], formats[row][column], settings)
             if reward is not None:
                 rewards[row, column], counted[row, column] = reward, True
     worth = advantages(rewards, counted)
@@ -104,10 +107,10 @@ def counts(groups: Sequence[Sequence[Answer]]) -> Counter[str]:
         decided=sum(answer.outcome != UNDECIDED for answer in answers),
         right=sum(answer.outcome == RIGHT for answer in answers),
         formatted=sum(answer.formatted for answer in answers),
-        cut_off=sum(not answer.sampled.ended for answer in answers),
+        truncated=sum(not answer.sampled.ended for answer in answers),
         rewarded=sum(answer.reward is not None for answer in answers),
         groups=len(groups),
-        still=sum(all(np.isnan(answer.advantage) for answer in group) for group in groups),
+        zero_variance=sum(all(np.isnan(answer.advantage) for answer in group) for group in groups),
         kept=sum(not np.isnan(answer.advantage) for answer in answers),
     )
     return found

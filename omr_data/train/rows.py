@@ -16,6 +16,7 @@ import numpy as np
 
 from omr_data.engine.progress import Reporter
 from omr_data.errors import BadRow, TrainError
+from omr_data.train.batches import deal
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.ranks import Ranks
 
@@ -88,18 +89,19 @@ def open_release(name: str) -> Release:
         if not manifest.is_file():
             raise TrainError(f"{folder} is no release: it has no manifest.json. Give a folder like releases/NAME/VERSION.")
         text = manifest.read_bytes()
-        return Release(name, sha256(text).hexdigest(), _checked(name, _load(name, str(folder), None), json.loads(text)["rows"]))
+        return Release(name, sha256(text).hexdigest(), _checked(name, _load(name, str(folder), None), text))
     repo, _, version = name.partition("@")
     if repo.count("/") != 1 or not version:
         raise TrainError(f"there is no release {name}. Give a folder, or organisation/name@version for one on the Hub.")
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         commit = str(HfApi().dataset_info(repo, revision=version).sha)
+        text = Path(hf_hub_download(repo, "manifest.json", repo_type="dataset", revision=commit)).read_bytes()
     except (HfHubHTTPError, OSError) as error:
         raise TrainError(f"{name} cannot be read from the Hub: {error}") from error
-    return Release(name, commit, _checked(name, _load(name, repo, commit), None))
+    return Release(name, commit, _checked(name, _load(name, repo, commit), text))
 
 
 def _load(name: str, where: str, revision: str | None) -> datasets.Dataset:
@@ -115,12 +117,13 @@ def _load(name: str, where: str, revision: str | None) -> datasets.Dataset:
             datasets.enable_progress_bars()
 
 
-def _checked(name: str, data: datasets.Dataset, promised: int | None) -> datasets.Dataset:
+def _checked(name: str, data: datasets.Dataset, manifest: bytes) -> datasets.Dataset:
     needed = {"messages", "images", "answer", "options", "question_id", "source"}
     if missing := sorted(needed - set(data.column_names)):
         raise TrainError(f"{name} is no release: it has no column {', '.join(missing)}.")
-    if promised is not None and len(data) != promised:
-        raise TrainError(f"{name} has {len(data):,} rows, and its manifest says {promised:,}. Build it again.")
+    promised = json.loads(manifest).get("rows")
+    if len(data) != promised:
+        raise TrainError(f"{name} has {len(data):,} rows, and its manifest says {promised}. Build or download it again.")
     return data
 
 
@@ -156,14 +159,9 @@ def measure(release: Release, encoder: Encoder, group: Ranks, report: Reporter) 
 
 def prompt_order(numbers: Sequence[int], per_step: int, seed: int, first: int) -> Iterator[list[int]]:
     """The questions of step `first` and of those after it, without end: each epoch in a new order, a pure function of the seed."""
-    waiting: list[int] = []
-    epoch = step = 0
-    while True:
-        while len(waiting) < per_step:
-            order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(numbers))
-            waiting += [numbers[place] for place in order.tolist()]
-            epoch += 1
-        taken, waiting = waiting[:per_step], waiting[per_step:]
-        if step >= first:
-            yield taken
-        step += 1
+
+    def epoch(number: int) -> list[int]:
+        order = np.random.Generator(np.random.Philox(key=[seed, number])).permutation(len(numbers))
+        return [numbers[place] for place in order.tolist()]
+
+    return deal(epoch, per_step, first)

@@ -25,13 +25,14 @@ from omr_data.store.images import inspect_image
 from omr_data.teachers.openai_api.wire import data_url, messages
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.checkpoints import export
-from omr_data.train.engines import Sampled, Sampling
-from omr_data.train.model import Policy
+from omr_data.train.engines import Sampling
+from omr_data.train.model import Policy, Sampled
 from omr_data.train.ranks import Ranks
 from omr_data.train.rows import Problem
 
 TRIES = 5
 SECONDS = 3_600.0
+"""For one call; five tries of it stay under what other processes wait for this one (`ranks.LONGEST`)."""
 IN_FLIGHT = 256
 """Questions at once for each rank; the server has its own queue."""
 
@@ -62,10 +63,10 @@ class Server:
     async def _load(self) -> None:
         async with self._session() as http:
             weights = {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder.resolve())}}
-            await self._post(http, "/collective_rpc", weights)
+            await self._call(http, "POST", "/collective_rpc", weights)
             # The workers forget images by themselves when they load; the scheduler must be told, or it counts on what is gone.
             for cache in ("mm", "encoder", "prefix"):
-                done = await self._post(http, f"/reset_{cache}_cache", {})
+                done = await self._call(http, "POST", f"/reset_{cache}_cache", {})
                 if not done.get("success", True):
                     raise TrainError(
                         f"{self._url} keeps its {cache} cache of the old weights: others use it. Give the trainer a server of its own."
@@ -74,8 +75,7 @@ class Server:
     async def _sample(self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int) -> list[list[Sampled]]:
         async with self._session() as http:
             if self._model is None:
-                async with http.get(f"{self._url}/v1/models") as answer:
-                    self._model = (await answer.json())["data"][0]["id"]
+                self._model = str((await self._call(http, "GET", "/v1/models", {}))["data"][0]["id"])
             room = asyncio.Semaphore(IN_FLIGHT)
             asked = (self._ask(http, room, problem, prompt, sampling, step) for problem, prompt in zip(problems, prompts, strict=True))
             return await asyncio.gather(*asked)
@@ -87,10 +87,11 @@ class Server:
         body = {
             "model": self._model, "messages": self._chat(problem), "n": sampling.n, "seed": int.from_bytes(digest[:4]) >> 1,
             "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0, "max_tokens": sampling.max_tokens,
+            "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0,  # else the model folder's own
             "logprobs": True, "return_token_ids": True, "skip_special_tokens": False,
         }  # fmt: skip
         async with room:
-            answer = await self._post(http, "/v1/chat/completions", body)
+            answer = await self._call(http, "POST", "/v1/chat/completions", body)
         read = answer.get("prompt_token_ids")
         if read != prompt.ids.tolist():
             raise TrainError(
@@ -108,12 +109,12 @@ class Server:
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=SECONDS))
 
-    async def _post(self, http: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _call(self, http: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON of an answer. What may pass is tried again, a second longer apart each time."""
         fault = ""
         for attempt in range(TRIES):
             try:
-                async with http.post(f"{self._url}{path}", json=body) as answer:
+                async with http.request(method, f"{self._url}{path}", json=body) as answer:
                     text = await answer.text()
                     if answer.status == 200:
                         found: dict[str, Any] = await answer.json() if text else {}
@@ -131,4 +132,6 @@ class Server:
 
 def _read(choice: dict[str, Any]) -> Sampled:
     logps = tuple(float(token["logprob"]) for token in choice["logprobs"]["content"])
+    if not logps or len(logps) != len(choice["token_ids"]):
+        raise TrainError(f"the server gives {len(choice['token_ids'])} tokens and {len(logps)} log-probabilities for one answer.")
     return Sampled(tuple(choice["token_ids"]), choice["finish_reason"] == "stop", logps)

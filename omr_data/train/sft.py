@@ -26,10 +26,10 @@ from omr_data.train.journal import Journal
 from omr_data.train.model import Policy, load_policy
 from omr_data.train.ranks import Ranks, ranks
 from omr_data.train.rows import Measured, Release, measure, open_release
-from omr_data.train.settings import SFT
+from omr_data.train.settings import SFT, Trained
 from omr_data.train.speed import Cost, peak
 
-CURVES = (("loss",), ("rate",), ("gradient_norm",), ("tokens_per_second",), ("mfu",), ("fill",))
+CURVES = (("loss",), ("lr",), ("grad_norm",), ("tokens_per_second",), ("mfu",), ("seconds", "seconds_data"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,15 @@ def train(settings: SFT, data: str, out: Path) -> Path:
         report = reporter(Console(stderr=True, quiet=not group.first))
         if settings.packs_per_step < 1 or settings.packs_per_step % group.world:
             raise TrainError(f"packs_per_step is {settings.packs_per_step}, and must be a multiple of the {group.world} processes.")
-        torch.manual_seed(settings.seed)  # random weights
         encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
         release = open_release(data)
         measured = measure(release, encoder, group, report)
         plan = _plan(settings, measured, report)
-        policy = load_policy(
-            settings.folder, group, revision=settings.revision_of_model, start=settings.start,
-            precision=settings.precision, recompute=settings.recompute, compile=settings.compile,
-        )  # fmt: skip
-        _run(settings, release, encoder, measured, plan, policy, group, report, out)
+        policy = load_policy(settings, group, settings.seed)
+        journal = Journal(out, group.first)
+        _run(settings, release, encoder, measured, plan, policy, group, report, journal, out)
         export(policy, encoder, out / "model", group, torch.bfloat16 if settings.precision == "bfloat16" else None)
+        journal.plot(CURVES, f"SFT of {settings.model} on {release.name}")
     return out / "model"
 
 
@@ -85,12 +83,12 @@ def _plan(settings: SFT, measured: Measured, report: Reporter) -> Steps:
     tokens = measured.tokens
     for reason, count in sorted(measured.bad.items()):
         report.say(f"  {count:,} rows left out: {reason}")
-    if long := int((tokens > settings.capacity).sum()):
-        report.say(f"  {long:,} rows left out: longer than {settings.capacity:,} tokens (the longest has {int(tokens.max()):,})")
-    fits = np.flatnonzero((tokens > 0) & (tokens <= settings.capacity))
+    if long := int((tokens > settings.pack_length).sum()):
+        report.say(f"  {long:,} rows left out: longer than {settings.pack_length:,} tokens (the longest has {int(tokens.max()):,})")
+    fits = np.flatnonzero((tokens > 0) & (tokens <= settings.pack_length))
     if not len(fits):
-        raise TrainError(f"no row of the release is a chat of at most {settings.capacity:,} tokens. Raise capacity.")
-    return Steps(np.where(tokens > 0, tokens, settings.capacity + 1), settings.capacity, settings.packs_per_step, settings.seed)
+        raise TrainError(f"no row of the release is a chat of at most {settings.pack_length:,} tokens. Raise pack_length.")
+    return Steps(np.where(tokens > 0, tokens, settings.pack_length + 1), settings.pack_length, settings.packs_per_step, settings.seed)
 
 
 def _steps(plan: Steps, measured: Measured, group: Ranks, first: int, last: int) -> list[Step]:
@@ -113,40 +111,41 @@ def _run(
     policy: Policy,
     group: Ranks,
     report: Reporter,
+    journal: Journal,
     out: Path,
 ) -> None:
     last = settings.steps or plan.count(settings.epochs)
-    optimiser = torch.optim.AdamW(
-        policy.parameters(), lr=settings.rate, betas=(settings.betas[0], settings.betas[1]), weight_decay=settings.weight_decay,
-        fused=group.device.type == "cuda",
-    )  # fmt: skip
+    optimiser = adamw(policy, settings, group)
     checkpoints = Checkpoints(out, group, settings.keep)
-    done: int = checkpoints.load(policy, optimiser)["step"]
-    journal = Journal(out, group.first)
+    done = checkpoints.last()
     journal.begin(settings, release.name, release.identity, done)
+    checkpoints.load(policy, optimiser)
     steps = _steps(plan, measured, group, done, last)
     cost, best = Cost.of(policy), peak(group.device)
-    report.say(f"  {last:,} steps of {settings.packs_per_step} packs of {settings.capacity:,} tokens" + (f", from {done:,}" * bool(done)))
+    begun = f", from {done:,}" if done else ""
+    report.say(f"  {last:,} steps of {settings.packs_per_step} packs of {settings.pack_length:,} tokens{begun}")
     with report.bar("sft", last, "steps") as bar:
         bar.advance(done)
+        before = time.perf_counter()
         for step, batches in zip(steps, _loaded(settings, release, encoder, steps, group), strict=True):
             began = time.perf_counter()
-            rate = cosine(settings.rate, done, last, settings.warm_up)
-            loss, norm, patches = _step(policy, optimiser, batches, step.targets, rate, settings.clip_norm, group)
+            lr = cosine(settings.lr, done, last, settings.warmup)
+            loss, norm, patches = _step(policy, optimiser, batches, step.targets, lr, settings.grad_clip, group)
             done += 1
-            seconds = time.perf_counter() - began
+            after = time.perf_counter()
+            seconds = after - before  # waiting for data counts
             values = {
-                "loss": loss, "rate": rate, "gradient_norm": norm, "tokens": step.tokens, "targets": step.targets,
-                "fill": step.tokens / (settings.packs_per_step * settings.capacity),
-                "seconds": seconds, "tokens_per_second": step.tokens / seconds,
+                "loss": loss, "lr": lr, "grad_norm": norm, "tokens": step.tokens, "targets": step.targets,
+                "fill": step.tokens / (settings.packs_per_step * settings.pack_length),
+                "seconds": seconds, "seconds_data": began - before, "tokens_per_second": step.tokens / seconds,
             }  # fmt: skip
             if best is not None:
                 values["mfu"] = cost.flops(step.tokens, step.squares, patches) / seconds / (best * group.world)
             journal.add(done, values)
             bar.advance(1, _note(values))
             if done % settings.save_every == 0 or done == last:
-                checkpoints.save(done, policy, optimiser, {})
-    journal.plot(CURVES, f"SFT of {settings.model} on {release.name}")
+                checkpoints.save(done, policy, optimiser)
+            before = time.perf_counter() if done % settings.save_every == 0 else after
 
 
 def _note(values: dict[str, float]) -> str:
@@ -162,7 +161,7 @@ def _loaded(settings: SFT, release: Release, encoder: Encoder, steps: list[Step]
 
 
 def _step(
-    policy: Policy, optimiser: torch.optim.Optimizer, batches: list[Batch], targets: int, rate: float, clip: float, group: Ranks
+    policy: Policy, optimiser: torch.optim.Optimizer, batches: list[Batch], targets: int, lr: float, clip: float, group: Ranks
 ) -> tuple[float, float, int]:
     """One optimiser step: the mean loss over all targets, the norm of its gradient, and the patches that all ranks saw."""
     summed = torch.zeros((), dtype=torch.float64, device=group.device)
@@ -175,7 +174,7 @@ def _step(
         patches += len(batch.patches)
     norm = clip_gradients(policy, clip)
     for part in optimiser.param_groups:
-        part["lr"] = rate
+        part["lr"] = lr
     optimiser.step()
     optimiser.zero_grad()
     loss, seen = group.sum(summed.item() / targets, patches)
@@ -186,15 +185,21 @@ def _step(
     return loss, norm, int(seen)
 
 
+def adamw(policy: Policy, settings: Trained, group: Ranks) -> torch.optim.AdamW:
+    """The optimiser over all parameters; its rate is set before each step."""
+    betas, fused = (settings.betas[0], settings.betas[1]), group.device.type == "cuda"
+    return torch.optim.AdamW(policy.parameters(), lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=fused)
+
+
 def clip_gradients(policy: Policy, most: float) -> float:
     """Scales the gradient down to a norm of at most so much; returns the norm before, over all ranks."""
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), most)
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
-def cosine(peak_rate: float, done: int, last: int, warm_up: float) -> float:
-    """The rate of the step after `done`: up in a line over the share `warm_up` of all steps, then down a cosine to zero."""
-    warm = max(1, round(warm_up * last))
+def cosine(peak_lr: float, done: int, last: int, warmup: float) -> float:
+    """The rate of the step after `done`: up in a line over the share `warmup` of all steps, then down a cosine to zero."""
+    warm = max(1, round(warmup * last))
     if done < warm:
-        return peak_rate * (done + 1) / warm
-    return peak_rate * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, last - warm)))
+        return peak_lr * (done + 1) / warm
+    return peak_lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, last - warm)))

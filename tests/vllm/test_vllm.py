@@ -38,12 +38,13 @@ from omr_data.teachers.tiny.export import export
 from omr_data.teachers.tiny.model import END, encode_prompt, load
 from omr_data.train.batches import collate
 from omr_data.train.chat import Encoder, Example
-from omr_data.train.engines import Sampled, Sampling
+from omr_data.train.engines import Sampling
 from omr_data.train.evaluate import source_problems
-from omr_data.train.model import Policy, load_policy
+from omr_data.train.model import Policy, Sampled, load_policy
 from omr_data.train.ranks import Ranks
 from omr_data.train.rewards import whole
 from omr_data.train.served import Server
+from omr_data.train.settings import Model
 from omr_data.verifiers.cascade import Verifier
 from tests.omr import ROOT, command, environment, omr
 from tests.vllm.recipe import ENGINE, NAME, sample, source
@@ -289,8 +290,8 @@ def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
 ) -> None:
     """Its log-probabilities are the trainer's own, after the trainer's weights have changed; and a run goes through it."""
     alone = Ranks(0, 1, torch.device("cpu"))
-    encoder, policy = Encoder(str(folder)), load_policy(str(folder), alone)
-    problems = source_problems(drawn.Source(split="heldout", count=10), LocalPlaces())
+    encoder, policy = Encoder(str(folder)), load_policy(Model(model=str(folder)), alone)
+    problems, _ = source_problems(drawn.Source(split="heldout", count=10), LocalPlaces())
     prompts = [encoder.prompt(problem.messages, problem.images) for problem in problems]
     dev = vllm_server(folder, tmp_path / "server.log", "--logprobs-mode=processed_logprobs", VLLM_SERVER_DEV_MODE="1")
     with dev as url:
