@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -291,3 +292,15 @@ def test_workers_end_when_the_process_that_asked_is_killed() -> None:
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
         time.sleep(0.1)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_closing_a_pool_ends_all_of_its_workers() -> None:
+    made = Pool(2)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(made.equal, ["x+1", "2y"], ["1+x", "y+y"])) == ["equal", "equal"]
+    workers = made.pids()
+    made.close()
+    assert made.pids() == []
+    assert not any(psutil.pid_exists(pid) for pid in workers)
+    assert made.equal("a+b", "b+a") == "equal"  # and it may be used again
+    made.close()

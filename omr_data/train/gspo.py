@@ -294,7 +294,8 @@ def check_collapse(history: Sequence[Mapping[str, float]], settings: GSPO) -> No
             was over the best ones; or for a whole window no group had anything to teach.
     """
     window, last = settings.window, history[-1]
-    advice = f"Earlier checkpoints are kept. Begin again in another folder with a lower lr than {settings.lr:g}."
+    kept = f"Checkpoints are kept, one for every {settings.save_every} steps."
+    advice = f"{kept} Begin again in another folder with a lower lr than {settings.lr:g}."
     if not math.isfinite(last["grad_norm"]):
         raise CollapseError(f"step {len(history):,}: the gradient is no number. {advice}")
     if len(history) < 2 * window:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,11 +111,11 @@ class Pool:
 
     def close(self) -> None:
         """Ends every idle worker. The pool may be used again, and starts new ones."""
-        for _ in range(self.size):
-            try:
-                worker = self._idle.get_nowait()
-            except queue.Empty:
-                return
+        idle = []
+        with suppress(queue.Empty):
+            while True:  # all of them first: a place that is given back is the next one that is taken
+                idle.append(self._idle.get_nowait())
+        for worker in idle:
             self._drop(worker)
 
     def _start(self) -> _Worker:
