@@ -31,6 +31,7 @@ from omr_data.release.rows import write_rows
 from omr_data.store.images import ImageStore
 from omr_data.teachers import tiny
 from omr_data.train import gspo, sft
+from omr_data.train.chat import Encoder
 from omr_data.train.model import Sampled
 from omr_data.train.rewards import Answer
 from omr_data.train.rows import Problem, open_release
@@ -154,7 +155,7 @@ def measure_gspo(size: str, model: Path, release: Path, out: Path) -> dict[str, 
     """One step after a first: 16 questions, 8 answers of at most 256 tokens, sampled by the policy itself."""
     wanted = SIZES[size]
     settings = GSPO(
-        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2, prompts_per_step=16,
+        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2, prompts_per_step=16 if size == "3b" else 4,
         rollouts=8, max_tokens=256 if size == "3b" else 8, pack_length=wanted["capacity"], overlong="zero", save_every=10**6, window=100,
     )  # fmt: skip
     gspo.judge = _any_other  # random weights are right at nothing, and would be taught nothing
@@ -163,9 +164,13 @@ def measure_gspo(size: str, model: Path, release: Path, out: Path) -> dict[str, 
     return {name: value for name, value in line.items() if name.startswith("seconds_")}
 
 
-def _any_other(problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], *_: Any) -> list[list[Answer]]:
-    """Every second answer is better than the others."""
-    return [[Answer(one, "RIGHT", True, 1.0, 1.0 - 2 * (place % 2)) for place, one in enumerate(group)] for group in sampled]
+def _any_other(problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], encoder: Encoder, _: GSPO) -> list[list[Answer]]:
+    """Every second answer is better than the others; one that holds an image token has no image, and is left out."""
+
+    def worth(one: Sampled, place: int) -> float:
+        return 1.0 - 2 * (place % 2) if encoder.image_tokens.isdisjoint(one.ids) else float("nan")
+
+    return [[Answer(one, "RIGHT", True, 1.0, worth(one, place)) for place, one in enumerate(group)] for group in sampled]
 
 
 def _reset_peak() -> None:
