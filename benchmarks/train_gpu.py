@@ -46,9 +46,9 @@ SIZES: dict[str, dict[str, Any]] = {
                  "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}},
         "vision": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14, "out_hidden_size": 2048,
                    "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31]},
-        "capacity": 32_768, "rows": 2_000, "precision": "bfloat16", "padded_rows": 16,
+        "capacity": 32_768, "rows": 2_000, "precision": "bfloat16", "padded_rows": 16, "questions": 16,
     },
-    "tiny": {"text": {}, "vision": {}, "capacity": 4_096, "rows": 24, "precision": "float32", "padded_rows": 2},
+    "tiny": {"text": {}, "vision": {}, "capacity": 4_096, "rows": 24, "precision": "float32", "padded_rows": 2, "questions": 4},
 }  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def measure_gspo(size: str, model: Path, release: Path, out: Path) -> dict[str, 
     """One step after a first: 16 questions, 8 answers of at most 256 tokens, sampled by the policy itself."""
     wanted = SIZES[size]
     settings = GSPO(
-        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2, prompts_per_step=16 if size == "3b" else 4,
+        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2, prompts_per_step=wanted["questions"],
         rollouts=8, max_tokens=256 if size == "3b" else 8, pack_length=wanted["capacity"], overlong="zero", save_every=10**6, window=100,
     )  # fmt: skip
     gspo.judge = _any_other  # random weights are right at nothing, and would be taught nothing
