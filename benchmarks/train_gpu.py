@@ -155,7 +155,8 @@ def measure_gspo(size: str, model: Path, release: Path, out: Path) -> dict[str, 
     """One step after a first: 16 questions, 8 answers of at most 256 tokens, sampled by the policy itself."""
     wanted = SIZES[size]
     settings = GSPO(
-        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2, prompts_per_step=wanted["questions"],
+        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2,
+        prompts_per_step=wanted["questions"],
         rollouts=8, max_tokens=256 if size == "3b" else 8, pack_length=wanted["capacity"], overlong="zero", save_every=10**6, window=100,
     )  # fmt: skip
     gspo.judge = _any_other  # random weights are right at nothing, and would be taught nothing
