@@ -78,7 +78,7 @@ def make_release(size: str, folder: Path) -> Path:
         for number, length in enumerate(draw.lognormal(np.log(MEDIAN), sigma, SIZES[size]["rows"]).clip(8, 3_500).astype(int)):
             digits = "".join(map(str, draw.integers(0, 10, length)))
             yield Record(
-                id=f"row/{number}", source="noise", licence="CC0-1.0", question="<image>What do you see?", answer="1",
+                id=f"row/{number}", source="noise", license="CC0-1.0", question="<image>What do you see?", answer="1",
                 images=(ImageRef(ref.sha256, PICTURE, PICTURE, "PNG"),), responses=(Response(digits, 0, "none"),),
             )  # fmt: skip
 
@@ -103,7 +103,7 @@ def measure_sft(size: str, model: Path, release: Path, steps: int, out: Path) ->
 
 
 def measure_trl(size: str, model: Path, release: Path, steps: int, out: Path) -> dict[str, Any]:
-    """TRL's trainer: the same rows in padded batches, the same optimiser and recomputation."""
+    """TRL's trainer: the same rows in padded batches, the same optimizer and recomputation."""
     try:
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
         from trl import SFTConfig, SFTTrainer

@@ -277,7 +277,7 @@ train_app = typer.Typer(
     help="Train a model on a release. Under torchrun: torchrun --nproc-per-node 8 -m omr_data.cli train ...", no_args_is_help=True
 )
 app.add_typer(train_app, name="train")
-Data = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's folder, or organisation/name@version on the Hub.")]
+Data = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's folder, or organization/name@version on the Hub.")]
 Out = Annotated[Path, typer.Option(help="The run's folder: checkpoints, metrics.jsonl, curves.png, and the model at the end.")]
 Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting other than the preset's; may be repeated.")

@@ -95,7 +95,7 @@ def released(console: Console, folder: Path) -> None:
     manifest = read_json(folder / "manifest.json")
     console.print(f"{manifest['name']} {manifest['version']}: {manifest['rows']:,} rows in {folder}", highlight=False)
     for line in manifest["by_source"]:
-        console.print(f"  {line['source']}: {line['rows']:,} rows of {line['questions']:,} questions ({line['licence']})", highlight=False)
+        console.print(f"  {line['source']}: {line['rows']:,} rows of {line['questions']:,} questions ({line['license']})", highlight=False)
     console.print(f"Load it: datasets.load_dataset({str(folder)!r}, split='train')", highlight=False, soft_wrap=True)
 
 
@@ -140,7 +140,7 @@ def records(console: Console, stages: Sequence[tuple[Stage, StageFolder]], prefi
 
 def _record(record: Record) -> Text:
     text = Text(record.id, style="bold")
-    text.append(f"  {record.source}, {record.licence}\n", style="dim")
+    text.append(f"  {record.source}, {record.license}\n", style="dim")
     text.append(record.question + "\n", style="default")
     for number, option in enumerate(record.options):
         text.append(f"  ({chr(ord('A') + number)}) {option}\n", style="default")

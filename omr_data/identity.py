@@ -33,7 +33,7 @@ class Spec:
     """Base of everything that is declared: steps, sources, teachers, verifiers.
 
     A subclass is a frozen dataclass. `name` defaults to "module.Class" by their last words (rollout.Sample);
-    set it explicitly to keep identity when a class moves. Bump `revision` whenever behaviour changes.
+    set it explicitly to keep identity when a class moves. Bump `revision` whenever behavior changes.
     """
 
     name: ClassVar[str] = "identity.Spec"

@@ -1,7 +1,7 @@
 """The data words, and the one Arrow schema that stores them.
 
 **Record**: one problem: the question (with one `<image>` mark where each image stands), its images by reference,
-options, gold answer, source and licence, and its **responses** nested inside it.
+options, gold answer, source and license, and its **responses** nested inside it.
 **Response**: one attempt of one teacher at one record. **Verdict**: what a verifier said of one response.
 **ImageRef**: an image by the sha256 of its original bytes; the bytes are in the image store.
 **Request**: what a teacher is asked: messages plus the attempt numbers wanted. **Failure**: an attempt that got no answer.
@@ -116,7 +116,7 @@ class Record:
 
     id: str
     source: str
-    licence: str
+    license: str
     question: str
     answer: str
     images: tuple[ImageRef, ...] = ()
@@ -164,7 +164,7 @@ def schema() -> "pa.Schema":
         {
             "id": text,
             "source": text,
-            "licence": text,
+            "license": text,
             "question": text,
             "answer": text,
             "images": pa.list_(image),

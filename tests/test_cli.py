@@ -71,7 +71,7 @@ from omr_data.sources import jsonl
 from omr_data.teachers import echo
 
 def recipe() -> Recipe:
-    rows = jsonl.Source({folder!r}, dataset="mine", licence="MIT", image="image")
+    rows = jsonl.Source({folder!r}, dataset="mine", license="MIT", image="image")
     return Recipe("mine", "1.0.0", rows.then(rollout.Sample(echo.Teacher(answers=("5",)), n=2), verify.Answers(), explode.Right()))
 """
 

@@ -176,7 +176,7 @@ def test_hashes_that_may_be_published_stay_what_they_are() -> None:
 
 def test_exact_ignores_case_and_spaces_and_sees_options_and_images(tmp_path: Path) -> None:
     pictures = Pictures()
-    red, blue = (pictures.put(_png(colour)) for colour in ("red", "blue"))
+    red, blue = (pictures.put(_png(color)) for color in ("red", "blue"))
     one = record("b/1", question="How many?", options=("1", "2"))
     records = [
         one,
@@ -273,8 +273,8 @@ def test_a_threshold_that_is_none_is_refused() -> None:
 # -------------------------------------------------------------------------------------------- pictures
 
 
-def _png(colour: str) -> bytes:
-    image = Image.new("RGB", (80, 80), colour)
+def _png(color: str) -> bytes:
+    image = Image.new("RGB", (80, 80), color)
     image.paste("white", (10, 10, 30, 50))
     return encoded(image, "PNG")
 
@@ -286,7 +286,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def photograph(seed: int, size: int = 256) -> Image.Image:
-    """Smooth random colours, which have the spectrum of a photograph."""
+    """Smooth random colors, which have the spectrum of a photograph."""
     noise = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)
 

@@ -36,7 +36,7 @@ def solve(problem: Problem) -> int:
     if problem.family == "text":
         left, sign, right = int(words[2]), words[3], int(words[4].rstrip("?"))
         return left + right if sign == "+" else left - right
-    heights = dict(zip(problem.colours, problem.numbers, strict=False))
+    heights = dict(zip(problem.colors, problem.numbers, strict=False))
     named = [word.rstrip("?") for word in words if word.rstrip("?") in heights]
     if named:
         return sum(heights[name] for name in named)

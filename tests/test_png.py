@@ -32,18 +32,18 @@ def assembled(width: int, height: int, kind: int, lines: bytes, *more: bytes, de
 
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 12), st.sampled_from([(0, 1), (2, 3), (4, 2), (6, 4)]))
 def test_every_filter_on_every_kind_of_pixel_is_undone_as_pillow_does(seed: int, width: int, height: int, kind: tuple[int, int]) -> None:
-    colour, channels = kind
+    color, channels = kind
     numbers = np.random.default_rng(seed)
     lines = numbers.integers(256, size=(height, 1 + width * channels), dtype=np.uint8)
     lines[:, 0] = numbers.integers(5, size=height)
-    data = assembled(width, height, colour, lines.tobytes())
+    data = assembled(width, height, color, lines.tobytes())
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(image).reshape(height, width, channels)
     found = decode(data)
     assert found is not None and np.array_equal(found, expected)
 
 
-def test_palettes_become_colours() -> None:
+def test_palettes_become_colors() -> None:
     image = Image.effect_mandelbrot((70, 50), (-2, -1, 1, 1), 20).convert("RGB").quantize(200)
     found = decode(written(image))
     assert found is not None and np.array_equal(found, np.asarray(image.convert("RGB")))

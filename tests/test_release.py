@@ -162,7 +162,7 @@ def test_row_groups_are_bounded_and_a_repeated_image_is_stored_once(tmp_path: Pa
 def test_a_card_with_an_unknown_place_is_refused_and_data_cannot_break_its_tables() -> None:
     manifest = {
         "name": "x", "version": "1.0.0", "rows": 1, "sources": [], "counts": [], "files": [],
-        "by_source": [{"source": "a|<b>", "licence": "MIT", "rows": 1, "questions": 1}],
+        "by_source": [{"source": "a|<b>", "license": "MIT", "rows": 1, "questions": 1}],
     }  # fmt: skip
     with pytest.raises(ReleaseError, match=r"a place \{\{nonsense\}\}, which does not exist"):
         card(manifest, "{{nonsense}}")

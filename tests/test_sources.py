@@ -106,7 +106,7 @@ def test_a_malformed_row_is_a_bad_row_with_a_reason(tmp_path: Path, fields: dict
 
 def test_jsonl_rows_become_records_and_broken_lines_bad_rows(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"q": "2+2?", "a": 4, "pics": []}) + "\n{broken\n[1]\n")
-    source = jsonl.Source(tmp_path, dataset="mine", licence="MIT", question="q", answer="a", image="pics")
+    source = jsonl.Source(tmp_path, dataset="mine", license="MIT", question="q", answer="a", image="pics")
     files = source.fetch(LocalPlaces())
     rows = list(source.rows(files, source.parts(files)[0]))
     images = RowImages(tmp_path, ImageStore(tmp_path / "store"))
@@ -119,7 +119,7 @@ def test_jsonl_rows_become_records_and_broken_lines_bad_rows(tmp_path: Path) -> 
 def test_parquet_parts_cut_across_row_groups(tmp_path: Path) -> None:
     data = {"question": [f"{n}?" for n in range(2_500)], "answer": list(range(2_500)), "image": [{"bytes": png(), "path": None}] * 2_500}
     pq.write_table(pa.table(data), tmp_path / "a.parquet", row_group_size=700)
-    source = parquet.Source(tmp_path, dataset="mine", licence="MIT", image="image")
+    source = parquet.Source(tmp_path, dataset="mine", license="MIT", image="image")
     files = source.fetch(LocalPlaces())
     assert [(part.start, part.stop) for part in source.parts(files)] == [(0, 1000), (1000, 2000), (2000, 2500)]
     records = read(source, LocalPlaces(), tmp_path / "store")
@@ -130,7 +130,7 @@ def test_parquet_parts_cut_across_row_groups(tmp_path: Path) -> None:
 def test_an_imagefolder_changes_identity_with_its_pictures(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "question": "Colour?", "answer": "red"}) + "\n")
     (tmp_path / "a.png").write_bytes(png("red"))
-    source = imagefolder.Source(tmp_path, dataset="mine", licence="MIT")
+    source = imagefolder.Source(tmp_path, dataset="mine", license="MIT")
     before = source.pin(LocalPlaces())
     assert read(source, LocalPlaces(), tmp_path.parent / "store")[0].question == "<image>Colour?"
     (tmp_path / "a.png").write_bytes(png("blue"))
@@ -139,6 +139,6 @@ def test_an_imagefolder_changes_identity_with_its_pictures(tmp_path: Path) -> No
 
 def test_an_unreadable_parquet_file_is_a_source_error(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"not parquet")
-    source = parquet.Source(tmp_path, dataset="mine", licence="MIT")
+    source = parquet.Source(tmp_path, dataset="mine", license="MIT")
     with pytest.raises(SourceError, match="not a readable parquet"):
         source.parts(source.fetch(LocalPlaces()))

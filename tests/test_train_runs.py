@@ -202,7 +202,7 @@ def test_packs_that_cannot_be_dealt_out_are_refused(chats: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
-    [("nowhere", "there is no release nowhere"), ("some/repository", "organisation/name@version"), (str(ROOT), "it has no manifest.json")],
+    [("nowhere", "there is no release nowhere"), ("some/repository", "organization/name@version"), (str(ROOT), "it has no manifest.json")],
 )
 def test_what_is_no_release_is_refused(tmp_path: Path, name: str, complaint: str) -> None:
     with pytest.raises(TrainError, match=complaint):

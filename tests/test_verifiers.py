@@ -36,7 +36,7 @@ def outcome(answer: str, gold: str, *options: str) -> str:
 
 
 @pytest.mark.parametrize("path", TRUTH, ids=lambda path: path.stem)
-def test_every_verdict_on_the_truth_set_is_as_labelled(path: Path) -> None:
+def test_every_verdict_on_the_truth_set_is_as_labeled(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     pairs = [Pair(row["response"], row["gold"], tuple(row["options"]), row["finish_reason"]) for row in rows]
     verdicts = omr_data.verify_many(pairs)

@@ -150,7 +150,7 @@ def _raw(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
     """A row that did not become a record, as one: its text, at most 2,000 characters of it, is in `meta`."""
     shown = {key: f"<{len(value):,} bytes>" if isinstance(value, bytes) else value for key, value in row.items()}
     raw = json.dumps(shown, ensure_ascii=False, default=str)[:2_000]
-    return Record(id=f"{task.part.path}:{number}", source=task.source.name, licence="", question="", answer="", meta={"row": raw})
+    return Record(id=f"{task.part.path}:{number}", source=task.source.name, license="", question="", answer="", meta={"row": raw})
 
 
 def _apply_decisions(task: ApplyDecisions) -> tuple[list[Record], list[Dropped], Count]:

@@ -185,10 +185,10 @@ def _runs_of(texts: Sequence[str], size: int) -> Iterator[list[int]]:
 def _questions(rows: "pl.LazyFrame") -> Iterator[list[_Question]]:
     """The questions of a flow, in pieces."""
     from omr_data.records import IMAGE_MARK
-    from omr_data.similar.shingles import normalise
+    from omr_data.similar.shingles import normalize
 
     for frame in rows.select("id", "question", "options").collect_batches(chunk_size=_ROWS):
-        texts = normalise(frame["question"].str.replace_all(IMAGE_MARK, " ", literal=True)).str.replace_all(r"\s+", " ").str.strip_chars()
+        texts = normalize(frame["question"].str.replace_all(IMAGE_MARK, " ", literal=True)).str.replace_all(r"\s+", " ").str.strip_chars()
         yield [
             _Question(id_, text, frozenset(_NUMBER.findall(text)), frozenset(option.strip().lower() for option in options))
             for id_, text, options in zip(frame["id"], texts, frame["options"].to_list(), strict=True)

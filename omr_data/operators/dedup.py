@@ -94,10 +94,10 @@ class Exact(_Dedup):
     def narrow(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
         import polars as pl
 
-        from omr_data.similar.shingles import normalise
+        from omr_data.similar.shingles import normalize
 
         frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "question", "options", "images"])))
-        words = normalise(pl.Series(_words(frame))).str.replace_all(r"\s+", " ").str.strip_chars()
+        words = normalize(pl.Series(_words(frame))).str.replace_all(r"\s+", " ").str.strip_chars()
         images = frame["images"].list.eval(pl.element().struct.field("sha256")).list.join(" ")
         keys = [hashlib.sha256(f"{text}\0{image}".encode()).digest()[:16] for text, image in zip(words, images, strict=True)]
         return frame.select("id", "source").with_columns(pl.Series("key", keys, pl.Binary))

@@ -38,7 +38,7 @@ COLUMNS = (
     ("messages", "the chat: the prompt exactly as the teacher saw it, then its answer, if any; image marks where the images stand"),
     ("images", "the original bytes, in the order of the marks"),
     ("answer, options", "the gold answer, and the options where the question has some"),
-    ("source, licence", "the dataset that the question came from, and its licence: it holds for this row"),
+    ("source, license", "the dataset that the question came from, and its license: it holds for this row"),
     ("question_id, attempt", "the question, and which of its answers this is"),
     ("model, finish_reason, prompt_tokens, completion_tokens", "the teacher, and how the answer ended"),
     ("pass_rate", "the share of the question's decided answers that are right, from 0 to 1"),
@@ -71,11 +71,11 @@ def card(manifest: Mapping[str, Any], prose: str | None) -> str:
 
 
 def _front_matter(manifest: Mapping[str, Any]) -> str:
-    """What the Hub reads. The licence is per row, so a set of several has no licence of its own."""
-    licences = sorted({line["licence"] for line in manifest["by_source"]})
-    licence = licences[0].lower() if len(licences) == 1 else "other"
-    lines = ["---", f"license: {licence}"]
-    if len(licences) > 1:
+    """What the Hub reads. The license is per row, so a set of several has no license of its own."""
+    licenses = sorted({line["license"] for line in manifest["by_source"]})
+    license = licenses[0].lower() if len(licenses) == 1 else "other"
+    lines = ["---", f"license: {license}"]
+    if len(licenses) > 1:
         lines += ["license_name: per-row", "license_link: README.md"]
     lines += [
         f"pretty_name: {manifest['name']}",
@@ -113,12 +113,12 @@ def _size_category(rows: int) -> str:
 
 
 def _sources(manifest: Mapping[str, Any]) -> str:
-    rows = [(line["source"], line["licence"], f"{line['questions']:,}", f"{line['rows']:,}") for line in manifest["by_source"]]
+    rows = [(line["source"], line["license"], f"{line['questions']:,}", f"{line['rows']:,}") for line in manifest["by_source"]]
     pins = [
         (source["repo"] or source["name"], source["commit"] or "", (source["digest"] or "made by this recipe")[:16])
         for source in manifest["sources"]
     ]
-    table = _table(("source", "licence", "questions", "rows"), rows, numbers=2)
+    table = _table(("source", "license", "questions", "rows"), rows, numbers=2)
     return table + "\n\n" + _table(("read from", "commit", "digest of the files read"), pins)
 
 

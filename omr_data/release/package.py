@@ -38,7 +38,7 @@ SHARD_BYTES = 500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a release will hold, from one pass over the records: rows, and rows and questions by (source, licence)."""
+    """What a release will hold, from one pass over the records: rows, and rows and questions by (source, license)."""
 
     rows: int
     size: int
@@ -122,14 +122,14 @@ def _contents(built: Built) -> Contents:
     for shard in built.result:
         table = read_shard(shard)
         size += table.nbytes
-        for one in table.select(["id", "source", "licence", "question_id", "images"]).to_pylist():
+        for one in table.select(["id", "source", "license", "question_id", "images"]).to_pylist():
             rows += 1
             ids.add(one["id"])
             if len(ids) < rows:
                 raise ReleaseError(f"the id {one['id']!r} is there twice. Ids must be unique: give the sources different dataset names.")
-            count, questions = by_source.get((one["source"], one["licence"]), (0, set()))
+            count, questions = by_source.get((one["source"], one["license"]), (0, set()))
             questions.add(one["question_id"] or one["id"])
-            by_source[one["source"], one["licence"]] = (count + 1, questions)
+            by_source[one["source"], one["license"]] = (count + 1, questions)
             # An image of w x h pixels is about half a byte a pixel as PNG or JPEG; only the number of files depends on it.
             size += sum(image["width"] * image["height"] // 2 for image in one["images"])
     return Contents(rows, size, {key: (count, len(questions)) for key, (count, questions) in sorted(by_source.items())})
@@ -204,8 +204,8 @@ def _manifest(built: Built, contents: Contents, files: list[dict[str, Any]]) -> 
         "version": plan.recipe.version,
         "rows": contents.rows,
         "by_source": [
-            {"source": source, "licence": licence, "rows": rows, "questions": questions}
-            for (source, licence), (rows, questions) in contents.by_source.items()
+            {"source": source, "license": license, "rows": rows, "questions": questions}
+            for (source, license), (rows, questions) in contents.by_source.items()
         ],
         "sources": sources,
         "counts": [count.to_json() for count in built.counts()],

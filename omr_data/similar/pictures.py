@@ -1,8 +1,8 @@
 """Perceptual hashes: pictures that look alike have hashes that differ in few bits, through rescaling, JPEG and small crops.
 
 Two kinds, so that one's false hit is not enough: **pHash** (signs of the low frequencies of a 32 x 32 cosine transform
-against their median; Zauner 2010) and **dHash** (is each of 8 x 9 cells brighter than its left neighbour). **Thumbnail**: 64 x 64
-cells of mean colour, which tells puzzles of one template apart where hashes cannot.
+against their median; Zauner 2010) and **dHash** (is each of 8 x 9 cells brighter than its left neighbor). **Thumbnail**: 64 x 64
+cells of mean color, which tells puzzles of one template apart where hashes cannot.
 
 Decoding is most of the cost: PNGs have a decoder of their own, JPEGs are decoded at a smaller scale where hashes are all that
 is wanted.
@@ -82,8 +82,8 @@ def _png(data: bytes) -> "NDArray[np.uint8] | None":
     if channels in (2, 4):
         alpha = pixels[..., -1:].astype(np.uint16)
         if alpha.min() < 255:
-            colour = pixels[..., :-1].astype(np.uint16)
-            pixels = ((colour * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
+            color = pixels[..., :-1].astype(np.uint16)
+            pixels = ((color * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
         else:
             pixels = pixels[..., :-1]
     return np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels

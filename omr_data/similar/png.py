@@ -1,6 +1,6 @@
 """The pixels of ordinary PNGs, twice to three times as fast as libpng: inflated by ISA-L, and unfiltered by compiled loops.
 
-**Ordinary**: 8 bits a channel, not interlaced, no transparent colour. All else is left to Pillow, and so is what is broken,
+**Ordinary**: 8 bits a channel, not interlaced, no transparent color. All else is left to Pillow, and so is what is broken,
 whose errors it tells better. Checksums are not looked at: whoever stored a picture has decoded it once.
 """
 
@@ -44,7 +44,7 @@ def decode(data: bytes) -> "NDArray[np.uint8] | None":
     if not unfilter(np.frombuffer(raw, np.uint8).reshape(height, -1), channels, pixels):
         return None
     pixels = pixels.reshape(height, width, channels)
-    return pixels if kind != 3 else _coloured(pixels, chunks)
+    return pixels if kind != 3 else _colored(pixels, chunks)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -56,8 +56,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         start += 12 + size
 
 
-def _coloured(indices: "NDArray[np.uint8]", chunks: list[tuple[bytes, bytes]]) -> "NDArray[np.uint8] | None":
-    """The colours that a palette gives; None where it lacks one."""
+def _colored(indices: "NDArray[np.uint8]", chunks: list[tuple[bytes, bytes]]) -> "NDArray[np.uint8] | None":
+    """The colors that a palette gives; None where it lacks one."""
     palette = np.frombuffer(next((body for name, body in chunks if name == b"PLTE"), b""), np.uint8)
     if len(palette) % 3 or int(indices.max()) >= len(palette) // 3:
         return None
@@ -98,7 +98,7 @@ def unfilter(lines: "NDArray[np.uint8]", step: int, pixels: "NDArray[np.uint8]")
 
 @compiled
 def _undo_paeth(line: "NDArray[np.uint8]", above: "NDArray[np.uint8]", step: int, out: "NDArray[np.uint8]") -> None:
-    """Up to four channels side by side, whose neighbours stay in registers: each waits for its own left one."""
+    """Up to four channels side by side, whose neighbors stay in registers: each waits for its own left one."""
     left0 = left1 = left2 = left3 = corner0 = corner1 = corner2 = corner3 = np.int64(0)
     for at in range(0, len(out), step):
         up = np.int64(above[at])
@@ -120,7 +120,7 @@ def _undo_paeth(line: "NDArray[np.uint8]", above: "NDArray[np.uint8]", step: int
 
 @compiled
 def _nearest(left: Any, up: Any, corner: Any) -> Any:
-    """Which of three neighbours is nearest to left + up - corner, without the three distances (as stb_image has it)."""
+    """Which of three neighbors is nearest to left + up - corner, without the three distances (as stb_image has it)."""
     edge = 3 * corner - (left + up)
     low, high = min(left, up), max(left, up)
     near = low if high <= edge else corner

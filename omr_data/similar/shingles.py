@@ -42,7 +42,7 @@ class Shingles:
         return found[: kernels.keep_distinct(found)].copy()
 
 
-def normalise(texts: "pl.Series") -> "pl.Series":
+def normalize(texts: "pl.Series") -> "pl.Series":
     """NFKC and lower case; missing texts become empty. NFKC costs 30 times as much as lower case, and ASCII needs none."""
     import polars as pl
 
@@ -82,7 +82,7 @@ def _lower(array: Any) -> "tuple[NDArray[np.uint8], Offsets]":
 
     data, offsets = _bytes(array)
     if len(data) and data.max() >= 128:
-        return _bytes(_arrow(normalise(pl.Series(pl.from_arrow(array))).to_arrow()))
+        return _bytes(_arrow(normalize(pl.Series(pl.from_arrow(array))).to_arrow()))
     return data, offsets
 
 

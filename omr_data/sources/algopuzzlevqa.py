@@ -23,7 +23,7 @@ class Source(HubSource):
     """1,800 puzzles with one image each."""
 
     repo: ClassVar[str] = "declare-lab/AlgoPuzzleVQA"
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.json", "data/images/**/*.jpg")
 
     def parts(self, files: Files) -> Sequence[Part]:
@@ -33,4 +33,4 @@ class Source(HubSource):
         return table_rows(files, part)
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
-        return convert_puzzle(row, images, source="algopuzzlevqa", licence=self.licence)
+        return convert_puzzle(row, images, source="algopuzzlevqa", license=self.license)

@@ -17,7 +17,7 @@ class MathVista(PlannedSource):
     """Visual mathematics in 28 older datasets' pictures and three new ones."""
 
     repo: ClassVar[str] = "AI4Math/MathVista"
-    licence: ClassVar[str] = "CC-BY-SA-4.0"
+    license: ClassVar[str] = "CC-BY-SA-4.0"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
 
 
@@ -26,7 +26,7 @@ class MathVision(PlannedSource):
     """Competition problems with pictures. MMR1's traces draw on it."""
 
     repo: ClassVar[str] = "MathLLMs/MathVision"
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
 
 
@@ -35,7 +35,7 @@ class MathVerse(PlannedSource):
     """Diagram problems in six versions each, with more or less of the text in the picture."""
 
     repo: ClassVar[str] = "AI4Math/MathVerse"
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     patterns: ClassVar[tuple[str, ...]] = ("*.parquet",)
 
 
@@ -44,7 +44,7 @@ class DynaMath(PlannedSource):
     """Seed questions with variants drawn by programs."""
 
     repo: ClassVar[str] = "DynaMath/DynaMath_Sample"
-    licence: ClassVar[str] = "Apache-2.0"
+    license: ClassVar[str] = "Apache-2.0"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
 
 
@@ -53,7 +53,7 @@ class WeMath(PlannedSource):
     """Problems split into the steps of knowledge that they need."""
 
     repo: ClassVar[str] = "We-Math/We-Math"
-    licence: ClassVar[str] = "CC-BY-NC-4.0"
+    license: ClassVar[str] = "CC-BY-NC-4.0"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
 
 
@@ -62,7 +62,7 @@ class LogicVista(PlannedSource):
     """Logical reasoning in pictures."""
 
     repo: ClassVar[str] = "lscpku/LogicVista"
-    licence: ClassVar[str] = "Apache-2.0"
+    license: ClassVar[str] = "Apache-2.0"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
 
 
@@ -71,7 +71,7 @@ class Mmmu(PlannedSource):
     """College problems in thirty subjects."""
 
     repo: ClassVar[str] = "MMMU/MMMU"
-    licence: ClassVar[str] = "Apache-2.0"
+    license: ClassVar[str] = "Apache-2.0"
     patterns: ClassVar[tuple[str, ...]] = ("*/*.parquet",)
 
 
@@ -80,7 +80,7 @@ class MmmuPro(PlannedSource):
     """MMMU with ten options, and with the question in the picture."""
 
     repo: ClassVar[str] = "MMMU/MMMU_Pro"
-    licence: ClassVar[str] = "Apache-2.0"
+    license: ClassVar[str] = "Apache-2.0"
     patterns: ClassVar[tuple[str, ...]] = ("*/*.parquet",)
 
 
@@ -89,7 +89,7 @@ class CharXiv(PlannedSource):
     """Questions about charts of scientific papers."""
 
     repo: ClassVar[str] = "princeton-nlp/CharXiv"
-    licence: ClassVar[str] = "CC-BY-SA-4.0"
+    license: ClassVar[str] = "CC-BY-SA-4.0"
     patterns: ClassVar[tuple[str, ...]] = ("*.parquet",)
 
 
@@ -98,7 +98,7 @@ class Math500(PlannedSource):
     """500 problems of MATH, in text."""
 
     repo: ClassVar[str] = "HuggingFaceH4/MATH-500"
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     patterns: ClassVar[tuple[str, ...]] = ("test.jsonl",)
 
 
@@ -107,7 +107,7 @@ class Aime(PlannedSource):
     """The thirty problems of AIME 2024, in text."""
 
     repo: ClassVar[str] = "HuggingFaceH4/aime_2024"
-    licence: ClassVar[str] = "unknown"
+    license: ClassVar[str] = "unknown"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
 
 

@@ -23,7 +23,7 @@ class ColumnsSource(Source):
     patterns: ClassVar[tuple[str, ...]]
     folder: Path = field(metadata=PLACE)
     dataset: str
-    licence: str
+    license: str
     question: str = "question"
     answer: str = "answer"
     options: str | None = None
@@ -47,7 +47,7 @@ class ColumnsSource(Source):
         return Record(
             id=f"{self.dataset}/{row['_file']}/{row['_line']:06}",
             source=self.dataset,
-            licence=self.licence,
+            license=self.license,
             question=with_marks(question, len(refs)),
             answer=answer,
             images=refs,

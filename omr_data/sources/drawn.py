@@ -11,7 +11,7 @@ teacher is trained on `teacher`; recipes use `train`; models are evaluated on `h
     bars      yes     a bar chart; How high is the red bar?               4
     choice    yes     a number and options; Which number is drawn?        37
 
-Pictures are 64 x 64 pixels, drawn with Pillow's own font: place, size and colours vary with a hash of the problem.
+Pictures are 64 x 64 pixels, drawn with Pillow's own font: place, size and colors vary with a hash of the problem.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ Split = Literal["teacher", "train", "heldout"]
 SIDE = 64
 FAMILIES = ("text", "sum", "larger", "bars", "choice")
 LEVELS = (1, 2, 3)
-COLOURS = {"red": (208, 40, 40), "green": (30, 140, 50), "blue": (40, 70, 210), "orange": (235, 140, 20)}
+COLORS = {"red": (208, 40, 40), "green": (30, 140, 50), "blue": (40, 70, 210), "orange": (235, 140, 20)}
 INKS = ((20, 20, 20), (120, 20, 90), (20, 60, 130), (10, 90, 60))
 ROWS_PER_PART = 300
 
@@ -48,7 +48,7 @@ class Problem:
     answer: str
     work: str
     numbers: tuple[int, ...] = ()
-    colours: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
     @property
@@ -59,12 +59,12 @@ class Problem:
     @property
     def identity(self) -> str:
         """What makes this problem this problem; equal identities have equal pictures."""
-        return f"{self.family}:{self.question}:{self.numbers}:{self.colours}:{self.options}"
+        return f"{self.family}:{self.question}:{self.numbers}:{self.colors}:{self.options}"
 
     @property
     def operands(self) -> str:
         """What decides the split: the numbers in any order, and the bars in any order. 3 + 4 and 4 + 3 are never in two splits."""
-        return f"{sorted(zip(self.colours, self.numbers, strict=True))}" if self.colours else f"{sorted(self.numbers)}"
+        return f"{sorted(zip(self.colors, self.numbers, strict=True))}" if self.colors else f"{sorted(self.numbers)}"
 
 
 def split_of(problem: Problem) -> Split:
@@ -106,7 +106,7 @@ def distinct(split: Split, family: str, level: int, count: int, seed: int | str 
 class Source(flow.Source):
     """`count` different problems, the families and levels in turn: row 0 is family 0 at the first level, and so on."""
 
-    licence: ClassVar[str] = "CC0-1.0"
+    license: ClassVar[str] = "CC0-1.0"
     split: Split = "train"
     count: int = 1_200
     families: tuple[str, ...] = FAMILIES
@@ -140,7 +140,7 @@ class Source(flow.Source):
         return Record(
             id=f"drawn/{self.split}/{problem.family}/{row['number']:06}",
             source="drawn",
-            licence=self.licence,
+            license=self.license,
             question=IMAGE_MARK * problem.pictured + problem.question,
             answer=problem.answer,
             images=(images.from_bytes(draw(problem)),) if problem.pictured else (),
@@ -181,16 +181,16 @@ def _larger(level: int, numbers: random.Random) -> Problem:
 
 def _bars(level: int, numbers: random.Random) -> Problem:
     count, top = {1: (3, 5), 2: (4, 9), 3: (4, 9)}[level]
-    colours = tuple(numbers.sample(sorted(COLOURS), count))
-    heights = dict(zip(colours, (numbers.randint(1, top) for _ in colours), strict=True))
-    first, second = numbers.sample(colours, 2)
+    colors = tuple(numbers.sample(sorted(COLORS), count))
+    heights = dict(zip(colors, (numbers.randint(1, top) for _ in colors), strict=True))
+    first, second = numbers.sample(colors, 2)
     drawn = tuple(heights.values())
     if level < 3:
         question = f"How high is the {first} bar?"
-        return Problem("bars", level, question, str(heights[first]), f"{first} {heights[first]}", drawn, colours)
+        return Problem("bars", level, question, str(heights[first]), f"{first} {heights[first]}", drawn, colors)
     total = heights[first] + heights[second]
     question = f"How high are the {first} and the {second} bar together?"
-    return Problem("bars", level, question, str(total), f"{heights[first]}+{heights[second]}={total}", drawn, colours)
+    return Problem("bars", level, question, str(total), f"{heights[first]}+{heights[second]}={total}", drawn, colors)
 
 
 def _choice(level: int, numbers: random.Random) -> Problem:
@@ -256,6 +256,6 @@ def _draw_bars(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random)
         pen.line((2, floor - unit * height, SIDE - 2, floor - unit * height), fill=(175, 175, 175) if height else (40, 40, 40))
     slot = (SIDE - 6) // len(problem.numbers)
     wide = looks.randint(8, slot - 3)
-    for place, (height, colour) in enumerate(zip(problem.numbers, problem.colours, strict=True)):
+    for place, (height, color) in enumerate(zip(problem.numbers, problem.colors, strict=True)):
         left = 4 + place * slot + looks.randint(0, slot - wide - 1)
-        pen.rectangle((left, floor - unit * height, left + wide, floor), fill=COLOURS[colour])
+        pen.rectangle((left, floor - unit * height, left + wide, floor), fill=COLORS[color])

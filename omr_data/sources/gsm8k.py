@@ -25,7 +25,7 @@ class Source(HubSource):
     """7,473 training or 1,319 test problems. The test split is a benchmark: decontaminate against it."""
 
     repo: ClassVar[str] = "openai/gsm8k"
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     split: Literal["train", "test"] = "train"
 
     def pin(self, places: Places) -> Pin:
@@ -50,7 +50,7 @@ class Source(HubSource):
         return Record(
             id=f"gsm8k/{self.split}/{row['_line']:05}",
             source="gsm8k",
-            licence=self.licence,
+            license=self.license,
             question=with_marks(text(row, "question"), 0),
             answer=answer.strip(),
         )

@@ -15,7 +15,7 @@ class HubSource(Source):
     """
 
     repo: ClassVar[str]
-    licence: ClassVar[str]
+    license: ClassVar[str]
     patterns: ClassVar[tuple[str, ...]]
     commit: str | None = field(default=None, metadata=PLACE)
 

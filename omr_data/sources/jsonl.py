@@ -1,4 +1,4 @@
-"""Any JSON-lines files in a local folder: `jsonl.Source(folder, dataset="mine", licence="MIT")`.
+"""Any JSON-lines files in a local folder: `jsonl.Source(folder, dataset="mine", license="MIT")`.
 
 Images are paths below the folder. Their bytes are part of the identity: changing a picture is changing the data.
 """

@@ -15,5 +15,5 @@ class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
     repo: ClassVar[str] = "Xkev/LLaVA-CoT-100k"
-    licence: ClassVar[str] = "apache-2.0"
+    license: ClassVar[str] = "apache-2.0"
     patterns: ClassVar[tuple[str, ...]] = ("train.jsonl", "image.zip.part-*")

@@ -1,4 +1,4 @@
-"""MiroMind-M1-SFT-719K: 719,000 traces of text maths (miromind-ai/MiroMind-M1-SFT-719K, licence not stated).
+"""MiroMind-M1-SFT-719K: 719,000 traces of text maths (miromind-ai/MiroMind-M1-SFT-719K, license not stated).
 
 A row: id, question, response. No images. The rule that chose 91,953 of the rows is not published.
 """
@@ -14,5 +14,5 @@ class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
     repo: ClassVar[str] = "miromind-ai/MiroMind-M1-SFT-719K"
-    licence: ClassVar[str] = "unknown"
+    license: ClassVar[str] = "unknown"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)

@@ -15,5 +15,5 @@ class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
     repo: ClassVar[str] = "MMR1/MMR1-SFT"
-    licence: ClassVar[str] = "non-commercial"
+    license: ClassVar[str] = "non-commercial"
     patterns: ClassVar[tuple[str, ...]] = ("sft.json", "*.zip|*.tar*")

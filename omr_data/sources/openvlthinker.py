@@ -1,4 +1,4 @@
-"""OpenVLThinker-sft-iter3: about 3,300 visual questions (ydeng9/OpenVLThinker-sft-iter3, licence not stated).
+"""OpenVLThinker-sft-iter3: about 3,300 visual questions (ydeng9/OpenVLThinker-sft-iter3, license not stated).
 
 A row: messages [{role, content}], images (a list, embedded), question, answer.
 """
@@ -14,5 +14,5 @@ class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
     repo: ClassVar[str] = "ydeng9/OpenVLThinker-sft-iter3"
-    licence: ClassVar[str] = "unknown"
+    license: ClassVar[str] = "unknown"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)

@@ -1,4 +1,4 @@
-"""Any parquet files in a local folder: `parquet.Source(folder, dataset="mine", licence="MIT", image="image")`."""
+"""Any parquet files in a local folder: `parquet.Source(folder, dataset="mine", license="MIT", image="image")`."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,6 +1,6 @@
 """Where datasets are on this machine: the Hub, or a mirror folder that stands in for it by repository id.
 
-A **mirror** holds datasets as `<organisation>/<name>/...`, the layout of the Hub. From a mirror, the digest of the files
+A **mirror** holds datasets as `<organization>/<name>/...`, the layout of the Hub. From a mirror, the digest of the files
 read is the identity; from the Hub, the pinned commit is. **Pins** map a repository id to its commit; they live in
 `pins.json` beside the recipe and are written by `omr pin`.
 """

@@ -25,7 +25,7 @@ class Source(HubSource):
     """2,000 puzzles with one image each and three or four options."""
 
     repo: ClassVar[str] = "declare-lab/PuzzleVQA"
-    licence: ClassVar[str] = "MIT"
+    license: ClassVar[str] = "MIT"
     patterns: ClassVar[tuple[str, ...]] = ("data/*.json", "data/images/**/*.png")
 
     def parts(self, files: Files) -> Sequence[Part]:
@@ -35,10 +35,10 @@ class Source(HubSource):
         return table_rows(files, part)
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
-        return convert_puzzle(row, images, source="puzzlevqa", licence=self.licence)
+        return convert_puzzle(row, images, source="puzzlevqa", license=self.license)
 
 
-def convert_puzzle(row: Mapping[str, Any], images: Images, source: str, licence: str) -> Record:
+def convert_puzzle(row: Mapping[str, Any], images: Images, source: str, license: str) -> Record:
     """The row shape that PuzzleVQA and AlgoPuzzleVQA share. Raises BadRow."""
     choices = options(row, "options")
     answer = text(row, "answer")
@@ -49,7 +49,7 @@ def convert_puzzle(row: Mapping[str, Any], images: Images, source: str, licence:
     return Record(
         id=f"{source}/{kind}/{row['_line']:04}",
         source=source,
-        licence=licence,
+        license=license,
         question=with_marks(text(row, "question"), len(refs)),
         answer=answer,
         images=refs,

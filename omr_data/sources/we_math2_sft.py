@@ -14,5 +14,5 @@ class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
     repo: ClassVar[str] = "We-Math/We-Math2.0-SFT"
-    licence: ClassVar[str] = "cc-by-nc-4.0"
+    license: ClassVar[str] = "cc-by-nc-4.0"
     patterns: ClassVar[tuple[str, ...]] = ("*.jsonl", "**/*.png|**/*.jpg")

@@ -2,7 +2,7 @@
 
 **Example**: one chat ready for a model: token ids, which of them are **targets** (what the assistant says, its end token
 included, and nothing else), positions, and the patches of its images.
-**Encoder**: makes examples. The prompt and each answer are tokenised apart, as they are when a model generates, so that
+**Encoder**: makes examples. The prompt and each answer are tokenized apart, as they are when a model generates, so that
 training sees the very tokens of sampling.
 """
 

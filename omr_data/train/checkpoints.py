@@ -1,6 +1,6 @@
 """Checkpoints of a run, written by all ranks together (torch.distributed.checkpoint), and whole models for others to load.
 
-`checkpoints/step-00000100/` holds the shards of parameters and optimiser, on however many ranks it was made, and can be read on
+`checkpoints/step-00000100/` holds the shards of parameters and optimizer, on however many ranks it was made, and can be read on
 any number. It is written under another name and renamed, so it is there whole or not at all; the last `keep` are kept.
 """
 
@@ -40,7 +40,7 @@ class Checkpoints:
         """The steps that have one, in order."""
         return sorted(int(path.name.partition("-")[2]) for path in (self.out / FOLDER).glob("step-????????"))
 
-    def save(self, step: int, policy: Policy, optimiser: torch.optim.Optimizer) -> None:
+    def save(self, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
         """Writes one after `step` steps. Does nothing where it is there."""
         final = self.out / FOLDER / f"step-{step:08}"
         temporary = final.with_name(f".{final.name}.tmp")
@@ -51,9 +51,9 @@ class Checkpoints:
                 shutil.rmtree(stale)
             temporary.mkdir(parents=True)
         self.ranks.barrier()
-        model, optim = get_state_dict(policy, optimiser)
+        model, optim = get_state_dict(policy, optimizer)
         with _quiet():
-            save({"model": model, "optimiser": optim}, checkpoint_id=temporary, no_dist=self.ranks.world == 1)
+            save({"model": model, "optimizer": optim}, checkpoint_id=temporary, no_dist=self.ranks.world == 1)
         self.ranks.barrier()
         if self.ranks.first:
             os.sync()
@@ -66,8 +66,8 @@ class Checkpoints:
         """The step to go on from, 0 where there is none."""
         return max(self.steps(), default=0)
 
-    def load(self, policy: Policy, optimiser: torch.optim.Optimizer) -> None:
-        """Puts the last one into the policy and the optimiser; does nothing where there is none.
+    def load(self, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+        """Puts the last one into the policy and the optimizer; does nothing where there is none.
 
         Raises:
             TrainError: it cannot be read.
@@ -75,14 +75,14 @@ class Checkpoints:
         if not self.steps():
             return
         folder = self.out / FOLDER / f"step-{self.last():08}"
-        model, optim = get_state_dict(policy, optimiser)
-        state: dict[str, Any] = {"model": model, "optimiser": optim}
+        model, optim = get_state_dict(policy, optimizer)
+        state: dict[str, Any] = {"model": model, "optimizer": optim}
         try:
             with _quiet():
                 load(state, checkpoint_id=folder, no_dist=self.ranks.world == 1)
         except (CheckpointException, OSError, ValueError, RuntimeError) as error:
             raise TrainError(f"{folder} cannot be read: {str(error)[:300]}. Delete it to go on from the one before.") from error
-        set_state_dict(policy, optimiser, model_state_dict=state["model"], optim_state_dict=state["optimiser"])
+        set_state_dict(policy, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
 
 
 def _remove(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Reinforcement learning with verified rewards: GSPO, and with `loss` GRPO or DAPO.
 
 One step: questions are answered n times each by the policy as it is; answers are verified and compared within their group; what
-is left is learned from in mini-batches, each an optimiser step. Departures from the GSPO paper are listed in `losses.py`.
+is left is learned from in mini-batches, each an optimizer step. Departures from the GSPO paper are listed in `losses.py`.
 
 The log-probabilities of the sampling policy come from a training forward before the first update, at the sampling
 temperature, and never from the engine that sampled. With one mini-batch that forward is the one of the update, the ratio is
@@ -151,26 +151,26 @@ class _Run:
 
     def go(self, numbers: Sequence[int], report: Reporter) -> None:
         settings = self.settings
-        optimiser = adamw(self.policy, settings, self.group)
+        optimizer = adamw(self.policy, settings, self.group)
         checkpoints = Checkpoints(self.out, self.group, settings.keep)
         done = checkpoints.last()
         self.journal.begin(settings, self.release.name, self.release.identity, done)
-        checkpoints.load(self.policy, optimiser)
+        checkpoints.load(self.policy, optimizer)
         history: list[Mapping[str, float]] = [line for line in self.journal.lines() if line["step"] <= done]
         report.say(f"  {settings.steps:,} steps of {settings.prompts_per_step} of {len(numbers):,} questions x {settings.rollouts}")
         with report.bar(settings.loss, settings.steps, "steps") as bar:
             bar.advance(done)
             for chosen in islice(prompt_order(numbers, settings.prompts_per_step, settings.seed, done), settings.steps - done):
-                values = self._step(chosen, done, optimiser)
+                values = self._step(chosen, done, optimizer)
                 done += 1
                 self.journal.add(done, values)
                 bar.advance(1, f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  entropy {values['entropy']:.2f}")
                 history.append(values)
                 check_collapse(history, settings)
                 if done % settings.save_every == 0 or done == settings.steps:
-                    checkpoints.save(done, self.policy, optimiser)
+                    checkpoints.save(done, self.policy, optimizer)
 
-    def _step(self, chosen: Sequence[int], step: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+    def _step(self, chosen: Sequence[int], step: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         clock = [time.perf_counter()]
         problems = [self.release.problem(number) for number in chosen[self.group.rank :: self.group.world]]
         prompts = [self.encoder.prompt(problem.messages, problem.images) for problem in problems]
@@ -187,10 +187,10 @@ class _Run:
             batches = [[self._remembered(pack, watched) for pack in packs] for packs in batches]
         clock.append(time.perf_counter())
         lr = settings.lr * min(1.0, (step + 1) / max(1, settings.warmup))
-        for part in optimiser.param_groups:
+        for part in optimizer.param_groups:
             part["lr"] = lr
         for packs in batches:
-            self._update(packs, optimiser, watched)
+            self._update(packs, optimizer, watched)
         clock.append(time.perf_counter())
         return self._measures(answers, watched, clock) | {"lr": lr}
 
@@ -228,8 +228,8 @@ class _Run:
         reference = None if self.reference is None else self.reference(batch, self.settings.temperature)[0]
         return replace(pack, old=old, reference=reference)
 
-    def _update(self, packs: Sequence[Pack], optimiser: torch.optim.Optimizer, watched: Watched) -> None:
-        """One optimiser step over a mini-batch of all ranks; none where no answer teaches anything."""
+    def _update(self, packs: Sequence[Pack], optimizer: torch.optim.Optimizer, watched: Watched) -> None:
+        """One optimizer step over a mini-batch of all ranks; none where no answer teaches anything."""
         settings = self.settings
         answers, targets = self.group.sum(sum(len(pack.advantages) for pack in packs), sum(len(pack.batch.labels) for pack in packs))
         if not answers:
@@ -254,8 +254,8 @@ class _Run:
             watched.compared += found.count
         watched.norm += clip_gradients(self.policy, settings.grad_clip)
         watched.updates += 1
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     def _measures(self, answers: Sequence[Sequence[Answer]], watched: Watched, clock: Sequence[float]) -> dict[str, float]:
         """Means over all ranks."""

@@ -15,7 +15,7 @@ rewards are left out, and not sampled again until a batch is full, so batches di
 of, is a mean over answers.
 
 All three may be corrected for a sampling engine whose log-probabilities differ from the trainer's: a detached weight
-min(exp(trainer - engine), cap) multiplies the loss, for each token, or with the length-normalised mean for each answer in GSPO.
+min(exp(trainer - engine), cap) multiplies the loss, for each token, or with the length-normalized mean for each answer in GSPO.
 """
 
 from collections.abc import Mapping

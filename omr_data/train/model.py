@@ -1,7 +1,7 @@
 """The model that is trained: any Qwen2.5-VL or Qwen3-VL class model of transformers, the embedded one with the same code.
 
 **Policy**: the model behind two calls: `forward` gives the log-probability of every target of a packed batch, and
-`generate` samples answers. Both are forwards to FSDP2, which shards parameters, gradients and optimiser states block by
+`generate` samples answers. Both are forwards to FSDP2, which shards parameters, gradients and optimizer states block by
 block; with bfloat16 the masters stay float32.
 """
 

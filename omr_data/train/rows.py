@@ -1,4 +1,4 @@
-"""A release as the trainer reads it: a folder that `omr build` made, or `organisation/name@version` on the Hub.
+"""A release as the trainer reads it: a folder that `omr build` made, or `organization/name@version` on the Hub.
 
 **Problem**: a question of a release with its gold answer, once, however many answers the release has for it.
 """
@@ -92,7 +92,7 @@ def open_release(name: str) -> Release:
         return Release(name, sha256(text).hexdigest(), _checked(name, _load(name, str(folder), None), text))
     repo, _, version = name.partition("@")
     if repo.count("/") != 1 or not version:
-        raise TrainError(f"there is no release {name}. Give a folder, or organisation/name@version for one on the Hub.")
+        raise TrainError(f"there is no release {name}. Give a folder, or organization/name@version for one on the Hub.")
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -86,7 +86,7 @@ class SFT(Trained):
 class GSPO(Trained):
     """Reinforcement learning with verified rewards; see `losses.py` for the losses.
 
-    `prompts_per_step` questions are answered `rollouts` times at `temperature`, and learned from in `minibatches` optimiser
+    `prompts_per_step` questions are answered `rollouts` times at `temperature`, and learned from in `minibatches` optimizer
     steps. The published run had one, at which the ratio is always 1 and the clip never acts; the GSPO paper has four.
     `clip_low` and `clip_high`: None for those of the loss. `max_prompt` and `max_tokens` of prompt and answer; `pack_length`: tokens
     of one forward pass. Reward: `format_weight` for the format, the rest for the answer. `overlong`: an answer that was cut off is

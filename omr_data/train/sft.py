@@ -115,11 +115,11 @@ def _run(
     out: Path,
 ) -> None:
     last = settings.steps or plan.count(settings.epochs)
-    optimiser = adamw(policy, settings, group)
+    optimizer = adamw(policy, settings, group)
     checkpoints = Checkpoints(out, group, settings.keep)
     done = checkpoints.last()
     journal.begin(settings, release.name, release.identity, done)
-    checkpoints.load(policy, optimiser)
+    checkpoints.load(policy, optimizer)
     steps = _steps(plan, measured, group, done, last)
     cost, best = Cost.of(policy), peak(group.device)
     begun = f", from {done:,}" if done else ""
@@ -130,7 +130,7 @@ def _run(
         for step, batches in zip(steps, _loaded(settings, release, encoder, steps, group), strict=True):
             began = time.perf_counter()
             lr = cosine(settings.lr, done, last, settings.warmup)
-            loss, norm, patches = _step(policy, optimiser, batches, step.targets, lr, settings.grad_clip, group)
+            loss, norm, patches = _step(policy, optimizer, batches, step.targets, lr, settings.grad_clip, group)
             done += 1
             after = time.perf_counter()
             seconds = after - before  # waiting for data counts
@@ -144,7 +144,7 @@ def _run(
             journal.add(done, values)
             bar.advance(1, _note(values))
             if done % settings.save_every == 0 or done == last:
-                checkpoints.save(done, policy, optimiser)
+                checkpoints.save(done, policy, optimizer)
             before = time.perf_counter() if done % settings.save_every == 0 else after
 
 
@@ -161,9 +161,9 @@ def _loaded(settings: SFT, release: Release, encoder: Encoder, steps: list[Step]
 
 
 def _step(
-    policy: Policy, optimiser: torch.optim.Optimizer, batches: list[Batch], targets: int, lr: float, clip: float, group: Ranks
+    policy: Policy, optimizer: torch.optim.Optimizer, batches: list[Batch], targets: int, lr: float, clip: float, group: Ranks
 ) -> tuple[float, float, int]:
-    """One optimiser step: the mean loss over all targets, the norm of its gradient, and the patches that all ranks saw."""
+    """One optimizer step: the mean loss over all targets, the norm of its gradient, and the patches that all ranks saw."""
     summed = torch.zeros((), dtype=torch.float64, device=group.device)
     patches = 0
     for batch in batches:
@@ -173,10 +173,10 @@ def _step(
         summed -= logps.detach().double().sum()
         patches += len(batch.patches)
     norm = clip_gradients(policy, clip)
-    for part in optimiser.param_groups:
+    for part in optimizer.param_groups:
         part["lr"] = lr
-    optimiser.step()
-    optimiser.zero_grad()
+    optimizer.step()
+    optimizer.zero_grad()
     loss, seen = group.sum(summed.item() / targets, patches)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise TrainError(
@@ -186,7 +186,7 @@ def _step(
 
 
 def adamw(policy: Policy, settings: Trained, group: Ranks) -> torch.optim.AdamW:
-    """The optimiser over all parameters; its rate is set before each step."""
+    """The optimizer over all parameters; its rate is set before each step."""
     betas, fused = (settings.betas[0], settings.betas[1]), group.device.type == "cuda"
     return torch.optim.AdamW(policy.parameters(), lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=fused)
 

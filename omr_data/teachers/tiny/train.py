@@ -48,7 +48,7 @@ def target(problem: Problem) -> str:
 def messages(problem: Problem) -> tuple[Message, ...]:
     """The chat as a recipe puts it."""
     question = IMAGE_MARK * problem.pictured + problem.question
-    record = Record(id="", source="", licence="", question=question, answer=problem.answer, options=problem.options)
+    record = Record(id="", source="", license="", question=question, answer=problem.answer, options=problem.options)
     return (Message("user", render_question(record)),)
 
 
@@ -149,9 +149,9 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
     ]
     tokenizer = train_tokenizer(texts)
     model = new_model(tokenizer)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer, lambda step: min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )
     probe = {(family, level): distinct("heldout", family, level, 16, "probe") for family in FAMILIES for level in LEVELS}
     curve: list[dict[str, Any]] = []
@@ -160,10 +160,10 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
     batches = iter(DataLoader(Batches(tokenizer, seed), batch_size=None, num_workers=1, prefetch_factor=8))
     for step in range(1, stop + 1):
         loss = loss_of(model, next(batches))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         summed += loss.item()
         if step % EVERY == 0:
