@@ -4,7 +4,7 @@ from omr_data import ALL, Recipe, mix, union      what a recipe is made of
 omr_data.verify(response, gold)                   one answer against its gold answer
 """
 
-from omr_data.flow import ALL, Expand, Filter, Flow, Map, Pool, Source, Teacher, mix, union
+from omr_data.flow import ALL, Expand, Filter, Flow, GlobalStep, Map, Source, Teacher, mix, union
 from omr_data.identity import PLACE, Spec
 from omr_data.recipe import Recipe
 from omr_data.records import Record, Response, Verdict
@@ -17,8 +17,8 @@ __all__ = [
     "Expand",
     "Filter",
     "Flow",
+    "GlobalStep",
     "Map",
-    "Pool",
     "Recipe",
     "Record",
     "Response",

@@ -5,12 +5,12 @@
     Map     record -> record               annotate
     Filter  record -> reason or None       drop with a reason
     Expand  record -> records              one to several (or none, with a reason)
-    Pool    narrow columns -> decisions    a barrier: deduplicate, sample
-    Ask     record -> requests, answers -> record   calls a teacher
+    GlobalStep    narrow columns -> decisions    a barrier: deduplicate, sample
+    AskStep     record -> requests, answers -> record   calls a teacher
 **Flow**: a tree of sources and steps; `union` joins flows, `mix` joins them with a number of rows each.
 
-Map, Filter and Expand see one record at a time and are fused into one pass over a shard. A Pool sees ids and narrow
-columns of the whole input, never whole records or pixels. An Ask sees one record at a time; asking is the engine's work.
+Map, Filter and Expand see one record at a time and are fused into one pass over a shard. A GlobalStep sees ids and narrow
+columns of the whole input, never whole records or pixels. An AskStep sees one record at a time; asking is the engine's work.
 """
 
 import hashlib
@@ -169,7 +169,7 @@ class Expand(Step):
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What a Pool decided: `drops` maps an id to its reason; `tables` are kept beside the step (duplicate pairs, hits)."""
+    """What a GlobalStep decided: `drops` maps an id to its reason; `tables` are kept beside the step (duplicate pairs, hits)."""
 
     drops: Mapping[str, str]
     tables: Mapping[str, "pl.DataFrame"] = field(default_factory=dict)
@@ -177,7 +177,7 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a Pool sees of a flow: all its `narrow` frames as one, without the `heavy` columns.
+    """What a GlobalStep sees of a flow: all its `narrow` frames as one, without the `heavy` columns.
 
     `heavy` is a lazy scan of `id` and the heavy columns, `rows` one of the whole records on disk. Both are for the few rows
     that a decision must see closer: filter them by id, or go through them in pieces.
@@ -189,7 +189,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Pool(Step):
+class GlobalStep(Step):
     """A barrier. `narrow` runs per shard in the workers; `decide` sees all narrow rows, in shard order, in one process.
 
     `decide` must not depend on the order of its rows. `heavy` names narrow columns that stay on disk until asked for.
@@ -313,11 +313,11 @@ class Teacher(Spec):
 
 
 @dataclass(frozen=True)
-class Ask(Step):
+class AskStep(Step):
     """Asks a teacher. The engine stores every answer under its rollout key before `attach` sees it."""
 
     @abstractmethod
-    def asks(self) -> Teacher:
+    def get_teacher(self) -> Teacher:
         """The teacher to ask."""
 
     @abstractmethod
@@ -336,7 +336,7 @@ class Ask(Step):
 class Flow:
     """A node of the tree: a source (no parents), a step over its parent, or a union of several parents.
 
-    The further parents of a Pool are its references.
+    The further parents of a GlobalStep are its references.
     """
 
     spec: Source | Step | None
@@ -349,7 +349,7 @@ class Flow:
             if not isinstance(step, Step):
                 raise RecipeError(f"then() takes steps, and got {step!r}. Join flows with union() or mix(); {_HINT}")
             canonical(step)
-            references = step.references if isinstance(step, Pool) else ()
+            references = step.references if isinstance(step, GlobalStep) else ()
             flow = Flow(step, (flow, *(as_flow(source) for source in references)))
         return flow
 
@@ -380,7 +380,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Take(Pool):
+class Take(GlobalStep):
     """Keeps `rows` rows, those with the smallest sha256(seed, id): the same rows whatever the order or worker count.
 
     Raises:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from omr_data.errors import RecipeError
-from omr_data.flow import Columns, Decisions, Pool
+from omr_data.flow import Columns, Decisions, GlobalStep
 from omr_data.operators import decontaminate, dedup
 from omr_data.records import ImageRef, Record, to_table
 from omr_data.similar.minhash import band_keys, rows_per_band, signatures
@@ -48,8 +48,8 @@ class Pictures:
         return self.known[image.sha256]
 
 
-def columns(step: Pool, records: Sequence[Record], folder: Path, read: Callable[[ImageRef], bytes], parts: int = 1) -> Columns:
-    """What the engine would show a Pool: narrow frames of some shards, and the shards on disk."""
+def columns(step: GlobalStep, records: Sequence[Record], folder: Path, read: Callable[[ImageRef], bytes], parts: int = 1) -> Columns:
+    """What the engine would show a GlobalStep: narrow frames of some shards, and the shards on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     frames, paths = [], []
     size = -(-len(records) // parts)
@@ -62,7 +62,9 @@ def columns(step: Pool, records: Sequence[Record], folder: Path, read: Callable[
     return Columns(whole.drop(step.heavy), whole.lazy().select("id", *step.heavy), pl.scan_parquet(paths))
 
 
-def decide(step: Pool, records: Sequence[Record], folder: Path, pictures: Any = None, *, parts: int = 1, benchmark: Any = ()) -> Decisions:
+def decide(
+    step: GlobalStep, records: Sequence[Record], folder: Path, pictures: Any = None, *, parts: int = 1, benchmark: Any = ()
+) -> Decisions:
     read = pictures.read if pictures else lambda image: b""
     references = [columns(step, benchmark, folder / "benchmark", read)] if benchmark else []
     return step.decide(columns(step, records, folder, read, parts), references)
@@ -213,7 +215,7 @@ def test_near_text_finds_every_pair_over_the_threshold_and_no_other(tmp_path: Pa
 
 
 @pytest.mark.parametrize("step", [dedup.Exact(), dedup.NearText(threshold=0.7), dedup.NearPair(threshold=0.7)], ids=lambda step: step.name)
-def test_the_result_does_not_depend_on_order_or_on_shards(step: Pool, tmp_path: Path) -> None:
+def test_the_result_does_not_depend_on_order_or_on_shards(step: GlobalStep, tmp_path: Path) -> None:
     pictures = Pictures()
     image = (pictures.put(_png("red")),)
     records = [record(f"{'ab'[number % 2]}/{number:03}", question=edited(text(number // 4), 0.01, number)) for number in range(80)]

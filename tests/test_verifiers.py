@@ -23,7 +23,7 @@ from omr_data.records import RIGHT, UNDECIDED, WRONG
 from omr_data.verifiers import cascade, numeric, units
 from omr_data.verifiers.base import Pair
 from omr_data.verifiers.extract import extract, has_format
-from omr_data.verifiers.isolated import Pool, shared_pool
+from omr_data.verifiers.isolated import shared_algebra_workers
 from omr_data.verifiers.numbers import read_number
 from tests.builders import record, response
 
@@ -233,7 +233,7 @@ def judged(text: str) -> float:
 
 def test_adversarial_answers_end_within_the_limit_from_the_main_thread_a_pool_and_asyncio() -> None:
     """The pool's limit, and its start of a few seconds once; no wall-clock figure is asserted beyond a hang."""
-    assert shared_pool().equal("\\int x dx", "x") in ("equal", "different", "unreadable")
+    assert shared_algebra_workers().equal("\\int x dx", "x") in ("equal", "different", "unreadable")
     assert len(ADVERSARIAL) >= 30
     assert max(map(judged, ADVERSARIAL)) < 10 * LIMIT
     with ThreadPoolExecutor(4) as threads:
@@ -243,18 +243,18 @@ def test_adversarial_answers_end_within_the_limit_from_the_main_thread_a_pool_an
         return await asyncio.gather(*(asyncio.to_thread(judged, text) for text in ADVERSARIAL[:8]))
 
     assert max(asyncio.run(all_at_once())) < 40 * LIMIT
-    assert shared_pool().equal("x", "x") == "equal"
-    assert 1 <= len(shared_pool().pids()) <= shared_pool().size
+    assert shared_algebra_workers().equal("x", "x") == "equal"
+    assert 1 <= len(shared_algebra_workers().pids()) <= shared_algebra_workers().size
 
 
 @pytest.fixture
 def pool() -> "object":
-    made = Pool(2, seconds=1.0)
+    made = AlgebraWorkers(2, seconds=1.0)
     yield made
     made.close()
 
 
-def test_a_stuck_worker_is_replaced_and_the_pool_keeps_its_size(pool: Pool) -> None:
+def test_a_stuck_worker_is_replaced_and_the_pool_keeps_its_size(pool: AlgebraWorkers) -> None:
     hard = "\\int_0^{1} \\sin(x^{x^{x}}) e^{x^{7}} \\log(1+x^{13}) dx"
     answers = {pool.equal(f"{hard} + {number}", "\\int_0^{2} x^{x^{x^{x}}} dx") for number in range(3)}
     assert answers <= {"timeout", "unreadable", "different", "memory"}
@@ -262,7 +262,7 @@ def test_a_stuck_worker_is_replaced_and_the_pool_keeps_its_size(pool: Pool) -> N
     assert len(pool.pids()) <= 2
 
 
-def test_a_worker_that_is_killed_in_the_middle_loses_no_pair(pool: Pool) -> None:
+def test_a_worker_that_is_killed_in_the_middle_loses_no_pair(pool: AlgebraWorkers) -> None:
     assert pool.equal("x+x", "2x") == "equal"
     (pid,) = pool.pids()
     # Stopped, it holds the question; killed then, the question must be asked again of a new worker.
@@ -279,7 +279,7 @@ def test_workers_end_when_the_process_that_asked_is_killed() -> None:
     import psutil
 
     code = (
-        "from omr_data.verifiers.isolated import shared_pool as p; import time;"
+        "from omr_data.verifiers.isolated import shared_algebra_workers as p; import time;"
         "p().equal('x', 'x'); print(*p().pids(), flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -295,7 +295,7 @@ def test_workers_end_when_the_process_that_asked_is_killed() -> None:
 
 
 def test_closing_a_pool_ends_all_of_its_workers() -> None:
-    made = Pool(2)
+    made = AlgebraWorkers(2)
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(made.equal, ["x+1", "2y"], ["1+x", "y+y"])) == ["equal", "equal"]
     workers = made.pids()

@@ -13,27 +13,27 @@ from pathlib import Path
 
 from omr_data.engine.progress import Bar, Reporter
 from omr_data.errors import IncompleteError, TeacherError
-from omr_data.flow import Answers, Ask, Budget, Session
+from omr_data.flow import Answers, AskStep, Budget, Session
 from omr_data.records import Failure, Request
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.shards import read_records
 from omr_data.store.workspace import Workspace
 
 
-def wanted(ask: Ask, shards: Sequence[Path], store: RolloutStore | None) -> Iterator[list[Request]]:
+def wanted(ask: AskStep, shards: Sequence[Path], store: RolloutStore | None) -> Iterator[list[Request]]:
     """Batches of requests with the attempts that are not settled yet; batches with none are left out.
 
     Questions with equal requests (same words, same images) are one request: they share their answers.
     """
     requests = _distinct(ask, shards)
-    while batch := list(islice(requests, ask.asks().batch)):
+    while batch := list(islice(requests, ask.get_teacher().batch)):
         settled = store.settled([request.key for request in batch]) if store else {}
         left = [_without(request, settled.get(request.key, set())) for request in batch]
         if asked := [request for request in left if request.attempts]:
             yield asked
 
 
-def count_wanted(ask: Ask, shards: Sequence[Path], rollouts: Path) -> int:
+def count_wanted(ask: AskStep, shards: Sequence[Path], rollouts: Path) -> int:
     """How many attempts have to be asked. Reads the input's records and the store's keys."""
     with open_store(rollouts) as store:
         return sum(len(request.attempts) for batch in wanted(ask, shards, store) for request in batch)
@@ -44,7 +44,7 @@ def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
     return RolloutStore.read(rollouts) if RolloutStore.is_there(rollouts) else nullcontext()
 
 
-def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers: int, reporter: Reporter, budget: Budget) -> None:
+def ask_teacher(ask: AskStep, shards: Sequence[Path], workspace: Workspace, workers: int, reporter: Reporter, budget: Budget) -> None:
     """Asks for everything that is not settled, and stores each answer as it comes.
 
     Raises:
@@ -56,8 +56,8 @@ def ask_teacher(ask: Ask, shards: Sequence[Path], workspace: Workspace, workers:
         return
     with (
         RolloutStore.write(workspace.rollouts) as store,
-        ask.asks().kept_in(workspace.root).open(workers, workspace.images, budget) as session,
-        reporter.bar(f"asking {ask.asks().model_id}", total, "answers") as bar,
+        ask.get_teacher().kept_in(workspace.root).open(workers, workspace.images, budget) as session,
+        reporter.bar(f"asking {ask.get_teacher().model_id}", total, "answers") as bar,
     ):
         came, failed = _ask(session, wanted(ask, shards, store), store, bar, budget, total)
     for kind, retriable in sorted(failed):
@@ -107,7 +107,7 @@ def _count(answers: Answers) -> int:
     return sum(result.attempt in request.attempts for request, results in answers for result in results)
 
 
-def _distinct(ask: Ask, shards: Sequence[Path]) -> Iterator[Request]:
+def _distinct(ask: AskStep, shards: Sequence[Path]) -> Iterator[Request]:
     seen: set[bytes] = set()
     for shard in shards:
         for record in read_records(shard):

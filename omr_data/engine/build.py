@@ -23,7 +23,7 @@ from omr_data.engine.shards import (
 )
 from omr_data.engine.stages import Cut, Stage, cut
 from omr_data.errors import OmrError, SourceError, StepError, StoreError
-from omr_data.flow import Ask, Budget, Columns, Decisions, Estimate, Places, Pool, Source, Step
+from omr_data.flow import AskStep, Budget, Columns, Decisions, Estimate, GlobalStep, Places, Source, Step
 from omr_data.plan import Node, Plan
 from omr_data.processes import Mapper
 from omr_data.store.ledger import Count
@@ -130,14 +130,14 @@ class _Run:
         match stage.head.spec:
             case Source() as source:
                 return self._parts(source, fingerprint)
-            case Ask() as ask:
+            case AskStep() as ask:
                 ask_teacher(ask, shards, self.workspace, self.workers, self.reporter, self.budget)
                 return [AttachAnswers(ask, fingerprint, shard, self.workspace.rollouts) for shard in shards]
-            case Pool() as pool:
+            case GlobalStep() as pool:
                 references = [[shard for number in group for shard in self.folders[number].shards()] for group in stage.references]
                 drops = self._decide(pool, folder, [shards, *references], label)
                 return [ApplyDecisions(pool, fingerprint, shard, drops[number]) for number, shard in enumerate(shards)]
-        raise StepError(f"{stage.last.name} cannot head a stage: it is no Source, Ask or Pool.")
+        raise StepError(f"{stage.last.name} cannot head a stage: it is no Source, AskStep or GlobalStep.")
 
     def _parts(self, source: Source, fingerprint: str) -> list[Input]:
         files = source.fetch(self.places)
@@ -146,7 +146,7 @@ class _Run:
             raise SourceError(f"{source.name} has no rows to read. Check what it declares, and the files in {files.root}.")
         return [ReadPart(source, fingerprint, files, part, self.workspace.images) for part in parts]
 
-    def _decide(self, pool: Pool, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str) -> list[dict[str, str]]:
+    def _decide(self, pool: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str) -> list[dict[str, str]]:
         tasks = [
             NarrowTask(folder, side, number, pool, shard, self.workspace.images)
             for side, shards in enumerate(sides)
@@ -163,7 +163,7 @@ class _Run:
         return list(_per_shard(folder, len(sides[0]), decisions))
 
 
-def _columns(pool: Pool, folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
+def _columns(pool: GlobalStep, folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
     import polars as pl
 
     paths = [folder.narrow(side, number) for number in range(len(shards))]
@@ -173,7 +173,7 @@ def _columns(pool: Pool, folder: StageFolder, side: int, shards: Sequence[Path])
     return Columns(light, pl.scan_parquet(paths).select("id", *pool.heavy), pl.scan_parquet(list(shards)))
 
 
-def _decisions(pool: Pool, columns: Sequence[Columns]) -> Decisions:
+def _decisions(pool: GlobalStep, columns: Sequence[Columns]) -> Decisions:
     ids = columns[0].narrow["id"]
     if ids.n_unique() < len(ids):
         twice = ids.filter(ids.is_duplicated())[0]
@@ -202,18 +202,18 @@ def _per_shard(folder: StageFolder, shards: int, decisions: Decisions) -> Iterat
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What one Ask of a plan would ask for now: attempts, and what they are expected to take where that costs something."""
+    """What one AskStep of a plan would ask for now: attempts, and what they are expected to take where that costs something."""
 
     attempts: int
     estimate: Estimate | None = None
 
 
 def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
-    """For each Ask of the plan, by fingerprint: what it would ask for now, or None before its input is built."""
+    """For each AskStep of the plan, by fingerprint: what it would ask for now, or None before its input is built."""
     stages, where = folders(plan, workspace)
     calls: dict[str, Calls | None] = {}
     for stage, folder in zip(stages.stages, where, strict=True):
-        if stage.head is None or not isinstance(stage.head.spec, Ask):
+        if stage.head is None or not isinstance(stage.head.spec, AskStep):
             continue
         if folder.done():
             calls[stage.head.fingerprint] = Calls(0)
@@ -225,8 +225,8 @@ def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
     return calls
 
 
-def _calls(ask: Ask, shards: Sequence[Path], rollouts: Path) -> Calls:
+def _calls(ask: AskStep, shards: Sequence[Path], rollouts: Path) -> Calls:
     attempts = count_wanted(ask, shards, rollouts)
     with open_store(rollouts) as store:
         requests = (request for batch in wanted(ask, shards, store) for request in batch)
-        return Calls(attempts, ask.asks().estimate(requests) if attempts else None)
+        return Calls(attempts, ask.get_teacher().estimate(requests) if attempts else None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.errors import BadRow, OmrError, StepError
-from omr_data.flow import Ask, Expand, Files, Filter, Map, MapMany, Part, Pool, Source, Step
+from omr_data.flow import AskStep, Expand, Files, Filter, GlobalStep, Map, MapMany, Part, Source, Step
 from omr_data.records import Record, Response
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
@@ -37,9 +37,9 @@ class ReadPart:
 
 @dataclass(frozen=True, slots=True)
 class ApplyDecisions:
-    """Drop the rows that a Pool decided against, then the fused steps. `drops` holds this shard's ids only."""
+    """Drop the rows that a GlobalStep decided against, then the fused steps. `drops` holds this shard's ids only."""
 
-    pool: Pool
+    pool: GlobalStep
     fingerprint: str
     shard: Path
     drops: Mapping[str, str]
@@ -49,7 +49,7 @@ class ApplyDecisions:
 class AttachAnswers:
     """Attach the stored answers to each record, then the fused steps."""
 
-    ask: Ask
+    ask: AskStep
     fingerprint: str
     shard: Path
     rollouts: Path
@@ -77,12 +77,12 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True)
 class NarrowTask:
-    """Take a Pool's narrow columns of one input shard."""
+    """Take a GlobalStep's narrow columns of one input shard."""
 
     folder: StageFolder
     side: int
     number: int
-    pool: Pool
+    pool: GlobalStep
     shard: Path
     images: ImageStore
 

@@ -1,24 +1,24 @@
 """A plan cut into stages: what is run in one pass over shards, and written once.
 
-**Stage**: a head (a source to read, a Pool's decisions to apply, or an Ask's answers to attach), followed by the local
+**Stage**: a head (a source to read, a GlobalStep's decisions to apply, or an AskStep's answers to attach), followed by the local
 steps that are fused with it. Its last node names it. A node ends a stage when its rows are needed whole by something
-else: it is the end of the plan, it goes into a Pool, an Ask or a union, several nodes read it, or it is a checkpoint.
+else: it is the end of the plan, it goes into a GlobalStep, an AskStep or a union, several nodes read it, or it is a checkpoint.
 A union is no stage: whoever reads it reads its parts' shards, one after the other.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 
-from omr_data.flow import Ask, Pool, Source, Step
+from omr_data.flow import AskStep, GlobalStep, Source, Step
 from omr_data.identity import digest
 from omr_data.plan import Node, Plan
 
-Head = Source | Pool | Ask | None
+Head = Source | GlobalStep | AskStep | None
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One pass. `inputs` are indexes of earlier stages; `references` are those of a Pool, one group each."""
+    """One pass. `inputs` are indexes of earlier stages; `references` are those of a GlobalStep, one group each."""
 
     head: Node | None
     steps: tuple[Node, ...]
@@ -85,7 +85,7 @@ def cut(plan: Plan) -> Cut:
 
 
 def _is_head(node: Node) -> bool:
-    return isinstance(node.spec, Source | Pool | Ask)
+    return isinstance(node.spec, Source | GlobalStep | AskStep)
 
 
 def _ends(plan: Plan) -> set[int]:
@@ -95,6 +95,6 @@ def _ends(plan: Plan) -> set[int]:
     for index, node in enumerate(plan.nodes):
         if isinstance(node.spec, Step) and node.spec.checkpoint:
             ends.add(index)
-        if node.spec is None or isinstance(node.spec, Pool | Ask):
+        if node.spec is None or isinstance(node.spec, GlobalStep | AskStep):
             ends.update(node.parents)
     return ends

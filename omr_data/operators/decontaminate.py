@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omr_data.errors import RecipeError
-from omr_data.flow import Columns, Decisions, Pool, Source
+from omr_data.flow import Columns, Decisions, GlobalStep, Source
 from omr_data.records import ImageRef
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Question:
 
 
 @dataclass(frozen=True)
-class Against(Pool):
+class Against(GlobalStep):
     """Compares with every row of the benchmarks, which are sources of their own: pinned, read and never released.
 
     Raises:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from omr_data.embedders.base import Embedder
 from omr_data.errors import RecipeError
-from omr_data.flow import Columns, Decisions, Pool
+from omr_data.flow import Columns, Decisions, GlobalStep
 from omr_data.records import IMAGE_MARK, ImageRef
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SLICE = 50_000
 
 
 @dataclass(frozen=True)
-class _Dedup(Pool):
+class _Dedup(GlobalStep):
     """What the steps share: the rule of who is kept."""
 
     priority: tuple[str, ...] = ()

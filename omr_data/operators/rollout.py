@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omr_data.errors import RecipeError
-from omr_data.flow import Ask, Teacher
+from omr_data.flow import AskStep, Teacher
 from omr_data.identity import Spec
 from omr_data.records import Message, Record, Request, Response, render_question
 
@@ -37,7 +37,7 @@ class Prompt(Spec):
 
 
 @dataclass(frozen=True)
-class Sample(Ask):
+class Sample(AskStep):
     """Asks the teacher for attempts 0 to n - 1 of each record."""
 
     teacher: Teacher
@@ -49,7 +49,7 @@ class Sample(Ask):
         if self.n < 1:
             raise RecipeError(f"{self.name}: n is {self.n}; at least one answer must be asked for.")
 
-    def asks(self) -> Teacher:
+    def get_teacher(self) -> Teacher:
         return self.teacher
 
     def requests(self, record: Record) -> Sequence[Request]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from omr_data.errors import RecipeError
-from omr_data.flow import Ask, Filter, MapMany, Teacher
+from omr_data.flow import AskStep, Filter, MapMany, Teacher
 from omr_data.records import RIGHT, UNDECIDED, Outcome, Record, Request, Response
 from omr_data.verifiers import cascade, judge
 from omr_data.verifiers.base import Pair
@@ -37,7 +37,7 @@ class Answers(MapMany):
 
 
 @dataclass(frozen=True)
-class Judged(Ask):
+class Judged(AskStep):
     """Asks a judge about the responses whose verdict is one of `among`, after verify.Answers. Its votes are stored like any
     paid answer. When the judge is down the build stops, those responses are still UNDECIDED, and the next run asks again.
 
@@ -53,7 +53,7 @@ class Judged(Ask):
         if not self.among:
             raise RecipeError(f"{self.name}: among is empty, so nothing would be judged. Leave it out for ('UNDECIDED',).")
 
-    def asks(self) -> Teacher:
+    def get_teacher(self) -> Teacher:
         return self.judge.teacher
 
     def requests(self, record: Record) -> Sequence[Request]:

@@ -1,6 +1,6 @@
 """math-verify and sympy in processes of their own, so that no formula can hang or kill the one that asks.
 
-**Pool**: worker processes that answer one question at a time over their pipes. A question has a hard limit in seconds and
+**AlgebraWorkers**: worker processes that answer one question at a time over their pipes. A question has a hard limit in seconds and
 a worker a cap on its memory. A worker that is stuck or out of memory is killed and replaced, and its question is
 UNDECIDED; one that was killed from outside is replaced and its question asked once more. A worker ends when its pipe
 closes, so none outlives its parent. Nothing here uses signals, so it works from any thread and any event loop.
@@ -71,7 +71,7 @@ class _quiet:
         return kind is not None and issubclass(kind, OSError)
 
 
-class Pool:
+class AlgebraWorkers:
     """So many workers, started when they are first needed (about 1.5 s each)."""
 
     def __init__(self, size: int, seconds: float = SECONDS, memory: int = MEMORY) -> None:
@@ -142,10 +142,10 @@ class Pool:
 
 
 @functools.cache
-def shared_pool() -> Pool:
+def shared_algebra_workers() -> AlgebraWorkers:
     """This process's pool, with a worker for each core. They start when they are needed: a process that asks one question at
     a time has one. Ends with the process."""
-    pool = Pool(os.cpu_count() or 1)
+    pool = AlgebraWorkers(os.cpu_count() or 1)
     atexit.register(pool.close)
     return pool
 

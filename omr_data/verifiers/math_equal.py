@@ -12,7 +12,7 @@ from omr_data.records import RIGHT, UNDECIDED, WRONG
 from omr_data.verifiers import base
 from omr_data.verifiers.base import Decision, right, undecided, wrong
 from omr_data.verifiers.expressions import Unreadable, read_formula, same_value, values
-from omr_data.verifiers.isolated import shared_pool
+from omr_data.verifiers.isolated import shared_algebra_workers
 from omr_data.verifiers.numbers import close, read_number
 from omr_data.verifiers.structures import Shape, read_shape
 
@@ -169,7 +169,7 @@ def _by_algebra(claim: str, gold: str) -> Decision:
             return undecided("a formula of this size is not given to the algebra system")
         if not _readable(text):
             return undecided("the answer is no formula" if text == claim else "the gold answer is no formula")
-    match shared_pool().equal(claim, gold):
+    match shared_algebra_workers().equal(claim, gold):
         case "equal":
             return right("equal, says math-verify")
         case "different":
