@@ -58,7 +58,14 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
     """Writes shards of 10,000 documents; returns them and the planted pairs of ids."""
     spell = random.Random(seed)
     words = np.array(
-        ["".join(spell.choices("etaoinshrdlucmfwygpbvk", k=spell.choice((2, 3, 4, 5, 6, 7, 8, 9, 10)))) for _ in range(30_000)]
+        [
+            "".join(
+                spell.choices(
+                    "etaoinshrdlucmfwygpbvk", k=spell.choice((2, 3, 4, 5, 6, 7, 8, 9, 10))
+                )
+            )
+            for _ in range(30_000)
+        ]
     )
     numbers = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -71,7 +78,9 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
             if kept and number % 10 == 9:
                 source, picked = kept[int(numbers.integers(len(kept)))]
                 picked = picked.copy()
-                swap = np.flatnonzero(numbers.random(len(picked)) < RATES[number // 10 % len(RATES)])
+                swap = np.flatnonzero(
+                    numbers.random(len(picked)) < RATES[number // 10 % len(RATES)]
+                )
                 picked[swap] = numbers.integers(len(words), size=len(swap))
                 pairs.append((source, id_))
             else:
@@ -80,7 +89,12 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
                     kept = [*kept[-2_000:], (id_, picked)]
             ids.append(id_)
             texts.append(" ".join(words[picked].tolist()))
-        table = {"id": ids, "source": ["d"] * len(ids), "question": texts, "options": pa.array([[]] * len(ids), pa.list_(pa.string()))}
+        table = {
+            "id": ids,
+            "source": ["d"] * len(ids),
+            "question": texts,
+            "options": pa.array([[]] * len(ids), pa.list_(pa.string())),
+        }
         paths.append(folder / f"{start:07}.parquet")
         pq.write_table(pa.table(table), paths[-1], compression="zstd")
     return paths, pairs
@@ -100,7 +114,9 @@ def start() -> None:
     """A worker needs nothing of its own."""
 
 
-def ours(paths: Sequence[Path], folder: Path, workers: int) -> tuple[float, float, set[str], pl.DataFrame]:
+def ours(
+    paths: Sequence[Path], folder: Path, workers: int
+) -> tuple[float, float, set[str], pl.DataFrame]:
     """Seconds in all, seconds of the decision, the dropped ids and the pairs."""
     folder.mkdir()
     began = time.perf_counter()
@@ -130,7 +146,11 @@ def in_its_own_process(paths: Sequence[Path], folder: Path, workers: int) -> dic
     peak, watched = 0.0, psutil.Process(process.pid)
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
-            peak = max(peak, sum(one.memory_info().rss for one in (watched, *watched.children(recursive=True))) / 2**20)
+            peak = max(
+                peak,
+                sum(one.memory_info().rss for one in (watched, *watched.children(recursive=True)))
+                / 2**20,
+            )
         time.sleep(0.05)
     assert process.stdout is not None
     result: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
@@ -140,11 +160,21 @@ def in_its_own_process(paths: Sequence[Path], folder: Path, workers: int) -> dic
 def measure(folder: Path, workers: int) -> None:
     """The child of `in_its_own_process`."""
     paths = [Path(path) for path in json.loads((folder / "paths.json").read_text())]
-    STEP.narrow(pq.read_table(paths[0]).slice(0, 1), lambda image: b"")  # loads what both sides have loaded when they begin
+    STEP.narrow(
+        pq.read_table(paths[0]).slice(0, 1), lambda image: b""
+    )  # loads what both sides have loaded when they begin
     seconds, deciding, dropped, pairs = ours(paths, folder / f"narrow-{workers}", workers)
     pairs.write_parquet(folder / "pairs.parquet")
     (folder / "dropped.json").write_text(json.dumps(sorted(dropped)))
-    print(json.dumps({"seconds": seconds, "deciding": deciding, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "deciding": deciding,
+                "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            }
+        )
+    )
 
 
 # ------------------------------------------------------------------------------------------- the peers
@@ -157,7 +187,9 @@ def peer(texts: Sequence[str]) -> float:
     for number, text in enumerate(texts):
         found = re.findall(r"\w+", text.lower())
         minhash = datasketch.MinHash(num_perm=128)
-        minhash.update_batch([" ".join(found[at : at + 5]).encode() for at in range(len(found) - 4)])
+        minhash.update_batch(
+            [" ".join(found[at : at + 5]).encode() for at in range(len(found) - 4)]
+        )
         index.query(minhash)
         index.insert(str(number), minhash)
     return time.perf_counter() - began
@@ -167,12 +199,20 @@ def kernel(folder: Path, texts: Sequence[str]) -> tuple[float, float]:
     """Documents a second of signing alone: our stage, and a bare C loop on the same hashes."""
     library = folder / "kernel.so"
     source = Path(__file__).with_name("minhash_kernel.c")
-    subprocess.run(["cc", "-O3", "-march=native", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    subprocess.run(
+        ["cc", "-O3", "-march=native", "-shared", "-fPIC", str(source), "-o", str(library)],
+        check=True,
+    )
     sign = ctypes.CDLL(str(library)).sign
     shingles = shingle(pl.Series(texts))
     out = np.zeros((len(texts), 128), np.uint32)
-    a, b = (np.random.default_rng(seed).integers(1, 2**62, 128, dtype=np.int64).astype(np.uint64) for seed in (1, 2))
-    arrays = [array.ctypes.data_as(ctypes.c_void_p) for array in (shingles.hashes, shingles.offsets)]
+    a, b = (
+        np.random.default_rng(seed).integers(1, 2**62, 128, dtype=np.int64).astype(np.uint64)
+        for seed in (1, 2)
+    )
+    arrays = [
+        array.ctypes.data_as(ctypes.c_void_p) for array in (shingles.hashes, shingles.offsets)
+    ]
     rest = [array.ctypes.data_as(ctypes.c_void_p) for array in (a, b, out)]
     rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(5):
@@ -185,10 +225,17 @@ def kernel(folder: Path, texts: Sequence[str]) -> tuple[float, float]:
     return sorted(rates[0])[2], sorted(rates[1])[2]
 
 
-def quality(folder: Path, paths: Sequence[Path], planted: Sequence[tuple[str, str]]) -> tuple[float, float]:
+def quality(
+    folder: Path, paths: Sequence[Path], planted: Sequence[tuple[str, str]]
+) -> tuple[float, float]:
     """Recall over planted pairs at or over the threshold, and precision of the pairs that led to a drop."""
     ids = sorted({id_ for pair in planted for id_ in pair})
-    frame = pl.scan_parquet(list(paths)).filter(pl.col("id").is_in(ids)).select("id", "question").collect()
+    frame = (
+        pl.scan_parquet(list(paths))
+        .filter(pl.col("id").is_in(ids))
+        .select("id", "question")
+        .collect()
+    )
     texts = dict(frame.iter_rows())
     sets = {id_: shingle(pl.Series([texts[id_]])).of(0) for id_ in ids}
     dropped = set(json.loads((folder / "dropped.json").read_text()))
@@ -196,7 +243,11 @@ def quality(folder: Path, paths: Sequence[Path], planted: Sequence[tuple[str, st
     found = sum(pair[0] in dropped or pair[1] in dropped for pair in wanted)
     pairs = pl.read_parquet(folder / "pairs.parquet")
     copies = {copy for _, copy in planted} | {source for source, _ in planted}
-    right = pairs.filter((pl.col("similarity") >= STEP.threshold) & pl.col("dropped").is_in(copies) & pl.col("kept").is_in(copies)).height
+    right = pairs.filter(
+        (pl.col("similarity") >= STEP.threshold)
+        & pl.col("dropped").is_in(copies)
+        & pl.col("kept").is_in(copies)
+    ).height
     return found / len(wanted), right / pairs.height
 
 
@@ -210,7 +261,9 @@ def drawn(count: int) -> list[bytes]:
     encoded = []
     for seed in range(count):
         numbers = np.random.default_rng(seed)
-        smooth = Image.fromarray(numbers.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((448, 448), Image.Resampling.BICUBIC)
+        smooth = Image.fromarray(numbers.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize(
+            (448, 448), Image.Resampling.BICUBIC
+        )
         grainy = np.asarray(smooth, np.float32) + numbers.normal(0, 2, (448, 448, 3))
         buffer = io.BytesIO()
         image = Image.fromarray(grainy.clip(0, 255).astype(np.uint8))
@@ -221,8 +274,13 @@ def drawn(count: int) -> list[bytes]:
 
 def real(mirror: Path) -> list[bytes]:
     """As many PNGs of PuzzleVQA as JPEGs of AlgoPuzzleVQA, spread over both."""
-    kinds = [sorted((mirror / "declare-lab" / name).rglob(f"*.{kind}")) for name, kind in (("PuzzleVQA", "png"), ("AlgoPuzzleVQA", "jpg"))]
-    return [path.read_bytes() for paths in kinds for path in paths[:: max(1, len(paths) // 100)][:100]]
+    kinds = [
+        sorted((mirror / "declare-lab" / name).rglob(f"*.{kind}"))
+        for name, kind in (("PuzzleVQA", "png"), ("AlgoPuzzleVQA", "jpg"))
+    ]
+    return [
+        path.read_bytes() for paths in kinds for path in paths[:: max(1, len(paths) // 100)][:100]
+    ]
 
 
 def pictures(encoded: Sequence[bytes], count: int) -> tuple[float, float]:
@@ -256,7 +314,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--mirror", type=Path, help="a folder with PuzzleVQA and AlgoPuzzleVQA, to hash real pictures too")
+    parser.add_argument(
+        "--mirror",
+        type=Path,
+        help="a folder with PuzzleVQA and AlgoPuzzleVQA, to hash real pictures too",
+    )
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -266,11 +328,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths, planted = corpus(folder / "corpus", count, 0)
-        print(f"{count:,} documents of {sum(path.stat().st_size for path in paths) / 2**20:,.0f} MiB of parquet", flush=True)
+        print(
+            f"{count:,} documents of {sum(path.stat().st_size for path in paths) / 2**20:,.0f} MiB of parquet",
+            flush=True,
+        )
         rounds = [in_its_own_process(paths, folder / f"round-{number}", 1) for number in range(3)]
-        one = sorted(rounds, key=lambda found: float(found["seconds"]))[1]  # the median: the first one reads from a cold disk
+        one = sorted(rounds, key=lambda found: float(found["seconds"]))[
+            1
+        ]  # the median: the first one reads from a cold disk
         rate = count / one["seconds"]
-        print(f"NearText: {rate:,.0f} documents/s on one core, {one['deciding']:.1f} s of it deciding, {one['peak_mb']:,} MB", flush=True)
+        print(
+            f"NearText: {rate:,.0f} documents/s on one core, {one['deciding']:.1f} s of it deciding, {one['peak_mb']:,} MB",
+            flush=True,
+        )
         recall, precision = quality(folder / "round-0", paths, planted)
         print(f"recall {recall:.4f}, precision {precision:.4f}", flush=True)
         texts = list(texts_of(paths, count))
@@ -279,8 +349,13 @@ def main() -> None:
         theirs = count / peer(texts)
         print(f"datasketch: {theirs:,.0f} documents/s", flush=True)
         del texts
-        sets = {"drawn": drawn(200)} | ({"real": real(arguments.mirror)} if arguments.mirror else {})
-        seen = {name: pictures(encoded, 1_000 if arguments.quick else 10_000) for name, encoded in sets.items()}
+        sets = {"drawn": drawn(200)} | (
+            {"real": real(arguments.mirror)} if arguments.mirror else {}
+        )
+        seen = {
+            name: pictures(encoded, 1_000 if arguments.quick else 10_000)
+            for name, encoded in sets.items()
+        }
         for name, (images, their_images) in seen.items():
             print(f"{name} pictures: {images:,.0f}/s, imagehash {their_images:,.0f}/s", flush=True)
         result: dict[str, Any] = {
@@ -291,16 +366,24 @@ def main() -> None:
             "precision": round(precision, 4),
             "exponent": None,
             "signing_over_c": round(signing / bare, 2),
-            "pictures_ratio": {name: round(ours_rate / theirs_rate, 2) for name, (ours_rate, theirs_rate) in seen.items()},
+            "pictures_ratio": {
+                name: round(ours_rate / theirs_rate, 2)
+                for name, (ours_rate, theirs_rate) in seen.items()
+            },
             "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         }
         if arguments.full:
             small = in_its_own_process(paths, folder / "round-0", 2)
             many, _ = corpus(folder / "many", 874_000, 1)
             large = in_its_own_process(many, folder / "many", 2)
-            result["exponent"] = round(math.log(large["seconds"] / small["seconds"]) / math.log(874_000 / count), 3)
+            result["exponent"] = round(
+                math.log(large["seconds"] / small["seconds"]) / math.log(874_000 / count), 3
+            )
             result |= {"full_seconds": round(large["seconds"], 1), "full_peak_mb": large["peak_mb"]}
-            print(f"874,000 documents on two cores: {large['seconds']:.0f} s, {large['peak_mb']:,} MB", flush=True)
+            print(
+                f"874,000 documents on two cores: {large['seconds']:.0f} s, {large['peak_mb']:,} MB",
+                flush=True,
+            )
     print(json.dumps(result))
 
 

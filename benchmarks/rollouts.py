@@ -86,10 +86,27 @@ class Answerer(asyncio.Protocol):
 async def serve(latency: float, slots: int) -> None:
     Answerer.latency, Answerer.slots = latency, asyncio.Semaphore(slots) if slots else None
     text = "<think>" + "I look, I count and I add. " * 145 + "</think><answer>5</answer>"
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
     usage = {"prompt_tokens": 300, "completion_tokens": 1_000, "total_tokens": 1_300}
-    body = json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}).encode()
-    Answerer.reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    body = json.dumps(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [choice],
+            "usage": usage,
+        }
+    ).encode()
+    Answerer.reply = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
+        + body
+    )
     server = await asyncio.get_running_loop().create_server(Answerer, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -130,7 +147,11 @@ class Questions:
 
     def _one(self, sample: Sample) -> Request:
         self.made += 1
-        text = IMAGE_MARK * len(self.image) + f"Question {self.made}: how many are there? " + "Look closely. " * 20
+        text = (
+            IMAGE_MARK * len(self.image)
+            + f"Question {self.made}: how many are there? "
+            + "Look closely. " * 20
+        )
         return sample.requests(Record(str(self.made), "b", "MIT", text, "5", self.image))[0]
 
     def read(self, image: ImageRef) -> bytes:
@@ -138,11 +159,16 @@ class Questions:
         return self.picture
 
 
-def ours(urls: Sequence[str], count: int, questions: Questions, memory: list[float] | None = None) -> float:
+def ours(
+    urls: Sequence[str], count: int, questions: Questions, memory: list[float] | None = None
+) -> float:
     """Requests a second with each answer committed."""
     teacher = Teacher("m", urls=tuple(urls), max_tokens=64, samples_per_request=1)
     process, done, count = psutil.Process(), 0, count // 8 * 8
-    with tempfile.TemporaryDirectory() as folder, RolloutStore.write(Path(folder) / "rollouts.sqlite") as store:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RolloutStore.write(Path(folder) / "rollouts.sqlite") as store,
+    ):
         began = time.perf_counter()
         with teacher.open(1, questions.read, Budget()) as session:
             for answers in session.answer(questions.requests(teacher, count)):
@@ -159,7 +185,11 @@ def bodies(questions: Questions, count: int) -> list[bytes]:
     teacher = Teacher("m", max_tokens=64)
     batches = questions.requests(teacher, count)
     prepared = [(one, prepare(teacher, one, questions.read)) for batch in batches for one in batch]
-    return [start + tail(teacher, one.key, (attempt,)) for one, start in prepared for attempt in one.attempts]
+    return [
+        start + tail(teacher, one.key, (attempt,))
+        for one, start in prepared
+        for attempt in one.attempts
+    ]
 
 
 async def bare(url: str, prepared: Sequence[bytes], count: int) -> float:
@@ -172,7 +202,9 @@ async def bare(url: str, prepared: Sequence[bytes], count: int) -> float:
                 await answer.read()
 
     headers = {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as http:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), headers=headers
+    ) as http:
         began = time.perf_counter()
         await asyncio.gather(*(work(http) for _ in range(IN_FLIGHT)))
         return count / (time.perf_counter() - began)
@@ -197,13 +229,19 @@ def published(url: str, questions: Questions, count: int) -> float:
     client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
 
     def one(number: int) -> None:
-        content: list[dict[str, object]] = [{"type": "text", "text": f"Question {number}: how many are there?"}]
+        content: list[dict[str, object]] = [
+            {"type": "text", "text": f"Question {number}: how many are there?"}
+        ]
         if questions.image:
             buffer = io.BytesIO()
             Image.open(io.BytesIO(questions.picture)).convert("RGB").save(buffer, "PNG")
             data = base64.b64encode(buffer.getvalue()).decode()
-            content.insert(0, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}})
-        client.chat.completions.create(model="m", max_tokens=64, messages=[{"role": "user", "content": content}])  # type: ignore[misc, list-item]
+            content.insert(
+                0, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+            )
+        client.chat.completions.create(
+            model="m", max_tokens=64, messages=[{"role": "user", "content": content}]
+        )  # type: ignore[misc, list-item]
 
     with client, ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as threads:
         began = time.perf_counter()
@@ -227,7 +265,8 @@ def compare(pictured: bool, share: float) -> dict[str, float]:
             rates["published"].append(published(url, questions, max(20, few // 6)))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     print(
-        f"{'with a 200 KB picture' if pictured else 'text only'}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in medians.items())
+        f"{'with a 200 KB picture' if pictured else 'text only'}: "
+        + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in medians.items())
     )
     return medians
 
@@ -248,7 +287,10 @@ def two_servers(share: float) -> float:
     """The rate with a fast and a ten times slower server, over the sum of their rates alone."""
     questions = Questions(False)
     with server(0.02, 16) as fast, server(0.2, 16) as slow:
-        alone = [ours([fast], int(8_000 * share), questions), ours([slow], int(800 * share), questions)]
+        alone = [
+            ours([fast], int(8_000 * share), questions),
+            ours([slow], int(800 * share), questions),
+        ]
         both = ours([fast, slow], int(8_800 * share), questions)
     print(f"two servers: {alone[0]:,.0f}/s and {alone[1]:,.0f}/s alone, {both:,.0f}/s together")
     return both / sum(alone)

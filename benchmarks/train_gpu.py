@@ -54,13 +54,20 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def make_model(size: str, folder: Path) -> Path:
     """A folder with the architecture, and the embedded model's tokenizer: its words are few, and the head has them all."""
-    shutil.copytree(tiny.FOLDER, folder, ignore=shutil.ignore_patterns("*.safetensors", "training.json", "curve.png"))
+    shutil.copytree(
+        tiny.FOLDER,
+        folder,
+        ignore=shutil.ignore_patterns("*.safetensors", "training.json", "curve.png"),
+    )
     config = json.loads((folder / "config.json").read_text())
     for part in ("text", "vision"):
         config[f"{part}_config"] |= SIZES[size][part]
     (folder / "config.json").write_text(json.dumps(config))
     images = json.loads((folder / "preprocessor_config.json").read_text())
-    images |= {"patch_size": config["vision_config"]["patch_size"], "size": {"shortest_edge": PICTURE**2, "longest_edge": PICTURE**2}}
+    images |= {
+        "patch_size": config["vision_config"]["patch_size"],
+        "size": {"shortest_edge": PICTURE**2, "longest_edge": PICTURE**2},
+    }
     (folder / "preprocessor_config.json").write_text(json.dumps(images))
     return folder
 
@@ -75,7 +82,9 @@ def make_release(size: str, folder: Path) -> Path:
 
     def records() -> Iterator[Record]:
         sigma = (2 * np.log(MEAN / MEDIAN)) ** 0.5
-        for number, length in enumerate(draw.lognormal(np.log(MEDIAN), sigma, SIZES[size]["rows"]).clip(8, 3_500).astype(int)):
+        for number, length in enumerate(
+            draw.lognormal(np.log(MEDIAN), sigma, SIZES[size]["rows"]).clip(8, 3_500).astype(int)
+        ):
             digits = "".join(map(str, draw.integers(0, 10, length)))
             yield Record(
                 id=f"row/{number}", source="noise", license="CC0-1.0", question="<image>What do you see?", answer="1",
@@ -98,8 +107,17 @@ def measure_sft(size: str, model: Path, release: Path, steps: int, out: Path) ->
     _reset_peak()
     sft.train(settings, str(release), out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][2:]
-    found = {name: statistics.median(line[name] for line in lines) for name in ("tokens_per_second", "mfu", "fill") if name in lines[0]}
-    return found | {"targets_per_second": statistics.median(line["targets"] / line["seconds"] for line in lines), "peak_gb": _peak()}
+    found = {
+        name: statistics.median(line[name] for line in lines)
+        for name in ("tokens_per_second", "mfu", "fill")
+        if name in lines[0]
+    }
+    return found | {
+        "targets_per_second": statistics.median(
+            line["targets"] / line["seconds"] for line in lines
+        ),
+        "peak_gb": _peak(),
+    }
 
 
 def measure_trl(size: str, model: Path, release: Path, steps: int, out: Path) -> dict[str, Any]:
@@ -117,10 +135,17 @@ def measure_trl(size: str, model: Path, release: Path, steps: int, out: Path) ->
     def chat(row: dict[str, Any]) -> dict[str, Any]:
         question, answer = (message["content"] for message in row["messages"])
         asked = [{"type": "image"}, {"type": "text", "text": question.removeprefix("<image>")}]
-        return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]}
+        return {
+            "messages": [
+                {"role": "user", "content": asked},
+                {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+            ]
+        }
 
     rows = data.map(chat, remove_columns=[name for name in data.column_names if name != "images"])
-    made = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(model), dtype=torch.float32)
+    made = AutoModelForImageTextToText.from_config(
+        AutoConfig.from_pretrained(model), dtype=torch.float32
+    )
     arguments = SFTConfig(
         output_dir=str(out), max_steps=steps + 2, per_device_train_batch_size=wanted["padded_rows"], bf16=cuda, use_cpu=not cuda,
         gradient_checkpointing=True, max_length=None, logging_steps=10**6, save_strategy="no", report_to="none",
@@ -165,13 +190,18 @@ def measure_gspo(size: str, model: Path, release: Path, out: Path) -> dict[str, 
     return {name: value for name, value in line.items() if name.startswith("seconds_")}
 
 
-def _any_other(problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], encoder: Encoder, _: GSPO) -> list[list[Answer]]:
+def _any_other(
+    problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], encoder: Encoder, _: GSPO
+) -> list[list[Answer]]:
     """Every second answer is better than the others; one that holds an image token has no image, and is left out."""
 
     def worth(one: Sampled, place: int) -> float:
         return 1.0 - 2 * (place % 2) if encoder.image_tokens.isdisjoint(one.ids) else float("nan")
 
-    return [[Answer(one, "RIGHT", True, 1.0, worth(one, place)) for place, one in enumerate(group)] for group in sampled]
+    return [
+        [Answer(one, "RIGHT", True, 1.0, worth(one, place)) for place, one in enumerate(group)]
+        for group in sampled
+    ]
 
 
 def _reset_peak() -> None:
@@ -192,11 +222,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model, release = make_model(arguments.size, folder / "model"), make_release(arguments.size, folder)
+        model, release = (
+            make_model(arguments.size, folder / "model"),
+            make_release(arguments.size, folder),
+        )
         ours = measure_sft(arguments.size, model, release, arguments.steps, folder / "sft")
         theirs = measure_trl(arguments.size, model, release, arguments.steps, folder / "trl")
         phases = measure_gspo(arguments.size, model, release, folder / "gspo")
-    found: dict[str, Any] = {"machine": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", "size": arguments.size}
+    found: dict[str, Any] = {
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "size": arguments.size,
+    }
     found |= {"sft": ours, "trl": theirs, "gspo": phases}
     if "targets_per_second" in theirs:
         found["ratio"] = ours["targets_per_second"] / theirs["targets_per_second"]

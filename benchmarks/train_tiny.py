@@ -33,14 +33,19 @@ ROOT = Path(__file__).parents[1]
 
 def built(recipe: Path, folder: Path) -> str:
     """The release of a recipe."""
-    app(["build", str(recipe), "--work", str(folder / "work"), "--releases", str(folder)], standalone_mode=False)
+    app(
+        ["build", str(recipe), "--work", str(folder / "work"), "--releases", str(folder)],
+        standalone_mode=False,
+    )
     return str(next((folder / recipe.stem.replace("_", "-")).iterdir()))
 
 
 def sampled(model: str, **of: str) -> Score:
     """Accuracy at temperature 1, eight answers a held-out question."""
     questions, _ = source_problems(named_source("drawn", {"split": "heldout"} | of), LocalPlaces())
-    return evaluate(Eval(model=model, n=8, temperature=1.0, max_tokens=64), questions, "drawn heldout")[0]
+    return evaluate(
+        Eval(model=model, n=8, temperature=1.0, max_tokens=64), questions, "drawn heldout"
+    )[0]
 
 
 def measure_sft(folder: Path, data: str, given: dict[str, str]) -> dict[str, Any]:
@@ -48,8 +53,15 @@ def measure_sft(folder: Path, data: str, given: dict[str, str]) -> dict[str, Any
     model = sft.train(changed(preset(SFT, "tiny-sft"), given), data, folder / "sft")
     minutes = (time.perf_counter() - began) / 60
     score = sampled(str(model), families="text", count="300")
-    print(f"SFT from random weights: {score.accuracy} on held-out sums after {minutes:.1f} min", flush=True)
-    return {"accuracy": round(score.accuracy.value, 4), "low": round(score.accuracy.low, 4), "minutes": round(minutes, 2)}
+    print(
+        f"SFT from random weights: {score.accuracy} on held-out sums after {minutes:.1f} min",
+        flush=True,
+    )
+    return {
+        "accuracy": round(score.accuracy.value, 4),
+        "low": round(score.accuracy.low, 4),
+        "minutes": round(minutes, 2),
+    }
 
 
 def measure_gspo(folder: Path, data: str, seeds: int, given: dict[str, str]) -> dict[str, Any]:
@@ -57,15 +69,30 @@ def measure_gspo(folder: Path, data: str, seeds: int, given: dict[str, str]) -> 
     gains, minutes = [], []
     for seed in range(seeds):
         began = time.perf_counter()
-        model = gspo.train(changed(preset(GSPO, "tiny-gspo"), given | {"seed": str(seed)}), data, folder / f"gspo-{seed}")
+        model = gspo.train(
+            changed(preset(GSPO, "tiny-gspo"), given | {"seed": str(seed)}),
+            data,
+            folder / f"gspo-{seed}",
+        )
         minutes.append((time.perf_counter() - began) / 60)
         after = sampled(str(model), **HELD_OUT)
         gains.append(after.accuracy.value - before.accuracy.value)
-        print(f"GSPO seed {seed}: {before.accuracy} -> {after.accuracy} after {minutes[-1]:.1f} min", flush=True)
+        print(
+            f"GSPO seed {seed}: {before.accuracy} -> {after.accuracy} after {minutes[-1]:.1f} min",
+            flush=True,
+        )
     mean = statistics.mean(gains)
     spread = float(students.ppf(0.975, seeds - 1)) * statistics.stdev(gains) / seeds**0.5
-    found = {"before": before.accuracy.value, "gain": mean, "low": mean - spread, "high": mean + spread, "minutes_most": max(minutes)}
-    return {"gains": [round(gain, 4) for gain in gains]} | {name: round(value, 4) for name, value in found.items()}
+    found = {
+        "before": before.accuracy.value,
+        "gain": mean,
+        "low": mean - spread,
+        "high": mean + spread,
+        "minutes_most": max(minutes),
+    }
+    return {"gains": [round(gain, 4) for gain in gains]} | {
+        name: round(value, 4) for name, value in found.items()
+    }
 
 
 def measure_collapse(folder: Path, data: str, lr: str) -> dict[str, Any]:
@@ -96,7 +123,9 @@ def main() -> None:
         found = {
             "machine": f"{get_num_threads()} threads, {platform.machine()}",
             "sft": measure_sft(folder, text, {"pack_length": "2048", "steps": arguments.sft_steps}),
-            "gspo": measure_gspo(folder, problems, arguments.seeds, {"steps": arguments.gspo_steps}),
+            "gspo": measure_gspo(
+                folder, problems, arguments.seeds, {"steps": arguments.gspo_steps}
+            ),
             "collapse": measure_collapse(folder, problems, arguments.collapse_lr),
         }
     print(json.dumps(found))

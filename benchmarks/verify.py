@@ -30,7 +30,15 @@ from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
 from omr_data.verifiers.base import Pair
 
 RESPONSE = "<think>First I look at the picture, and then I work it out step by step.</think><answer>{}</answer>"
-SHARES = {"integer": 0.35, "decimal": 0.10, "fraction": 0.10, "latex": 0.15, "choice": 0.20, "structure": 0.05, "unit": 0.05}
+SHARES = {
+    "integer": 0.35,
+    "decimal": 0.10,
+    "fraction": 0.10,
+    "latex": 0.15,
+    "choice": 0.20,
+    "structure": 0.05,
+    "unit": 0.05,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,11 @@ class Case:
 
 def integer(numbers: random.Random, right: bool) -> Case:
     value = numbers.randint(-999, 10 ** numbers.choice((2, 3, 5, 7)))
-    given = value if right else numbers.choice((value + numbers.randint(1, 9), value * 10 or 7, -value or 3))
+    given = (
+        value
+        if right
+        else numbers.choice((value + numbers.randint(1, 9), value * 10 or 7, -value or 3))
+    )
     form = numbers.choice(("{}", "{}", "{:,}", "${}$", "{}.", "x = {}"))
     return Case("integer", str(value), form.format(given), right)
 
@@ -61,7 +73,12 @@ def decimal(numbers: random.Random, right: bool) -> Case:
 def fraction(numbers: random.Random, right: bool) -> Case:
     top, bottom, times = numbers.randint(1, 40), numbers.randint(2, 40), numbers.randint(1, 4)
     form = numbers.choice(("\\frac{{{}}}{{{}}}", "{}/{}", "\\dfrac{{{}}}{{{}}}"))
-    return Case("fraction", f"\\frac{{{top}}}{{{bottom}}}", form.format(top * times + (0 if right else 1), bottom * times), right)
+    return Case(
+        "fraction",
+        f"\\frac{{{top}}}{{{bottom}}}",
+        form.format(top * times + (0 if right else 1), bottom * times),
+        right,
+    )
 
 
 def latex(numbers: random.Random, right: bool) -> Case:
@@ -113,7 +130,14 @@ def structure(numbers: random.Random, right: bool) -> Case:
 def unit(numbers: random.Random, right: bool) -> Case:
     value = numbers.randint(2, 400)
     given = value if right else value + 3
-    gold, form = numbers.choice((("{} cm", "{}\\text{{ cm}}"), ("{} km/h", "{} km/h"), ("{} m", "{}00 cm"), ("{} kg", "{} kilograms")))
+    gold, form = numbers.choice(
+        (
+            ("{} cm", "{}\\text{{ cm}}"),
+            ("{} km/h", "{} km/h"),
+            ("{} m", "{}00 cm"),
+            ("{} kg", "{} kilograms"),
+        )
+    )
     return Case("unit", gold.format(value), form.format(given), right)
 
 
@@ -131,7 +155,11 @@ MAKERS: dict[str, Callable[[random.Random, bool], Case]] = {
 def cases(count: int, seed: int) -> list[Case]:
     """So many cases in the mix, in random order."""
     numbers = random.Random(seed)
-    made = [MAKERS[kind](numbers, numbers.random() < 0.6) for kind, share in SHARES.items() for _ in range(round(share * count))]
+    made = [
+        MAKERS[kind](numbers, numbers.random() < 0.6)
+        for kind, share in SHARES.items()
+        for _ in range(round(share * count))
+    ]
     numbers.shuffle(made)
     return made
 
@@ -149,14 +177,19 @@ def peer(made: list[Case], wrap: str) -> tuple[float, int]:
     began = time.perf_counter()
     for case in made:
         gold = "ABCD"[case.options.index(case.gold)] if case.options else case.gold
-        sides = [math_verify.parse(wrap.format(text), parsing_timeout=None) for text in (gold, case.claim)]
+        sides = [
+            math_verify.parse(wrap.format(text), parsing_timeout=None)
+            for text in (gold, case.claim)
+        ]
         wrong += math_verify.verify(*sides, timeout_seconds=None) != case.right
     return len(made) / (time.perf_counter() - began), wrong
 
 
 def shard(seed: int) -> float:
     """Pairs a second in this process, on pairs of its own, after a warm-up: what a build's worker does."""
-    pairs = [Pair(RESPONSE.format(case.claim), case.gold, case.options) for case in cases(40_000, seed)]
+    pairs = [
+        Pair(RESPONSE.format(case.claim), case.gold, case.options) for case in cases(40_000, seed)
+    ]
     ours(pairs[:500])
     return ours(pairs)[0]
 
@@ -183,7 +216,12 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds = [cases(arguments.pairs, arguments.seed + number) for number in range(arguments.rounds)]
     # What is loaded on first need (pint, the worker of math-verify) is loaded before the clock starts.
-    omr_data.verify_many([Pair("<answer>1 cm</answer>", "10 mm"), Pair("<answer>\\int x dx</answer>", "\\frac{x^2}{2}")])
+    omr_data.verify_many(
+        [
+            Pair("<answer>1 cm</answer>", "10 mm"),
+            Pair("<answer>\\int x dx</answer>", "\\frac{x^2}{2}"),
+        ]
+    )
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     math_verify.parse("$1$")
     rates, delimited, bare = [], [], []
@@ -204,16 +242,31 @@ def main() -> None:
             if verdict.outcome == (WRONG if case.right else RIGHT):
                 wrong += 1
                 print(f"  wrong: {case} {verdict}")
-        print(f"round {number}: {rate:,.0f} pairs/s, math-verify {delimited[-1][0]:,.0f}, on bare strings {bare[-1][0]:,.0f}", flush=True)
+        print(
+            f"round {number}: {rate:,.0f} pairs/s, math-verify {delimited[-1][0]:,.0f}, on bare strings {bare[-1][0]:,.0f}",
+            flush=True,
+        )
     total = sum(map(len, rounds))
-    print("decided by: " + ", ".join(f"{name} {count / total:.1%}" for name, count in by.most_common()))
+    print(
+        "decided by: "
+        + ", ".join(f"{name} {count / total:.1%}" for name, count in by.most_common())
+    )
     for kind in SHARES:
-        print(f"  {kind:<10}" + "".join(f"  {outcome} {outcomes[kind, outcome]:>6,}" for outcome in (RIGHT, WRONG, UNDECIDED)))
+        print(
+            f"  {kind:<10}"
+            + "".join(
+                f"  {outcome} {outcomes[kind, outcome]:>6,}"
+                for outcome in (RIGHT, WRONG, UNDECIDED)
+            )
+        )
     print(
         f"math-verify is wrong on {peer_wrong / total:.1%} (delimited) and {sum(miss for _, miss in bare) / total:.1%} (bare) of the pairs"
     )
     times = scaling(arguments.seed + arguments.rounds)
-    ours_median, peer_median = statistics.median(rates), statistics.median(rate for rate, _ in delimited)
+    ours_median, peer_median = (
+        statistics.median(rates),
+        statistics.median(rate for rate, _ in delimited),
+    )
     result = {
         "ratio": round(ours_median / peer_median, 1),
         "pairs_per_s": round(ours_median),

@@ -23,26 +23,34 @@ def pairs(arguments: Sequence[str] | None, error: type[OmrError]) -> dict[str, s
     for argument in arguments or ():
         name, equals, value = argument.partition("=")
         if not equals:
-            raise error(f"--set takes NAME=VALUE, and got {argument!r}. Write for example --set rollouts=12.")
+            raise error(
+                f"--set takes NAME=VALUE, and got {argument!r}. Write for example --set rollouts=12."
+            )
         found[name] = value
     return found
 
 
-def read_values(where: str, declared: Mapping[str, Any], given: Mapping[str, str], error: type[OmrError]) -> dict[str, Any]:
+def read_values(
+    where: str, declared: Mapping[str, Any], given: Mapping[str, str], error: type[OmrError]
+) -> dict[str, Any]:
     """The given values, by the declared types: int, float, str, bool, Path, one of some words (Literal), several (tuple, with
     commas), or None as `none` where it may be. Raises the error for a name that is not declared, or a value of another type."""
     values = {}
     for name, text in given.items():
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(declared) or 'none'}."
+            hint = (
+                f"Did you mean {near[0]}?" if near else f"It has {', '.join(declared) or 'none'}."
+            )
             raise error(f"{where} has no argument {name!r}. {hint}")
         try:
             values[name] = _read(declared[name], text)
         except (ValueError, KeyError) as fault:
             raise error(f"{where}: {name}={text!r} is no {_shown(declared[name])}.") from fault
         except TypeError as fault:
-            raise error(f"{where}: the argument {name} has type {declared[name]!r}, which cannot be given on the command line.") from fault
+            raise error(
+                f"{where}: the argument {name} has type {declared[name]!r}, which cannot be given on the command line."
+            ) from fault
     return values
 
 

@@ -37,17 +37,29 @@ from omr_data.verifiers import cascade
 from omr_data.verifiers.base import Pair
 
 app = typer.Typer(
-    help="Make multimodal-reasoning training data: plan, build, release.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    help="Make multimodal-reasoning training data: plan, build, release.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's Python file.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An argument of the recipe; may be repeated.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An argument of the recipe; may be repeated."),
+]
 Mirror = Annotated[
-    Path | None, typer.Option(envvar="OMR_HUB_MIRROR", help="A folder of datasets in Hub layout that stands in for the Hub.")
+    Path | None,
+    typer.Option(
+        envvar="OMR_HUB_MIRROR",
+        help="A folder of datasets in Hub layout that stands in for the Hub.",
+    ),
 ]
 Work = Annotated[Path, typer.Option(help="The workspace: stages, images and paid rollouts.")]
 Releases = Annotated[Path, typer.Option(help="Where releases are.")]
-Workers = Annotated[int, typer.Option(min=1, help="Worker processes. The result does not depend on it.")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Worker processes. The result does not depend on it.")
+]
 
 WORK = Path(".omr")
 RELEASES = Path("releases")
@@ -97,7 +109,9 @@ def plan_command(
     calls = teacher_calls(job.plan, job.workspace)
     if as_json:
         lines = [
-            line | {"state": state.get(line["fingerprint"], "")} | _asked(calls.get(line["fingerprint"]))
+            line
+            | {"state": state.get(line["fingerprint"], "")}
+            | _asked(calls.get(line["fingerprint"]))
             for line in job.plan.to_json()["nodes"]
         ]
         print(json.dumps(job.plan.to_json() | {"nodes": lines}, indent=1, ensure_ascii=False))
@@ -109,7 +123,9 @@ def plan_command(
 def _asked(calls: Calls | None) -> dict[str, object]:
     if calls is None:
         return {"teacher_calls": None}
-    return {"teacher_calls": calls.attempts} | ({"estimate": asdict(calls.estimate)} if calls.estimate else {})
+    return {"teacher_calls": calls.attempts} | (
+        {"estimate": asdict(calls.estimate)} if calls.estimate else {}
+    )
 
 
 @app.command("build")
@@ -120,8 +136,12 @@ def build_command(
     work: Work = WORK,
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
-    budget: Annotated[str | None, typer.Option(metavar="AMOUNT", help="Pause when so much is spent, like 500usd.")] = None,
-    max_requests: Annotated[int | None, typer.Option(min=0, help="Pause after so many requests.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Pause when so much is spent, like 500usd.")
+    ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(min=0, help="Pause after so many requests.")
+    ] = None,
 ) -> None:
     """Build a recipe and release it. What is already there is not made again, and no paid answer is asked for twice."""
     job = _job(file, set, mirror, work)
@@ -130,7 +150,9 @@ def build_command(
     check_drift(job.plan, releases)
     console = Console(stderr=True)
     with job.workspace.lock(), _mapper(job, workers) as processes:
-        built = build(job.plan, job.workspace, job.places, processes, workers, reporter(console), limit)
+        built = build(
+            job.plan, job.workspace, job.places, processes, workers, reporter(console), limit
+        )
         folder = release(built, job.workspace, releases, job.prose(), processes, reporter(console))
     display.released(Console(), folder)
 
@@ -140,26 +162,39 @@ def _dollars(text: str | None) -> float | None:
         return None
     match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)(?:usd)?", text.strip().lower())
     if match is None:
-        raise RecipeError(f"--budget takes US dollars, and got {text!r}. Write for example --budget 500usd.")
+        raise RecipeError(
+            f"--budget takes US dollars, and got {text!r}. Write for example --budget 500usd."
+        )
     return float(match[1])
 
 
 @app.command("release")
 def release_command(
-    file: RecipeFile, set: Set = None, mirror: Mirror = None, work: Work = WORK, releases: Releases = RELEASES, workers: Workers = WORKERS
+    file: RecipeFile,
+    set: Set = None,
+    mirror: Mirror = None,
+    work: Work = WORK,
+    releases: Releases = RELEASES,
+    workers: Workers = WORKERS,
 ) -> None:
     """Release what is built already, and refuse what is not."""
     job = _job(file, set, mirror, work)
     job.plan.require_ready()
     cut, where = folders(job.plan, job.workspace)
-    left = [stage.last.name for stage, folder in zip(cut.stages, where, strict=True) if not folder.done()]
+    left = [
+        stage.last.name
+        for stage, folder in zip(cut.stages, where, strict=True)
+        if not folder.done()
+    ]
     if left:
         raise RecipeError(
             f"{job.plan.recipe.name} is not built yet: {', '.join(left)} did not run. `omr build {file}` builds and releases it."
         )
     with job.workspace.lock(), _mapper(job, workers) as processes:
         built = Built(job.plan, cut, where)
-        folder = release(built, job.workspace, releases, job.prose(), processes, reporter(Console(stderr=True)))
+        folder = release(
+            built, job.workspace, releases, job.prose(), processes, reporter(Console(stderr=True))
+        )
     display.released(Console(), folder)
 
 
@@ -173,20 +208,35 @@ def show_command(
     set: Set = None,
     mirror: Mirror = None,
     work: Work = WORK,
-    step: Annotated[str | None, typer.Option(help="A step of the plan, like verify.Answers; the last one if not given.")] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(help="A step of the plan, like verify.Answers; the last one if not given."),
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows.")] = 3,
     id: Annotated[str | None, typer.Option(help="Only rows whose id starts so.")] = None,
-    dropped: Annotated[bool, typer.Option("--dropped", help="Show rows that were dropped, with the reason.")] = False,
-    table: Annotated[str | None, typer.Option(help="Show a table that the step made, like pairs.")] = None,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="Show rows that were dropped, with the reason.")
+    ] = False,
+    table: Annotated[
+        str | None, typer.Option(help="Show a table that the step made, like pairs.")
+    ] = None,
 ) -> None:
     """Show rows of a built step, the rows it dropped, or a table it made."""
     job = _job(file, set, mirror, work)
     cut, where = folders(job.plan, job.workspace)
-    built = [(stage, folder) for stage, folder in zip(cut.stages, where, strict=True) if folder.done()]
-    chosen = [(stage, folder) for stage, folder in built if step is None or step in (node.name for node in stage.nodes)]
+    built = [
+        (stage, folder) for stage, folder in zip(cut.stages, where, strict=True) if folder.done()
+    ]
+    chosen = [
+        (stage, folder)
+        for stage, folder in built
+        if step is None or step in (node.name for node in stage.nodes)
+    ]
     if not chosen:
         names = list(dict.fromkeys(node.name for stage, _ in built for node in stage.nodes))
-        raise RecipeError(f"no step {step or ''} of {file} is built. Built are: {', '.join(names) or 'none; run `omr build` first'}.")
+        raise RecipeError(
+            f"no step {step or ''} of {file} is built. Built are: {', '.join(names) or 'none; run `omr build` first'}."
+        )
     console = Console()
     if dropped:
         display.dropped(console, [folder for _, folder in chosen], step, id or "", rows)
@@ -200,7 +250,11 @@ def show_command(
 def pin_command(file: RecipeFile, set: Set = None) -> None:
     """Look up the commit of each Hub dataset of a recipe that has none, and write it to pins.json. Needs the Hub."""
     job = _job(file, set, None, WORK)
-    repos = [node.spec.repo for node in job.plan.nodes if isinstance(node.spec, HubSource) and node.spec.commit is None]
+    repos = [
+        node.spec.repo
+        for node in job.plan.nodes
+        if isinstance(node.spec, HubSource) and node.spec.commit is None
+    ]
     path = file.parent / "pins.json"
     before = read_pins(path)
     for repo, commit in resolve_pins(sorted({*repos}), path).items():
@@ -211,9 +265,16 @@ def pin_command(file: RecipeFile, set: Set = None) -> None:
 def verify_command(
     response: Annotated[str, typer.Argument(help="The whole response, thinking included.")],
     gold: Annotated[str, typer.Option(help="The gold answer.")],
-    option: Annotated[list[str] | None, typer.Option(help="The text of an option, in order; may be repeated.")] = None,
-    finish_reason: Annotated[str, typer.Option(help="How the response ended: stop, or length if it was cut off.")] = "stop",
-    explain: Annotated[bool, typer.Option("--explain", help="Print each verifier that was asked, and what it said.")] = False,
+    option: Annotated[
+        list[str] | None, typer.Option(help="The text of an option, in order; may be repeated.")
+    ] = None,
+    finish_reason: Annotated[
+        str, typer.Option(help="How the response ended: stop, or length if it was cut off.")
+    ] = "stop",
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Print each verifier that was asked, and what it said."),
+    ] = False,
 ) -> None:
     """Compare a response with a gold answer. Prints RIGHT, WRONG or UNDECIDED, and why."""
     pair = Pair(response, gold, tuple(option or ()), finish_reason)
@@ -221,7 +282,9 @@ def verify_command(
         print(f"{name:<20} {line}" if explain else line)
 
 
-rollouts_app = typer.Typer(help="The store of paid answers: what it holds, and parquet in and out.", no_args_is_help=True)
+rollouts_app = typer.Typer(
+    help="The store of paid answers: what it holds, and parquet in and out.", no_args_is_help=True
+)
 app.add_typer(rollouts_app, name="rollouts")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A parquet file.")]
 
@@ -274,49 +337,90 @@ def teacher_serve(
 
 
 train_app = typer.Typer(
-    help="Train a model on a release. Under torchrun: torchrun --nproc-per-node 8 -m omr_data.cli train ...", no_args_is_help=True
+    help="Train a model on a release. Under torchrun: torchrun --nproc-per-node 8 -m omr_data.cli train ...",
+    no_args_is_help=True,
 )
 app.add_typer(train_app, name="train")
-Data = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's folder, or organization/name@version on the Hub.")]
-Out = Annotated[Path, typer.Option(help="The run's folder: checkpoints, metrics.jsonl, curves.png, and the model at the end.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="RELEASE", help="A release's folder, or organization/name@version on the Hub."
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        help="The run's folder: checkpoints, metrics.jsonl, curves.png, and the model at the end."
+    ),
+]
 Setting = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting other than the preset's; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A setting other than the preset's; may be repeated."
+    ),
 ]
 Show = Annotated[bool, typer.Option("--show", help="Print every setting and stop.")]
 
 
 @train_app.command("sft")
 def train_sft(
-    data: Data, preset: Annotated[str, typer.Option(help="tiny-sft or omr-7b-sft.")], out: Out, set: Setting = None, show: Show = False
+    data: Data,
+    preset: Annotated[str, typer.Option(help="tiny-sft or omr-7b-sft.")],
+    out: Out,
+    set: Setting = None,
+    show: Show = False,
 ) -> None:
     """Supervised fine-tuning. The same command goes on after a kill."""
     _need("train", "torch", "transformers")
     from omr_data.train import settings, sft
 
     chosen = settings.changed(settings.preset(settings.SFT, preset), pairs(set, TrainError))
-    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(_first(), sft.train(chosen, data, out))
+    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(
+        _first(), sft.train(chosen, data, out)
+    )
 
 
 @train_app.command("gspo")
 def train_gspo(
-    data: Data, preset: Annotated[str, typer.Option(help="tiny-gspo or omr-7b-gspo.")], out: Out, set: Setting = None, show: Show = False
+    data: Data,
+    preset: Annotated[str, typer.Option(help="tiny-gspo or omr-7b-gspo.")],
+    out: Out,
+    set: Setting = None,
+    show: Show = False,
 ) -> None:
     """Reinforcement learning with verified rewards: gspo, or with --set loss= grpo or dapo. The same command goes on after a kill."""
     _need("train", "torch", "transformers")
     from omr_data.train import gspo, settings
 
     chosen = settings.changed(settings.preset(settings.GSPO, preset), pairs(set, TrainError))
-    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(_first(), gspo.train(chosen, data, out))
+    print(json.dumps(settings.as_json(chosen), indent=1)) if show else display.trained(
+        _first(), gspo.train(chosen, data, out)
+    )
 
 
 @app.command("eval")
 def eval_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a Hub id, or tiny for the embedded model.")],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A release, or the name of a source like drawn or gsm8k.")],
-    of: Annotated[list[str] | None, typer.Option("--of", metavar="NAME=VALUE", help="An argument of the source, like split=test.")] = None,
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A folder, a Hub id, or tiny for the embedded model."),
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A release, or the name of a source like drawn or gsm8k."
+        ),
+    ],
+    of: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--of", metavar="NAME=VALUE", help="An argument of the source, like split=test."
+        ),
+    ] = None,
     set: Setting = None,
     mirror: Mirror = None,
-    out: Annotated[Path | None, typer.Option(help="Write the score and every answer to this JSON file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the score and every answer to this JSON file.")
+    ] = None,
 ) -> None:
     """Measure a model: accuracy and pass@k with intervals, greedy or sampled."""
     _need("train", "torch", "transformers")
@@ -327,10 +431,19 @@ def eval_command(
         problems, bad = evaluate.release_problems(data), None
     else:
         source = evaluate.named_source(data, pairs(of, TrainError))
-        problems, bad = evaluate.source_problems(source, LocalPlaces(mirror, read_pins(Path("pins.json")), data))
+        problems, bad = evaluate.source_problems(
+            source, LocalPlaces(mirror, read_pins(Path("pins.json")), data)
+        )
     score, answered = evaluate.evaluate(chosen, problems, data, bad)
     if out is not None and os.environ.get("RANK", "0") == "0":
-        write_text(out, json.dumps(score.to_json() | {"answered": [asdict(one) for one in answered]}, indent=1, ensure_ascii=False))
+        write_text(
+            out,
+            json.dumps(
+                score.to_json() | {"answered": [asdict(one) for one in answered]},
+                indent=1,
+                ensure_ascii=False,
+            ),
+        )
     display.score(_first(), score)
 
 
@@ -358,7 +471,10 @@ def main() -> None:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("Stopped. Finished shards and every answer are kept: the same command goes on from here.", file=sys.stderr)
+        print(
+            "Stopped. Finished shards and every answer are kept: the same command goes on from here.",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _STYLES = {"CACHED": "green", "RUN": "yellow"}
 
 
-def plan(console: Console, plan: Plan, state: Mapping[str, str], calls: Mapping[str, Calls | None]) -> None:
+def plan(
+    console: Console, plan: Plan, state: Mapping[str, str], calls: Mapping[str, Calls | None]
+) -> None:
     """The plan as a table, parents first."""
     recipe = plan.recipe
     console.print(f"{recipe.name} {recipe.version}  plan {plan.fingerprint[:12]}", highlight=False)
@@ -35,12 +37,29 @@ def plan(console: Console, plan: Plan, state: Mapping[str, str], calls: Mapping[
     rows = []
     for index, node in enumerate(plan.nodes):
         mark = _problem(node) or state.get(node.fingerprint, "")
-        rows.append((str(index), node.name, " ".join(map(str, node.parents)), mark, _calls(node, calls), _declared(node)))
+        rows.append(
+            (
+                str(index),
+                node.name,
+                " ".join(map(str, node.parents)),
+                mark,
+                _calls(node, calls),
+                _declared(node),
+            )
+        )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, head in enumerate(heads):
         # Only the last column gives way on a narrow terminal.
-        width = None if place == len(heads) - 1 else max(len(head), *(len(row[place]) for row in rows))
-        table.add_column(head, justify="right" if place in (0, 4) else "left", min_width=width, no_wrap=width is not None, overflow="fold")
+        width = (
+            None if place == len(heads) - 1 else max(len(head), *(len(row[place]) for row in rows))
+        )
+        table.add_column(
+            head,
+            justify="right" if place in (0, 4) else "left",
+            min_width=width,
+            no_wrap=width is not None,
+            overflow="fold",
+        )
     for row in rows:
         styled = Text(row[3], style=_STYLES.get(row[3], "red"))
         table.add_row(*(styled if place == 3 else Text(cell) for place, cell in enumerate(row)))
@@ -73,7 +92,11 @@ def _declared(node: Node) -> str:
         return ""
     usual = {one.name: one.default for one in dataclasses.fields(node.spec)}
     declared = identity_fields(node.spec).items()
-    fields = {name: value for name, value in declared if value is not None and not (isinstance(value, Spec) and value == usual[name])}
+    fields = {
+        name: value
+        for name, value in declared
+        if value is not None and not (isinstance(value, Spec) and value == usual[name])
+    }
     parts = [f"{name}={_short(value)}" for name, value in fields.items()]
     pin = node.pin.digest or node.pin.commit
     return ", ".join(parts + ([f"@{pin[:12]}"] if pin else []))
@@ -93,44 +116,82 @@ def _short(value: object) -> str:
 def released(console: Console, folder: Path) -> None:
     """What a release holds, and how to load it."""
     manifest = read_json(folder / "manifest.json")
-    console.print(f"{manifest['name']} {manifest['version']}: {manifest['rows']:,} rows in {folder}", highlight=False)
+    console.print(
+        f"{manifest['name']} {manifest['version']}: {manifest['rows']:,} rows in {folder}",
+        highlight=False,
+    )
     for line in manifest["by_source"]:
-        console.print(f"  {line['source']}: {line['rows']:,} rows of {line['questions']:,} questions ({line['license']})", highlight=False)
-    console.print(f"Load it: datasets.load_dataset({str(folder)!r}, split='train')", highlight=False, soft_wrap=True)
+        console.print(
+            f"  {line['source']}: {line['rows']:,} rows of {line['questions']:,} questions ({line['license']})",
+            highlight=False,
+        )
+    console.print(
+        f"Load it: datasets.load_dataset({str(folder)!r}, split='train')",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def trained(console: Console, folder: Path) -> None:
     """Where a trained model is, and what to do with it."""
-    console.print(f"the model is in {folder}; its curves in {folder.parent / 'curves.png'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"the model is in {folder}; its curves in {folder.parent / 'curves.png'}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"Measure it: omr eval {folder} RELEASE", highlight=False, soft_wrap=True)
 
 
 def score(console: Console, score: "Score") -> None:
     """The measures of a model, a line each."""
-    shown = Table(box=None, pad_edge=False, header_style="bold", title=f"{score.model} on {score.data}", title_justify="left")
+    shown = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"{score.model} on {score.data}",
+        title_justify="left",
+    )
     for column, justify in (("", "left"), ("", "right"), ("95% interval", "left")):
         shown.add_column(column, justify="left" if justify == "left" else "right", no_wrap=True)
-    lines = [("accuracy", score.accuracy), *((f"pass@{k}", share) for k, share in score.pass_at.items())]
+    lines = [
+        ("accuracy", score.accuracy),
+        *((f"pass@{k}", share) for k, share in score.pass_at.items()),
+    ]
     if len(score.by_source) > 1:
         lines += [(f"accuracy, {source}", share) for source, share in score.by_source.items()]
     for name, share in lines:
         shown.add_row(name, f"{share.value:.3f}", f"{share.low:.3f} to {share.high:.3f}")
     console.print(shown)
     left_out = "".join(f", {count:,} left out: {reason}" for reason, count in score.skipped.items())
-    console.print(f"{score.answers:,} answers to {score.questions:,} questions, {score.undecided:.1%} undecided{left_out}", highlight=False)
+    console.print(
+        f"{score.answers:,} answers to {score.questions:,} questions, {score.undecided:.1%} undecided{left_out}",
+        highlight=False,
+    )
 
 
 def rollouts(console: Console, path: Path, stats: RolloutStats) -> None:
     """What a rollout store holds."""
-    console.print(f"{path} holds {stats.rollouts:,} rollouts of {stats.requests:,} requests, {stats.failures:,} failed attempts")
-    console.print(f"  {stats.prompt_tokens:,} prompt tokens, {stats.completion_tokens:,} completion tokens")
+    console.print(
+        f"{path} holds {stats.rollouts:,} rollouts of {stats.requests:,} requests, {stats.failures:,} failed attempts"
+    )
+    console.print(
+        f"  {stats.prompt_tokens:,} prompt tokens, {stats.completion_tokens:,} completion tokens"
+    )
     for model, count in stats.models.items():
         console.print(f"  {model}: {count:,}", markup=False)
 
 
-def records(console: Console, stages: Sequence[tuple[Stage, StageFolder]], prefix: str, rows: int) -> None:
+def records(
+    console: Console, stages: Sequence[tuple[Stage, StageFolder]], prefix: str, rows: int
+) -> None:
     """Some records as they left a stage."""
-    found = (record for _, folder in stages for shard in folder.shards() for record in read_records(shard) if record.id.startswith(prefix))
+    found = (
+        record
+        for _, folder in stages
+        for shard in folder.shards()
+        for record in read_records(shard)
+        if record.id.startswith(prefix)
+    )
     shown = list(islice(found, rows))
     if not shown:
         raise RecipeError(f"no row there has an id that starts with {prefix!r}.")
@@ -169,7 +230,9 @@ def _clip(text: str, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 3]}..."
 
 
-def dropped(console: Console, folders: Sequence[StageFolder], step: str | None, prefix: str, rows: int) -> None:
+def dropped(
+    console: Console, folders: Sequence[StageFolder], step: str | None, prefix: str, rows: int
+) -> None:
     """Dropped rows with their step and reason, and how many there are of each."""
     found: list[dict[str, Any]] = []
     counts: dict[tuple[str, str], int] = {}
@@ -189,10 +252,16 @@ def dropped(console: Console, folders: Sequence[StageFolder], step: str | None, 
         if row["answer"]:
             console.print(Text(f"  answer: {row['answer']}", style="cyan"))
         for response in row["responses"][:3]:
-            console.print(Text(f"  #{response['attempt']} {(response['verdict'] or {}).get('outcome', '')} {_clip(response['text'], 200)}"))
+            console.print(
+                Text(
+                    f"  #{response['attempt']} {(response['verdict'] or {}).get('outcome', '')} {_clip(response['text'], 200)}"
+                )
+            )
 
 
-def _dropped_rows(folders: Sequence[StageFolder], step: str | None, prefix: str) -> Iterator[dict[str, Any]]:
+def _dropped_rows(
+    folders: Sequence[StageFolder], step: str | None, prefix: str
+) -> Iterator[dict[str, Any]]:
     for folder in folders:
         for row in iter_dropped(folder):
             if (step is None or row["step"] == step) and row["id"].startswith(prefix):
@@ -205,7 +274,9 @@ def table(console: Console, folder: StageFolder, name: str, rows: int) -> None:
 
     path = folder.table(name)
     if not path.exists():
-        raise RecipeError(f"{folder.path.name} has no table {name!r}. It has: {', '.join(folder.tables()) or 'none'}.")
+        raise RecipeError(
+            f"{folder.path.name} has no table {name!r}. It has: {', '.join(folder.tables()) or 'none'}."
+        )
     frame = pl.read_parquet(path)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in frame.columns:

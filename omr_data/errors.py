@@ -102,7 +102,9 @@ class MissingExtra(OmrError):
     """An optional part of the package is needed and not installed."""
 
     def __init__(self, module: str, extra: str) -> None:
-        super().__init__(f"{module} is not installed. It comes with the extra '{extra}': pip install 'omr-data[{extra}]'")
+        super().__init__(
+            f"{module} is not installed. It comes with the extra '{extra}': pip install 'omr-data[{extra}]'"
+        )
         self.module = module
         self.extra = extra
 

@@ -241,7 +241,9 @@ class Budget:
 
     def room(self, under_way: float = 0.0) -> bool:
         """Whether one more request would be allowed, for a teacher that can wait for what is under way."""
-        return (self.requests is None or self.sent < self.requests) and (self.usd is None or self.spent + under_way < self.usd)
+        return (self.requests is None or self.sent < self.requests) and (
+            self.usd is None or self.spent + under_way < self.usd
+        )
 
     def within(self, batches: "Iterator[Batch]") -> "Iterator[Batch]":
         """The batches that the limit allows, each question counted as one request: for teachers that cost nothing."""
@@ -280,14 +282,22 @@ class Estimate:
 class Teacher(Spec):
     """Answers requests. Its identity fields (model, revision, sampling) are part of every rollout key; URLs are not."""
 
-    def request(self, messages: Sequence[Message], images: Sequence[ImageRef], attempts: int) -> Request:
+    def request(
+        self, messages: Sequence[Message], images: Sequence[ImageRef], attempts: int
+    ) -> Request:
         """So many answers to one chat. Its key is the sha256 of everything that decides the answer, and of nothing else."""
         identity: Canonical = {
             "teacher": canonical(self),
             "messages": [{"role": message.role, "text": message.text} for message in messages],
             "images": [image.sha256 for image in images],
         }
-        return Request(digest(identity), tuple(messages), tuple(images), tuple(range(attempts)), to_json(identity))
+        return Request(
+            digest(identity),
+            tuple(messages),
+            tuple(images),
+            tuple(range(attempts)),
+            to_json(identity),
+        )
 
     @property
     def batch(self) -> int:
@@ -304,7 +314,9 @@ class Teacher(Spec):
         return self
 
     @abstractmethod
-    def open(self, workers: int, read_image: ReadImage, budget: Budget) -> AbstractContextManager[Session]:
+    def open(
+        self, workers: int, read_image: ReadImage, budget: Budget
+    ) -> AbstractContextManager[Session]:
         """Connects, or starts `workers` processes. Raises TeacherError or MissingExtra where that cannot be."""
 
     def estimate(self, requests: Iterator[Request]) -> Estimate | None:
@@ -347,7 +359,9 @@ class Flow:
         flow = self
         for step in steps:
             if not isinstance(step, Step):
-                raise RecipeError(f"then() takes steps, and got {step!r}. Join flows with union() or mix(); {_HINT}")
+                raise RecipeError(
+                    f"then() takes steps, and got {step!r}. Join flows with union() or mix(); {_HINT}"
+                )
             canonical(step)
             references = step.references if isinstance(step, GlobalStep) else ()
             flow = Flow(step, (flow, *(as_flow(source) for source in references)))
@@ -396,7 +410,9 @@ class Take(GlobalStep):
 
         ids = shard.column("id").to_pylist()
         order = [hashlib.sha256(f"{self.seed}:{id_}".encode()).digest() for id_ in ids]
-        return pl.DataFrame({"id": ids, "order": order}, schema={"id": pl.String, "order": pl.Binary})
+        return pl.DataFrame(
+            {"id": ids, "order": order}, schema={"id": pl.String, "order": pl.Binary}
+        )
 
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
         have = data.narrow.height
@@ -417,5 +433,7 @@ def mix(parts: Mapping[Flow | Source, int | str], seed: int = 0) -> Flow:
         elif isinstance(rows, int) and rows >= 0:
             flows.append(as_flow(part).then(Take(rows, seed)))
         else:
-            raise RecipeError(f"mix() takes a number of rows or ALL for each flow, and got {rows!r}.")
+            raise RecipeError(
+                f"mix() takes a number of rows or ALL for each flow, and got {rows!r}."
+            )
     return union(*flows)

@@ -50,7 +50,11 @@ class Spec:
 
 def identity_fields(spec: Spec) -> dict[str, Any]:
     """The declared fields that count, by name, in order of declaration."""
-    return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if not PLACE.items() <= f.metadata.items()}
+    return {
+        f.name: getattr(spec, f.name)
+        for f in dataclasses.fields(spec)
+        if not PLACE.items() <= f.metadata.items()
+    }
 
 
 def canonical(value: object, where: str = "") -> Canonical:
@@ -70,7 +74,9 @@ def canonical(value: object, where: str = "") -> Canonical:
             return value
         case float():
             if not math.isfinite(value):
-                raise IdentityError(f"{where or 'value'} is {value}: JSON has no such number. Use None or a finite number.")
+                raise IdentityError(
+                    f"{where or 'value'} is {value}: JSON has no such number. Use None or a finite number."
+                )
             return int(value) if value.is_integer() else value
         case range():
             return {"range": [value.start, value.stop, value.step]}
@@ -78,9 +84,14 @@ def canonical(value: object, where: str = "") -> Canonical:
             return [canonical(item, f"{where}[{index}]") for index, item in enumerate(value)]
         case Spec():
             label = where or value.name
-            fields = {key: canonical(item, f"{label}.{key}") for key, item in identity_fields(value).items()}
+            fields = {
+                key: canonical(item, f"{label}.{key}")
+                for key, item in identity_fields(value).items()
+            }
             return {"spec": value.name, "revision": value.revision, "fields": fields}
-    raise IdentityError(f"{where or 'value'} holds a {type(value).__qualname__}, which has no stable identity. {_instead(value)}")
+    raise IdentityError(
+        f"{where or 'value'} holds a {type(value).__qualname__}, which has no stable identity. {_instead(value)}"
+    )
 
 
 def _instead(value: object) -> str:
@@ -88,7 +99,9 @@ def _instead(value: object) -> str:
         case list() | set() | frozenset():
             return "Use a tuple."
         case Mapping():
-            return "Use a tuple of pairs, or a Spec (a frozen dataclass derived from omr_data.Spec)."
+            return (
+                "Use a tuple of pairs, or a Spec (a frozen dataclass derived from omr_data.Spec)."
+            )
         case PurePath():
             return "A path says where, not what: declare the field as `field(metadata=omr_data.PLACE)`."
         case type():
@@ -102,7 +115,9 @@ def _instead(value: object) -> str:
 
 def to_json(value: Canonical) -> str:
     """Canonical JSON: sorted keys, no spaces, UTF-8 as is."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def digest(value: Canonical) -> str:

@@ -43,7 +43,9 @@ class Plan:
     def fingerprint(self) -> str:
         """The identity of the release: name, promised rows and data. The version is its label, and no part of it."""
         rows = self.recipe.rows
-        return digest({"name": self.recipe.name, "rows": canonical(rows), "data": self.nodes[-1].fingerprint})
+        return digest(
+            {"name": self.recipe.name, "rows": canonical(rows), "data": self.nodes[-1].fingerprint}
+        )
 
     def problems(self) -> list[OmrError]:
         """Why the plan cannot be built on this machine; empty when it can."""
@@ -56,7 +58,9 @@ class Plan:
             raise problems[0]
         if problems:
             lines = "\n".join(f"  - {problem}" for problem in problems)
-            raise type(problems[0])(f"{self.recipe.name} cannot be built yet, for {len(problems)} reasons:\n{lines}")
+            raise type(problems[0])(
+                f"{self.recipe.name} cannot be built yet, for {len(problems)} reasons:\n{lines}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, for people to diff and for a release to carry."""
@@ -113,7 +117,12 @@ def _node(flow: Flow, parents: tuple[int, ...], nodes: Sequence[Node], places: P
 
 
 def _node_json(node: Node, index: int) -> dict[str, Any]:
-    line: dict[str, Any] = {"node": index, "name": node.name, "fingerprint": node.fingerprint, "parents": list(node.parents)}
+    line: dict[str, Any] = {
+        "node": index,
+        "name": node.name,
+        "fingerprint": node.fingerprint,
+        "parents": list(node.parents),
+    }
     if node.spec is not None:
         spec = canonical(node.spec)
         assert isinstance(spec, dict)  # a Spec is canonically an object
@@ -128,7 +137,11 @@ def _node_json(node: Node, index: int) -> dict[str, Any]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Where two plans (as JSON) differ, in words: "rollout.Sample.n: 8 -> 6". Empty when only the order of equal parts does."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
-    found = [f"{key}: {before[key]} -> {after[key]}" for key in before if key in after and before[key] != after[key]]
+    found = [
+        f"{key}: {before[key]} -> {after[key]}"
+        for key in before
+        if key in after and before[key] != after[key]
+    ]
     found += [f"{key} is gone (it was {before[key]})" for key in before if key not in after]
     found += [f"{key} is new ({after[key]})" for key in after if key not in before]
     return found

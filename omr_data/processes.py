@@ -37,7 +37,9 @@ def mapper(workers: int, start: Callable[..., None], *arguments: Any) -> Iterato
         yield _Serial()
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(start, *arguments))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(start, *arguments)
+    )
     try:
         yield _Processes(pool, workers)
     finally:

@@ -42,7 +42,9 @@ class Recipe:
                 f"the recipe name {self.name!r} is not usable: write lower-case letters, digits, '.', '_' and '-', like 'my-set'."
             )
         if not _VERSION.fullmatch(self.version):
-            raise RecipeError(f"{self.name} has version {self.version!r}: write three numbers, like '1.0.0'.")
+            raise RecipeError(
+                f"{self.name} has version {self.version!r}: write three numbers, like '1.0.0'."
+            )
         object.__setattr__(self, "data", as_flow(self.data))
 
 
@@ -55,7 +57,9 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
     module = load_module(path)
     make = getattr(module, "recipe", None)
     if not callable(make):
-        raise RecipeError(f"{path} defines no function `recipe`. Write `def recipe(...) -> Recipe:` in it.")
+        raise RecipeError(
+            f"{path} defines no function `recipe`. Write `def recipe(...) -> Recipe:` in it."
+        )
     declared = {name: one.annotation for name, one in inspect.signature(make).parameters.items()}
     values = read_values(f"{path}: recipe()", declared, arguments or {}, RecipeError)
     try:
@@ -63,9 +67,13 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
     except OmrError:
         raise
     except Exception as error:
-        raise RecipeError(f"{path}: recipe() failed with {type(error).__name__}: {error}") from error
+        raise RecipeError(
+            f"{path}: recipe() failed with {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(made, Recipe):
-        raise RecipeError(f"{path}: recipe() must return a Recipe, and returned {type(made).__name__}.")
+        raise RecipeError(
+            f"{path}: recipe() must return a Recipe, and returned {type(made).__name__}."
+        )
     return made
 
 
@@ -76,7 +84,9 @@ def load_module(path: Path) -> object:
     name = f"omr_recipe_{re.sub('[^0-9A-Za-z_]', '_', path.stem)}"
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
-        raise RecipeError(f"{path} is no Python file. A recipe is a .py file with a function `recipe`.")
+        raise RecipeError(
+            f"{path} is no Python file. A recipe is a .py file with a function `recipe`."
+        )
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:

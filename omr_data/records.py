@@ -146,7 +146,9 @@ def schema() -> "pa.Schema":
     text, whole = pa.string(), pa.int64()
     image = pa.struct({"sha256": text, "width": whole, "height": whole, "format": text})
     message = pa.struct({"role": text, "text": text})
-    verdict = pa.struct({"outcome": text, "verifier": text, "revision": whole, "extracted": text, "reason": text})
+    verdict = pa.struct(
+        {"outcome": text, "verifier": text, "revision": whole, "extracted": text, "reason": text}
+    )
     response = pa.struct(
         {
             "text": text,

@@ -6,7 +6,12 @@ from omr_data.sources import drawn
 from omr_data.teachers import tiny
 
 TEACHER = tiny.Teacher()
-FAMILIES = ("text", "sum", "larger", "bars")  # no `choice`: of four options a guess is right at times, and is rewarded for nothing
+FAMILIES = (
+    "text",
+    "sum",
+    "larger",
+    "bars",
+)  # no `choice`: of four options a guess is right at times, and is rewarded for nothing
 LEVELS = (2, 3)
 
 
@@ -15,12 +20,16 @@ def recipe(rollouts: int = 8, questions: int = 10_000) -> Recipe:
     share = questions * 7 // 10
     problems = union(
         drawn.Source(split="teacher", count=share, families=FAMILIES, levels=LEVELS, seed=1),
-        drawn.Source(split="train", count=questions - share, families=FAMILIES, levels=LEVELS, seed=1),
+        drawn.Source(
+            split="train", count=questions - share, families=FAMILIES, levels=LEVELS, seed=1
+        ),
     ).then(
         rollout.Sample(TEACHER, n=rollouts),
         verify.Answers(),
         difficulty.PassRate(),  # a score
-        select.PassRate(at_least=1 / 16, at_most=15 / 16),  # the choice: a group of equal rewards teaches nothing
+        select.PassRate(
+            at_least=1 / 16, at_most=15 / 16
+        ),  # the choice: a group of equal rewards teaches nothing
         responses.Drop(),
     )
     return Recipe(name="omr-rl-tiny", version="1.0.0", data=mix({problems: ALL}))

@@ -22,7 +22,9 @@ def recipe(rollouts: int = 8, mmr1_rows: int = 199_425, miromind_rows: int = 91_
         decontaminate.Against(BENCHMARKS),
     )
     distilled = questions.then(
-        rollout.Sample(TEACHER, n=rollouts, prompt=rollout.Prompt(system=rollout.THINK_THEN_ANSWER)),
+        rollout.Sample(
+            TEACHER, n=rollouts, prompt=rollout.Prompt(system=rollout.THINK_THEN_ANSWER)
+        ),
         verify.Answers(),
         difficulty.PassRate(),  # a score, not a filter
         explode.Right(),
@@ -30,6 +32,8 @@ def recipe(rollouts: int = 8, mmr1_rows: int = 199_425, miromind_rows: int = 91_
     return Recipe(
         name="omr-sft-874k",
         version="1.0.0",
-        data=mix({distilled: ALL, mmr1.Source(): mmr1_rows, miromind_m1.Source(): miromind_rows}, seed=0),
+        data=mix(
+            {distilled: ALL, mmr1.Source(): mmr1_rows, miromind_m1.Source(): miromind_rows}, seed=0
+        ),
         rows=range(865_000, 885_000),
     )

@@ -61,7 +61,12 @@ class Server:
         assert (asked["endpoint"], asked["completion_window"]) == ("/v1/chat/completions", "24h")
         self.calls["make"] += 1
         await self.hold("before")
-        batch = {"id": f"batch_{next(self.numbers)}", "object": "batch", "created_at": int(time.time()), "status": "validating"} | asked
+        batch = {
+            "id": f"batch_{next(self.numbers)}",
+            "object": "batch",
+            "created_at": int(time.time()),
+            "status": "validating",
+        } | asked
         self.batches[batch["id"]] = batch
         batch["_made"] = time.monotonic()
         batch["_ready"] = batch["_made"] + self.options.seconds
@@ -86,11 +91,15 @@ class Server:
 
     async def listing(self, request: web.Request) -> web.Response:
         shown_from = time.monotonic() - self.options.lag
-        newest = [name for name in reversed(self.batches) if self.batches[name]["_made"] <= shown_from]
+        newest = [
+            name for name in reversed(self.batches) if self.batches[name]["_made"] <= shown_from
+        ]
         start = newest.index(request.query["after"]) + 1 if "after" in request.query else 0
         page = newest[start : start + 2]  # small pages, so that paging is tested
         shown = [_shown(self.batches[name]) for name in page]
-        return web.json_response({"object": "list", "data": shown, "has_more": start + 2 < len(newest)})
+        return web.json_response(
+            {"object": "list", "data": shown, "has_more": start + 2 < len(newest)}
+        )
 
     def run(self, batch: dict[str, Any]) -> None:
         """Answers every line, or refuses the batch."""
@@ -103,8 +112,15 @@ class Server:
         for line in lines:
             answer = self.answer(line["custom_id"], line["body"], self.options.outcome)
             if answer is not None:
-                (good if (answer["response"] or {}).get("status_code") == 200 else bad).append(json.dumps(answer))
-        batch |= {"status": self.options.outcome, "completed_at": int(time.time()), "output_file_id": None, "error_file_id": None}
+                (good if (answer["response"] or {}).get("status_code") == 200 else bad).append(
+                    json.dumps(answer)
+                )
+        batch |= {
+            "status": self.options.outcome,
+            "completed_at": int(time.time()),
+            "output_file_id": None,
+            "error_file_id": None,
+        }
         if good:
             batch["output_file_id"] = self.keep("\n".join(good).encode())
         if bad:
@@ -114,7 +130,14 @@ class Server:
     def refusals(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         waiting = sum(batch["status"] == "in_progress" for batch in self.batches.values())
         if self.options.enqueued and waiting > self.options.enqueued:
-            return [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached", "line": None, "param": None}]
+            return [
+                {
+                    "code": "token_limit_exceeded",
+                    "message": "Enqueued token limit reached",
+                    "line": None,
+                    "param": None,
+                }
+            ]
         seen: set[str] = set()
         for number, line in enumerate(lines, 1):
             for code, wrong in {
@@ -124,7 +147,14 @@ class Server:
                 "model_not_found": line["body"]["model"] == "absent",
             }.items():
                 if wrong:
-                    return [{"code": code, "message": f"told so of {line['body']['model']}", "line": number, "param": "body"}]
+                    return [
+                        {
+                            "code": code,
+                            "message": f"told so of {line['body']['model']}",
+                            "line": number,
+                            "param": "body",
+                        }
+                    ]
             seen.add(line["custom_id"])
         return []
 
@@ -138,19 +168,31 @@ class Server:
             if fault["fault"] == "lost":
                 return None
             if fault["fault"] == "expired":
-                error = {"code": "batch_expired", "message": "This request could not be executed before the completion window expired."}
+                error = {
+                    "code": "batch_expired",
+                    "message": "This request could not be executed before the completion window expired.",
+                }
                 return {"id": name, "custom_id": name, "response": None, "error": error}
             if fault["fault"] == "empty":
                 return _answered(name, 200, _completion(samples, ""))
-            return _answered(name, int(fault["fault"]), {"error": {"message": f"told to say {fault['fault']}"}})
+            return _answered(
+                name, int(fault["fault"]), {"error": {"message": f"told to say {fault['fault']}"}}
+            )
         if outcome != "completed" and len(self.bought) % 2:
             return None if outcome == "cancelled" else self.answer_expired(name)
         if self.options.single == "refuse" and samples > 1:
             return _answered(name, 400, {"error": {"message": "n must be 1"}})
-        return _answered(name, 200, _completion(1 if self.options.single == "ignore" else samples, TEXT))
+        return _answered(
+            name, 200, _completion(1 if self.options.single == "ignore" else samples, TEXT)
+        )
 
     def answer_expired(self, name: str) -> dict[str, Any]:
-        return {"id": name, "custom_id": name, "response": None, "error": {"code": "batch_expired", "message": "too late"}}
+        return {
+            "id": name,
+            "custom_id": name,
+            "response": None,
+            "error": {"code": "batch_expired", "message": "too late"},
+        }
 
     # For tests --------------------------------------------------------------------------------------------
 
@@ -166,19 +208,42 @@ class Server:
         return web.Response()
 
     async def tell(self, request: web.Request) -> web.Response:
-        sizes = [len(self.files[batch["input_file_id"]].splitlines()) for batch in self.batches.values()]
-        return web.json_response({"batches": sizes, "bought": self.bought, "holding": self.holding, "calls": self.calls})
+        sizes = [
+            len(self.files[batch["input_file_id"]].splitlines()) for batch in self.batches.values()
+        ]
+        return web.json_response(
+            {"batches": sizes, "bought": self.bought, "holding": self.holding, "calls": self.calls}
+        )
 
 
 def _completion(samples: int, text: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
-    choices = [{"index": index, "message": message, "finish_reason": "stop", "logprobs": None} for index in range(samples)]
-    usage = {"prompt_tokens": 10, "completion_tokens": 7 * samples, "total_tokens": 10 + 7 * samples}
-    return {"id": "1", "object": "chat.completion", "created": 1, "model": "served-model", "choices": choices, "usage": usage}
+    choices = [
+        {"index": index, "message": message, "finish_reason": "stop", "logprobs": None}
+        for index in range(samples)
+    ]
+    usage = {
+        "prompt_tokens": 10,
+        "completion_tokens": 7 * samples,
+        "total_tokens": 10 + 7 * samples,
+    }
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "served-model",
+        "choices": choices,
+        "usage": usage,
+    }
 
 
 def _answered(name: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
-    return {"id": name, "custom_id": name, "response": {"status_code": status, "request_id": "r", "body": body}, "error": None}
+    return {
+        "id": name,
+        "custom_id": name,
+        "response": {"status_code": status, "request_id": "r", "body": body},
+        "error": None,
+    }
 
 
 def _file(name: str, content: bytes) -> dict[str, Any]:
@@ -198,18 +263,43 @@ def _shown(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:
-    return content if isinstance(content, str) else "".join(part.get("text", "<image>") for part in content)
+    return (
+        content
+        if isinstance(content, str)
+        else "".join(part.get("text", "<image>") for part in content)
+    )
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=0.0, help="from making a batch to its end")
-    parser.add_argument("--outcome", choices=("completed", "expired", "cancelled"), default="completed", help="how batches end")
-    parser.add_argument("--single", choices=("", "ignore", "refuse"), default="", help="what becomes of n")
-    parser.add_argument("--enqueued", type=int, default=0, help="more batches at once fail; -1 fails all")
-    parser.add_argument("--flaky", type=int, default=0, help="the first call of each kind fails; making a batch does so after it is made")
-    parser.add_argument("--lag", type=float, default=0.0, help="seconds until a new batch is in the list")
-    parser.add_argument("--hold", choices=("", "upload", "before", "after"), default="", help="hold the answer to an upload, or a batch")
+    parser.add_argument(
+        "--outcome",
+        choices=("completed", "expired", "cancelled"),
+        default="completed",
+        help="how batches end",
+    )
+    parser.add_argument(
+        "--single", choices=("", "ignore", "refuse"), default="", help="what becomes of n"
+    )
+    parser.add_argument(
+        "--enqueued", type=int, default=0, help="more batches at once fail; -1 fails all"
+    )
+    parser.add_argument(
+        "--flaky",
+        type=int,
+        default=0,
+        help="the first call of each kind fails; making a batch does so after it is made",
+    )
+    parser.add_argument(
+        "--lag", type=float, default=0.0, help="seconds until a new batch is in the list"
+    )
+    parser.add_argument(
+        "--hold",
+        choices=("", "upload", "before", "after"),
+        default="",
+        help="hold the answer to an upload, or a batch",
+    )
     server = Server(parser.parse_args())
     app = web.Application(client_max_size=2**30)
     app.router.add_post("/v1/files", server.upload)

@@ -10,10 +10,21 @@ from omr_data.records import Record, Response
 
 def record(id: str = "demo/1", **fields: Any) -> Record:
     """A record with sensible defaults."""
-    return Record(**{"id": id, "source": "demo", "license": "MIT", "question": "What is 3 + 4?", "answer": "7"} | fields)
+    return Record(
+        **{
+            "id": id,
+            "source": "demo",
+            "license": "MIT",
+            "question": "What is 3 + 4?",
+            "answer": "7",
+        }
+        | fields
+    )
 
 
-def response(text: str = "<think>3 + 4 = 7</think><answer>7</answer>", attempt: int = 0, **fields: Any) -> Response:
+def response(
+    text: str = "<think>3 + 4 = 7</think><answer>7</answer>", attempt: int = 0, **fields: Any
+) -> Response:
     """A response with sensible defaults."""
     return Response(**{"text": text, "attempt": attempt, "model": "demo-teacher"} | fields)
 

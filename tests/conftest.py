@@ -17,7 +17,9 @@ atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=Tr
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
-MIRROR = Path(os.environ.get("OMR_HUB_MIRROR", Path(__file__).parents[2] / "shared" / "data" / "hub"))
+MIRROR = Path(
+    os.environ.get("OMR_HUB_MIRROR", Path(__file__).parents[2] / "shared" / "data" / "hub")
+)
 
 
 @pytest.fixture(scope="session")

@@ -53,21 +53,43 @@ class Server:
             return web.json_response({"error": "n must be 1"}, status=400)
         given = 1 if self.options.single == "ignore" else samples
         self.log.append((question, body.get("seed"), given))
-        message = {"role": "assistant", "content": TEXT.format(self.options.answer)} | fields.pop("message", {})
+        message = {"role": "assistant", "content": TEXT.format(self.options.answer)} | fields.pop(
+            "message", {}
+        )
         choices = [
-            {"index": index, "message": message, "finish_reason": fields.get("finish_reason", "stop"), "logprobs": None}
+            {
+                "index": index,
+                "message": message,
+                "finish_reason": fields.get("finish_reason", "stop"),
+                "logprobs": None,
+            }
             for index in range(given)
         ]
-        usage = {"prompt_tokens": 10, "completion_tokens": 7 * given, "total_tokens": 10 + 7 * given}
-        reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "served-model", "choices": choices, "usage": usage}
+        usage = {
+            "prompt_tokens": 10,
+            "completion_tokens": 7 * given,
+            "total_tokens": 10 + 7 * given,
+        }
+        reply = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "served-model",
+            "choices": choices,
+            "usage": usage,
+        }
         return web.json_response(reply)
 
-    async def _misbehave(self, request: web.Request, body: dict[str, Any], fault: str) -> web.StreamResponse:
+    async def _misbehave(
+        self, request: web.Request, body: dict[str, Any], fault: str
+    ) -> web.StreamResponse:
         match fault:
             case "429" | "500" | "503" | "400" | "401" | "413":
                 return web.json_response({"error": f"told to say {fault}"}, status=int(fault))
             case "429 retry-after":
-                return web.json_response({"error": "later"}, status=429, headers={"Retry-After": "1"})
+                return web.json_response(
+                    {"error": "later"}, status=429, headers={"Retry-After": "1"}
+                )
             case "reset":
                 assert request.transport is not None
                 request.transport.abort()
@@ -78,11 +100,21 @@ class Server:
             case "empty":
                 return self._answer(body, "empty", message={"content": ""})
             case "reasoning only":
-                return self._answer(body, "reasoning", message={"content": None, "reasoning_content": "I count and count."})
+                return self._answer(
+                    body,
+                    "reasoning",
+                    message={"content": None, "reasoning_content": "I count and count."},
+                )
             case "reasoning":
-                return self._answer(body, "both", message={"content": "<answer>5</answer>", "reasoning_content": "I count."})
+                return self._answer(
+                    body,
+                    "both",
+                    message={"content": "<answer>5</answer>", "reasoning_content": "I count."},
+                )
             case "length":
-                return self._answer(body, "length", message={"content": "<think>I count"}, finish_reason="length")
+                return self._answer(
+                    body, "length", message={"content": "<think>I count"}, finish_reason="length"
+                )
             case "malformed":
                 return web.Response(text='{"choices": [', content_type="application/json")
             case "no choices":
@@ -90,7 +122,9 @@ class Server:
             case "html":
                 return web.Response(text="<html>Bad gateway</html>")
             case "half":
-                answer = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+                answer = web.StreamResponse(
+                    headers={"Content-Length": "1000", "Content-Type": "application/json"}
+                )
                 await answer.prepare(request)
                 await answer.write(b'{"choices": [{"index"')
                 assert request.transport is not None
@@ -103,14 +137,20 @@ class Server:
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:
-    return content if isinstance(content, str) else "".join(part.get("text", "<image>") for part in content)
+    return (
+        content
+        if isinstance(content, str)
+        else "".join(part.get("text", "<image>") for part in content)
+    )
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--most", type=int, default=0, help="more requests at once get a 429")
-    parser.add_argument("--single", choices=("", "ignore", "refuse"), default="", help="what becomes of n")
+    parser.add_argument(
+        "--single", choices=("", "ignore", "refuse"), default="", help="what becomes of n"
+    )
     parser.add_argument("--answer", default="5")
     parser.add_argument("--port", type=int, default=0)
     server = Server(parser.parse_args())

@@ -23,12 +23,24 @@ def environment(**extra: object) -> dict[str, str]:
 
 def omr(*arguments: object, code: int = 0, **extra: object) -> "subprocess.CompletedProcess[str]":
     """Runs `omr` to its end and checks its exit code; what it printed is in the result."""
-    done = subprocess.run(command(*arguments), env=environment(**extra), capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert done.returncode == code, f"exit code {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
+    done = subprocess.run(
+        command(*arguments),
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert done.returncode == code, (
+        f"exit code {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
+    )
     return done
 
 
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every file below a folder, by relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }

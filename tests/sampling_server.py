@@ -27,9 +27,17 @@ def make_app(log: list[Any]) -> Starlette:
 
     def choice(body: dict[str, Any], index: int) -> dict[str, Any]:
         digest = hashlib.sha256(f"{body['messages']}:{index}:{body['seed']}".encode()).digest()
-        text = f"<think>so</think><answer>{digest[0] % 24}</answer>" if digest[1] > 60 else "<answer>"
-        ids = [*encoder.tokenizer(text, add_special_tokens=False)["input_ids"], *([encoder.end_token] if digest[1] > 60 else [])]
-        logprobs = [{"token": "", "logprob": -0.5 - digest[2 + place % 20] / 256} for place in range(len(ids))]
+        text = (
+            f"<think>so</think><answer>{digest[0] % 24}</answer>" if digest[1] > 60 else "<answer>"
+        )
+        ids = [
+            *encoder.tokenizer(text, add_special_tokens=False)["input_ids"],
+            *([encoder.end_token] if digest[1] > 60 else []),
+        ]
+        logprobs = [
+            {"token": "", "logprob": -0.5 - digest[2 + place % 20] / 256}
+            for place in range(len(ids))
+        ]
         return {
             "index": index, "token_ids": ids, "logprobs": {"content": logprobs}, "finish_reason": "stop" if digest[1] > 60 else "length",
         }  # fmt: skip
@@ -39,11 +47,26 @@ def make_app(log: list[Any]) -> Starlette:
         assert body["repetition_penalty"] == 1.0 and body["return_token_ids"] and body["logprobs"]
         images, turns = [], []
         for message in body["messages"]:
-            parts = message["content"] if isinstance(message["content"], list) else [{"type": "text", "text": message["content"]}]
-            images += [base64.b64decode(part["image_url"]["url"].partition(",")[2]) for part in parts if part["type"] == "image_url"]
-            turns.append({"role": message["role"], "content": "".join(part.get("text", IMAGE_MARK) for part in parts)})
+            parts = (
+                message["content"]
+                if isinstance(message["content"], list)
+                else [{"type": "text", "text": message["content"]}]
+            )
+            images += [
+                base64.b64decode(part["image_url"]["url"].partition(",")[2])
+                for part in parts
+                if part["type"] == "image_url"
+            ]
+            turns.append(
+                {
+                    "role": message["role"],
+                    "content": "".join(part.get("text", IMAGE_MARK) for part in parts),
+                }
+            )
         choices = [choice(body, index) for index in range(body["n"])]
-        return JSONResponse({"choices": choices, "prompt_token_ids": encoder.prompt(turns, images).ids.tolist()})
+        return JSONResponse(
+            {"choices": choices, "prompt_token_ids": encoder.prompt(turns, images).ids.tolist()}
+        )
 
     async def told(request: Request) -> JSONResponse:
         log.append([request.url.path, json.loads(await request.body() or b"{}")])
@@ -55,9 +78,18 @@ def make_app(log: list[Any]) -> Starlette:
     async def models(request: Request) -> JSONResponse:
         return JSONResponse({"data": [{"id": "canned"}]})
 
-    caches = [Route(f"/reset_{name}_cache", told, methods=["POST"]) for name in ("mm", "encoder", "prefix")]
-    calls = [Route("/collective_rpc", told, methods=["POST"]), Route("/log", look), Route("/v1/models", models)]
-    return Starlette(routes=[*caches, *calls, Route("/v1/chat/completions", complete, methods=["POST"])])
+    caches = [
+        Route(f"/reset_{name}_cache", told, methods=["POST"])
+        for name in ("mm", "encoder", "prefix")
+    ]
+    calls = [
+        Route("/collective_rpc", told, methods=["POST"]),
+        Route("/log", look),
+        Route("/v1/models", models),
+    ]
+    return Starlette(
+        routes=[*caches, *calls, Route("/v1/chat/completions", complete, methods=["POST"])]
+    )
 
 
 def main() -> None:

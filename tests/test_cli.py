@@ -19,9 +19,20 @@ TINY = ROOT / "recipes" / "omr_sft_tiny.py"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_counted(mirror: Path, tmp_path: Path) -> None:
+def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_counted(
+    mirror: Path, tmp_path: Path
+) -> None:
     rows = small_mirror(mirror, tmp_path / "mirror")
-    places = ("--mirror", tmp_path / "mirror", "--work", tmp_path / "work", "--workers", 1, "--set", "rollouts=2")
+    places = (
+        "--mirror",
+        tmp_path / "mirror",
+        "--work",
+        tmp_path / "work",
+        "--workers",
+        1,
+        "--set",
+        "rollouts=2",
+    )
     done = omr("build", PUZZLES, *places, "--releases", tmp_path / "releases")
     manifest = read_json(tmp_path / "releases/omr-sft-puzzles/1.0.0/manifest.json")
     counts = {line["step"]: line for line in manifest["counts"]}
@@ -36,7 +47,9 @@ def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_count
     assert "MIT" in done.stdout
 
 
-def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends_it(
+    tmp_path: Path,
+) -> None:
     planned = omr("plan", PUZZLES, code=1)
     assert planned.stdout.count("UNPINNED") == 3
     assert "omr pin" in planned.stderr
@@ -49,7 +62,10 @@ def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends
     ("arguments", "message"),
     [
         (("build", PUZZLES, "--mirror", "nowhere"), "the mirror folder nowhere does not exist"),
-        (("build", TINY, "--set", "rolouts=4"), "recipe() has no argument 'rolouts'. Did you mean rollouts?"),
+        (
+            ("build", TINY, "--set", "rolouts=4"),
+            "recipe() has no argument 'rolouts'. Did you mean rollouts?",
+        ),
         (("build", TINY, "--set", "rollouts"), "--set takes NAME=VALUE"),
         (("build", TINY, "--set", "rollouts=many"), "rollouts='many' is no int"),
         (("build", "recipes/missing.py"), "there is no recipe file recipes/missing.py"),
@@ -57,7 +73,9 @@ def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends
         (("show", TINY), "Built are: none; run `omr build` first"),
     ],
 )
-def test_bad_input_is_one_clear_error_and_leaves_nothing(tmp_path: Path, arguments: tuple[object, ...], message: str) -> None:
+def test_bad_input_is_one_clear_error_and_leaves_nothing(
+    tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
     done = omr(*arguments, "--work", tmp_path / "work", code=1)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -84,7 +102,10 @@ def test_hostile_rows_are_dropped_counted_and_can_be_looked_up(tmp_path: Path) -
     (folder / "good.png").write_bytes(png(size=(64, 64)))
     (folder / "cut.png").write_bytes(png(size=(64, 64))[:60])
     pictures = ("good.png", "cut.png", "../secret.png", "missing.png")
-    lines = [json.dumps({"question": "How many?", "answer": "5", "image": picture}) for picture in pictures]
+    lines = [
+        json.dumps({"question": "How many?", "answer": "5", "image": picture})
+        for picture in pictures
+    ]
     (folder / "rows.jsonl").write_text("\n".join([*lines, "{not json"]) + "\n")
     recipe = tmp_path / "mine.py"
     recipe.write_text(ROWS_RECIPE.format(folder=str(folder)))
@@ -145,13 +166,24 @@ def test_pinning_without_the_hub_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_verify_prints_the_verdict_and_explain_the_path() -> None:
-    assert omr("verify", "<answer>7.0</answer>", "--gold", "7").stdout == "RIGHT by numeric.Verifier/1: 7.0 equals 7\n"
-    explained = omr("verify", "(B)", "--gold", "blue", "--option", "red", "--option", "blue", "--explain").stdout
-    assert [line.split()[0] for line in explained.splitlines()] == ["extract", "choice.Verifier", "verdict"]
+    assert (
+        omr("verify", "<answer>7.0</answer>", "--gold", "7").stdout
+        == "RIGHT by numeric.Verifier/1: 7.0 equals 7\n"
+    )
+    explained = omr(
+        "verify", "(B)", "--gold", "blue", "--option", "red", "--option", "blue", "--explain"
+    ).stdout
+    assert [line.split()[0] for line in explained.splitlines()] == [
+        "extract",
+        "choice.Verifier",
+        "verdict",
+    ]
 
 
 def test_the_plan_of_the_full_set_shows_what_is_missing_and_why() -> None:
     done = omr("plan", ROOT / "recipes" / "omr_sft_874k.py", code=1)
-    assert done.stdout.count("NO CONVERTER") == 5 + 11  # the sources, and the benchmarks but for GSM8K
+    assert (
+        done.stdout.count("NO CONVERTER") == 5 + 11
+    )  # the sources, and the benchmarks but for GSM8K
     assert "mix.Take" in done.stdout
     assert "cannot be built yet, for 33 reasons" in done.stderr

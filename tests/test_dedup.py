@@ -29,7 +29,10 @@ from omr_data.sources.places import LocalPlaces
 from omr_data.store.images import ImageStore, RowImages
 from tests.builders import record
 
-WORDS = ["".join(random.Random(number).choices("abcdefghijklmnopqrstuvwxyz", k=2 + number % 7)) for number in range(3_000)]
+WORDS = [
+    "".join(random.Random(number).choices("abcdefghijklmnopqrstuvwxyz", k=2 + number % 7))
+    for number in range(3_000)
+]
 
 
 class Pictures:
@@ -39,7 +42,11 @@ class Pictures:
         self.known: dict[str, bytes] = {}
 
     def put(self, data: bytes) -> ImageRef:
-        name = f"{len(self.known):064x}" if data not in self.known.values() else next(k for k, v in self.known.items() if v == data)
+        name = (
+            f"{len(self.known):064x}"
+            if data not in self.known.values()
+            else next(k for k, v in self.known.items() if v == data)
+        )
         self.known[name] = data
         with Image.open(io.BytesIO(data)) as image:
             return ImageRef(name, image.width, image.height, image.format or "")
@@ -48,7 +55,13 @@ class Pictures:
         return self.known[image.sha256]
 
 
-def columns(step: GlobalStep, records: Sequence[Record], folder: Path, read: Callable[[ImageRef], bytes], parts: int = 1) -> Columns:
+def columns(
+    step: GlobalStep,
+    records: Sequence[Record],
+    folder: Path,
+    read: Callable[[ImageRef], bytes],
+    parts: int = 1,
+) -> Columns:
     """What the engine would show a GlobalStep: narrow frames of some shards, and the shards on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     frames, paths = [], []
@@ -59,11 +72,19 @@ def columns(step: GlobalStep, records: Sequence[Record], folder: Path, read: Cal
         paths.append(folder / f"{number}.parquet")
         pl.DataFrame(pl.from_arrow(table.drop_columns(["meta"]))).write_parquet(paths[-1])
     whole = pl.concat(frames)
-    return Columns(whole.drop(step.heavy), whole.lazy().select("id", *step.heavy), pl.scan_parquet(paths))
+    return Columns(
+        whole.drop(step.heavy), whole.lazy().select("id", *step.heavy), pl.scan_parquet(paths)
+    )
 
 
 def decide(
-    step: GlobalStep, records: Sequence[Record], folder: Path, pictures: Any = None, *, parts: int = 1, benchmark: Any = ()
+    step: GlobalStep,
+    records: Sequence[Record],
+    folder: Path,
+    pictures: Any = None,
+    *,
+    parts: int = 1,
+    benchmark: Any = (),
 ) -> Decisions:
     read = pictures.read if pictures else lambda image: b""
     references = [columns(step, benchmark, folder / "benchmark", read)] if benchmark else []
@@ -76,11 +97,16 @@ def text(seed: int, words: int = 120) -> str:
 
 def edited(original: str, rate: float, seed: int) -> str:
     chance = random.Random(seed)
-    return " ".join(chance.choice(WORDS) if chance.random() < rate else word for word in original.split())
+    return " ".join(
+        chance.choice(WORDS) if chance.random() < rate else word for word in original.split()
+    )
 
 
 def jaccard(one: str, other: str) -> float:
-    sets = [{tuple(words[start : start + 5]) for start in range(len(words) - 4)} for words in (one.split(), other.split())]
+    sets = [
+        {tuple(words[start : start + 5]) for start in range(len(words) - 4)}
+        for words in (one.split(), other.split())
+    ]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
@@ -95,7 +121,18 @@ def test_a_text_s_shingles_do_not_depend_on_the_texts_beside_it(texts: list[str]
 
 
 def test_shingles_are_runs_of_five_words_whatever_case_and_punctuation() -> None:
-    found = shingle(pl.Series(["The cat sat on the mat", "the CAT, sat on... the mat!", "the cat", "", None, "mat the on sat cat the"]))
+    found = shingle(
+        pl.Series(
+            [
+                "The cat sat on the mat",
+                "the CAT, sat on... the mat!",
+                "the cat",
+                "",
+                None,
+                "mat the on sat cat the",
+            ]
+        )
+    )
     assert np.diff(found.offsets).tolist() == [2, 2, 1, 0, 0, 2]
     assert found.of(0).tolist() == found.of(1).tolist()
     assert not set(found.of(0)) & set(found.of(5))
@@ -123,8 +160,12 @@ def test_signatures_estimate_similarity_and_can_be_queried_with_datasketch() -> 
     assert far < 0.05
     index = datasketch.MinHashLSH(threshold=0.5, num_perm=128)
     index.insert("first", datasketch.MinHash(num_perm=128, scheme="affine32", hashvalues=signed[0]))
-    assert index.query(datasketch.MinHash(num_perm=128, scheme="affine32", hashvalues=signed[1])) == ["first"]
-    assert index.query(datasketch.MinHash(num_perm=128, scheme="affine32", hashvalues=signed[2])) == []
+    assert index.query(
+        datasketch.MinHash(num_perm=128, scheme="affine32", hashvalues=signed[1])
+    ) == ["first"]
+    assert (
+        index.query(datasketch.MinHash(num_perm=128, scheme="affine32", hashvalues=signed[2])) == []
+    )
     keys = band_keys(signed, 5)
     assert set(keys[0]) & set(keys[1]) and not set(keys[0]) & set(keys[2])
 
@@ -149,7 +190,9 @@ def sketched(values: Sequence[int]) -> list[int]:
 @given(st.integers(0, 2**32), st.sampled_from([1, 2, 3, 20, 130, 900]))
 def test_signatures_are_what_their_definition_says(seed: int, size: int) -> None:
     hashes = np.random.default_rng(seed).integers(2**64, size=size, dtype=np.uint64)
-    found = signatures(Shingles(np.concatenate([hashes, hashes[::-1]]), np.array([0, size, size, 2 * size])))
+    found = signatures(
+        Shingles(np.concatenate([hashes, hashes[::-1]]), np.array([0, size, size, 2 * size]))
+    )
     assert found[0].tolist() == found[2].tolist() == sketched(hashes.tolist())
     assert set(found[1].tolist()) == {2**32 - 1}
 
@@ -158,7 +201,9 @@ def test_signatures_are_what_their_definition_says(seed: int, size: int) -> None
 def test_signatures_agree_as_often_as_the_sets_are_alike(size: int) -> None:
     """The mean of 400 estimates from 128 places has a standard deviation of 0.002 at most, and each one 0.044."""
     draw = np.random.default_rng(size)
-    shared, first, second = (draw.integers(2**64, size=(400, part), dtype=np.uint64) for part in (size * 2, size, size))
+    shared, first, second = (
+        draw.integers(2**64, size=(400, part), dtype=np.uint64) for part in (size * 2, size, size)
+    )
     both = np.stack([np.concatenate([shared, own], 1) for own in (first, second)])
     signed = signatures(Shingles(both.ravel(), np.arange(801) * size * 3)).reshape(2, 400, 128)
     estimates = (signed[0] == signed[1]).mean(1)
@@ -168,10 +213,16 @@ def test_signatures_agree_as_often_as_the_sets_are_alike(size: int) -> None:
 
 def test_hashes_that_may_be_published_stay_what_they_are() -> None:
     """A change here makes signatures of two versions strangers: it needs a new revision of the steps, and a line in the changelog."""
-    found = shingle(pl.Series(["The cat sat on the mat", "internationalisation of Ｎaïve words: très bien 2026"]))
+    found = shingle(
+        pl.Series(
+            ["The cat sat on the mat", "internationalisation of Ｎaïve words: très bien 2026"]
+        )
+    )
     signed = signatures(found)
     digest = hashlib.sha256(
-        found.hashes.astype("<u8").tobytes() + signed.astype("<u4").tobytes() + band_keys(signed, 6).astype("<u8").tobytes()
+        found.hashes.astype("<u8").tobytes()
+        + signed.astype("<u4").tobytes()
+        + band_keys(signed, 6).astype("<u8").tobytes()
     )
     assert digest.hexdigest()[:16] == "b8335f7abd06354c"
 
@@ -191,7 +242,10 @@ def test_exact_ignores_case_and_spaces_and_sees_options_and_images(tmp_path: Pat
     decisions = decide(dedup.Exact(), records, tmp_path, pictures)
     assert set(decisions.drops) == {"b/1", "c/6"}
     assert set(decisions.drops.values()) == {"the same problem is there already"}
-    assert decisions.tables["pairs"].select("dropped", "kept").rows() == [("b/1", "a/2"), ("c/6", "c/4")]
+    assert decisions.tables["pairs"].select("dropped", "kept").rows() == [
+        ("b/1", "a/2"),
+        ("c/6", "c/4"),
+    ]
 
 
 def test_near_text_finds_every_pair_over_the_threshold_and_no_other(tmp_path: Path) -> None:
@@ -211,15 +265,27 @@ def test_near_text_finds_every_pair_over_the_threshold_and_no_other(tmp_path: Pa
     similar = dict(decisions.tables["pairs"].select("dropped", "similarity").iter_rows())
     for id_, similarity in list(similar.items())[:20]:
         number = int(id_[2:])
-        assert similarity == pytest.approx(jaccard(records[2 * number].question, records[2 * number + 1].question))
+        assert similarity == pytest.approx(
+            jaccard(records[2 * number].question, records[2 * number + 1].question)
+        )
 
 
-@pytest.mark.parametrize("step", [dedup.Exact(), dedup.NearText(threshold=0.7), dedup.NearPair(threshold=0.7)], ids=lambda step: step.name)
+@pytest.mark.parametrize(
+    "step",
+    [dedup.Exact(), dedup.NearText(threshold=0.7), dedup.NearPair(threshold=0.7)],
+    ids=lambda step: step.name,
+)
 def test_the_result_does_not_depend_on_order_or_on_shards(step: GlobalStep, tmp_path: Path) -> None:
     pictures = Pictures()
     image = (pictures.put(_png("red")),)
-    records = [record(f"{'ab'[number % 2]}/{number:03}", question=edited(text(number // 4), 0.01, number)) for number in range(80)]
-    records += [record(f"c/{number}", question="<image>" + text(number // 3), images=image) for number in range(9)]
+    records = [
+        record(f"{'ab'[number % 2]}/{number:03}", question=edited(text(number // 4), 0.01, number))
+        for number in range(80)
+    ]
+    records += [
+        record(f"c/{number}", question="<image>" + text(number // 3), images=image)
+        for number in range(9)
+    ]
     results = []
     for parts, seed in ((1, 0), (3, 1), (7, 2)):
         shuffled = random.Random(seed).sample(records, len(records))
@@ -230,7 +296,10 @@ def test_the_result_does_not_depend_on_order_or_on_shards(step: GlobalStep, tmp_
 
 
 def test_the_source_that_comes_first_in_the_priority_keeps_its_row(tmp_path: Path) -> None:
-    records = [record("a/1", source="cheap", question=text(1)), record("b/1", source="good", question=text(1))]
+    records = [
+        record("a/1", source="cheap", question=text(1)),
+        record("b/1", source="good", question=text(1)),
+    ]
     assert set(decide(dedup.Exact(), records, tmp_path).drops) == {"b/1"}
     assert set(decide(dedup.Exact(priority=("good",)), records, tmp_path).drops) == {"a/1"}
     assert set(decide(dedup.NearText(priority=("good",)), records, tmp_path).drops) == {"a/1"}
@@ -239,14 +308,20 @@ def test_the_source_that_comes_first_in_the_priority_keeps_its_row(tmp_path: Pat
 def test_duplicates_are_counted_by_the_sources_of_both_sides(tmp_path: Path) -> None:
     records = [record(f"a/{number}", source="one", question=text(number)) for number in range(5)]
     records += [record(f"b/{number}", source="two", question=text(number)) for number in range(3)]
-    records += [record("c/0", source="two", question=text(99)), record("c/1", source="two", question=text(99))]
+    records += [
+        record("c/0", source="two", question=text(99)),
+        record("c/1", source="two", question=text(99)),
+    ]
     counted = decide(dedup.Exact(), records, tmp_path / "1").tables["sources"]
     assert counted.rows() == [("two", "one", 3, 1.0), ("two", "two", 1, 1.0)]
     assert decide(dedup.Exact(), records[:5], tmp_path / "2").tables["sources"].height == 0
 
 
 def test_texts_without_words_are_like_no_other(tmp_path: Path) -> None:
-    records = [record(f"a/{number}", question=question) for number, question in enumerate(["", "", "...", "?!", "one", "one"])]
+    records = [
+        record(f"a/{number}", question=question)
+        for number, question in enumerate(["", "", "...", "?!", "one", "one"])
+    ]
     assert set(decide(dedup.NearText(), records, tmp_path).drops) == {"a/5"}
 
 
@@ -256,14 +331,21 @@ def test_many_equal_rows_are_no_quadratic_work(tmp_path: Path) -> None:
     image = (pictures.put(_png("red")),)
     records = [record(f"a/{number:05}", question=text(1, 30)) for number in range(100_000)]
     assert len(decide(dedup.NearText(), records, tmp_path / "words").drops) == 99_999
-    pictured = [record(f"a/{number:05}", question="<image>" + text(number % 2, 30), images=image) for number in range(6_000)]
+    pictured = [
+        record(f"a/{number:05}", question="<image>" + text(number % 2, 30), images=image)
+        for number in range(6_000)
+    ]
     assert len(decide(dedup.NearPair(), pictured, tmp_path / "pairs", pictures).drops) == 5_998
 
 
 def test_a_question_of_ten_megabytes_is_one_row_like_any_other(tmp_path: Path) -> None:
     huge = " ".join(WORDS[number * 7 % 3_000] + str(number) for number in range(1_000_000))
     assert len(huge) > 10_000_000
-    records = [record("a/1", question=huge), record("a/2", question=huge + " end"), record("a/3", question=text(1))]
+    records = [
+        record("a/1", question=huge),
+        record("a/2", question=huge + " end"),
+        record("a/3", question=text(1)),
+    ]
     assert set(decide(dedup.NearText(), records, tmp_path).drops) == {"a/2"}
 
 
@@ -298,7 +380,10 @@ def changed(image: Image.Image) -> dict[str, bytes]:
     return {
         "rescaled": encoded(image.resize((width * 2 // 3, height * 2 // 3)), "PNG"),
         "jpeg": encoded(image, "JPEG", quality=50),
-        "crop": encoded(image.crop((width // 40, height // 40, width - width // 40, height - height // 40)), "PNG"),
+        "crop": encoded(
+            image.crop((width // 40, height // 40, width - width // 40, height - height // 40)),
+            "PNG",
+        ),
         "grey alpha": encoded(image.convert("RGBA"), "PNG"),
         "webp": encoded(image, "WEBP", quality=60),
     }
@@ -320,28 +405,54 @@ def test_small_grey_palette_and_deep_pictures_have_looks_too() -> None:
     image = photograph(1, 100)
     for mode in ("L", "P", "RGBA", "1", "LA", "I;16", "CMYK"):
         kind = "TIFF" if mode == "CMYK" else "PNG"
-        assert len(looks(encoded(image.convert("L" if mode == "I;16" else mode).convert(mode), kind)).thumbnail) == 64 * 64 * 3
+        assert (
+            len(
+                looks(
+                    encoded(image.convert("L" if mode == "I;16" else mode).convert(mode), kind)
+                ).thumbnail
+            )
+            == 64 * 64 * 3
+        )
     assert len(looks(encoded(image.resize((5, 3)), "PNG")).thumbnail) == 64 * 64 * 3
 
 
 def test_near_image_keeps_one_of_what_looks_alike_and_leaves_text_alone(tmp_path: Path) -> None:
     pictures = Pictures()
     images = [photograph(seed) for seed in range(5)]
-    records = [record(f"a/{number}", images=(pictures.put(encoded(image, "PNG")),)) for number, image in enumerate(images)]
-    records += [record(f"b/{number}", images=(pictures.put(changed(image)["jpeg"]),)) for number, image in enumerate(images)]
+    records = [
+        record(f"a/{number}", images=(pictures.put(encoded(image, "PNG")),))
+        for number, image in enumerate(images)
+    ]
+    records += [
+        record(f"b/{number}", images=(pictures.put(changed(image)["jpeg"]),))
+        for number, image in enumerate(images)
+    ]
     two = (pictures.put(encoded(images[0], "PNG")), pictures.put(encoded(images[1], "PNG")))
-    records += [record("c/1", images=two), record("c/2", images=two[::-1]), record("d/1"), record("d/2")]
-    assert set(decide(dedup.NearImage(), records, tmp_path, pictures).drops) == {f"b/{number}" for number in range(5)}
+    records += [
+        record("c/1", images=two),
+        record("c/2", images=two[::-1]),
+        record("d/1"),
+        record("d/2"),
+    ]
+    assert set(decide(dedup.NearImage(), records, tmp_path, pictures).drops) == {
+        f"b/{number}" for number in range(5)
+    }
 
 
 def read_source(source: Any, mirror: Path, folder: Path) -> tuple[list[Record], ImageStore]:
     store = ImageStore(folder)
     files = source.fetch(LocalPlaces(mirror))
     images = RowImages(files.root, store)
-    return [source.convert(row, images) for part in source.parts(files) for row in source.rows(files, part)], store
+    return [
+        source.convert(row, images)
+        for part in source.parts(files)
+        for row in source.rows(files, part)
+    ], store
 
 
-def test_no_real_puzzle_is_a_false_duplicate_and_every_planted_one_is_found(mirror: Path, tmp_path: Path) -> None:
+def test_no_real_puzzle_is_a_false_duplicate_and_every_planted_one_is_found(
+    mirror: Path, tmp_path: Path
+) -> None:
     """PuzzleVQA itself holds 172 rows whose picture, question and options are those of another row, to the byte."""
     records, store = read_source(puzzlevqa.Source(), mirror, tmp_path / "images")
     known = {(one.question, tuple(sorted(one.options)), one.images[0].sha256) for one in records}
@@ -355,10 +466,17 @@ def test_no_real_puzzle_is_a_false_duplicate_and_every_planted_one_is_found(mirr
     for number, one in enumerate(records[::10]):
         with Image.open(io.BytesIO(store(one.images[0]))) as image:
             share = (0.5, 0.75, 1.3)[number % 3]
-            small = image.convert("RGB").resize((int(image.width * share), int(image.height * share)), Image.Resampling.BICUBIC)
+            small = image.convert("RGB").resize(
+                (int(image.width * share), int(image.height * share)), Image.Resampling.BICUBIC
+            )
         ref = store.put(encoded(small, "JPEG", quality=60))
         planted.append(
-            record(f"twin/{one.id}", question=one.question.upper().replace("<IMAGE>", "<image>"), options=one.options, images=(ref,))
+            record(
+                f"twin/{one.id}",
+                question=one.question.upper().replace("<IMAGE>", "<image>"),
+                options=one.options,
+                images=(ref,),
+            )
         )
     both = decide(step, [*records, *planted], tmp_path / "both", Reader(store), parts=4)
     assert {id_ for id_ in both.drops if id_.startswith("twin/")} == {one.id for one in planted}
@@ -375,15 +493,33 @@ class Reader:
 # -------------------------------------------------------------------------------------- contamination
 
 
-def test_planted_benchmark_questions_are_found_and_near_misses_stay(mirror: Path, tmp_path: Path) -> None:
+def test_planted_benchmark_questions_are_found_and_near_misses_stay(
+    mirror: Path, tmp_path: Path
+) -> None:
     lines = (mirror / "openai/gsm8k/test.jsonl").read_text().splitlines()
-    benchmark = [record(f"gsm8k/test/{number:05}", question=json.loads(line)["question"]) for number, line in enumerate(lines)]
+    benchmark = [
+        record(f"gsm8k/test/{number:05}", question=json.loads(line)["question"])
+        for number, line in enumerate(lines)
+    ]
     long = [one for one in benchmark if len(one.question.split()) >= 25][:60]
-    planted = [record(f"copy/{one.id}", question=f"Solve this!  {one.question.upper()}") for one in long[:30]]
-    planted += [record(f"typo/{one.id}", question=one.question.replace(" the ", " teh ").replace(", ", " ")) for one in long[30:60]]
+    planted = [
+        record(f"copy/{one.id}", question=f"Solve this!  {one.question.upper()}")
+        for one in long[:30]
+    ]
+    planted += [
+        record(f"typo/{one.id}", question=one.question.replace(" the ", " teh ").replace(", ", " "))
+        for one in long[30:60]
+    ]
     digits = str.maketrans("123456789", "234567891")
-    misses = [record(f"template/{one.id}", question=one.question.translate(digits)) for one in long if any(map(str.isdigit, one.question))]
-    train = [json.loads(line)["question"] for line in (mirror / "openai/gsm8k/train.jsonl").read_text().splitlines()[:1_500]]
+    misses = [
+        record(f"template/{one.id}", question=one.question.translate(digits))
+        for one in long
+        if any(map(str.isdigit, one.question))
+    ]
+    train = [
+        json.loads(line)["question"]
+        for line in (mirror / "openai/gsm8k/train.jsonl").read_text().splitlines()[:1_500]
+    ]
     clean = [record(f"train/{number}", question=question) for number, question in enumerate(train)]
     step = decontaminate.Against((gsm8k.Source(split="test"),), policy="text")
     decisions = decide(step, [*planted, *misses, *clean], tmp_path, benchmark=benchmark)
@@ -393,9 +529,14 @@ def test_planted_benchmark_questions_are_found_and_near_misses_stay(mirror: Path
     assert hits.filter(pl.col("id") == planted[0].id)["benchmark_id"].to_list() == [long[0].id]
     assert set(hits["by"].unique()) <= {"13 words", "Indel"}
     both = hits.filter(pl.col("id") == planted[0].id).row(0, named=True)
-    assert (both["question"], both["question_of_benchmark"]) == (planted[0].question, long[0].question)
+    assert (both["question"], both["question_of_benchmark"]) == (
+        planted[0].question,
+        long[0].question,
+    )
     counts = decisions.tables["benchmarks"]
-    assert counts["problems"].sum() == hits["id"].n_unique() and set(counts["benchmark"]) == {"gsm8k.Source"}
+    assert counts["problems"].sum() == hits["id"].n_unique() and set(counts["benchmark"]) == {
+        "gsm8k.Source"
+    }
     assert sum(id_.startswith("train/") for id_ in decisions.drops) <= 3
 
 
@@ -403,7 +544,11 @@ def test_planted_benchmark_pictures_are_found_and_the_policy_decides(tmp_path: P
     pictures = Pictures()
     images = [photograph(seed) for seed in range(30)]
     benchmark = [
-        record(f"bench/{number}", question=text(number, 30), images=(pictures.put(encoded(image, "PNG")),))
+        record(
+            f"bench/{number}",
+            question=text(number, 30),
+            images=(pictures.put(encoded(image, "PNG")),),
+        )
         for number, image in enumerate(images)
     ]
     planted = [
@@ -411,14 +556,21 @@ def test_planted_benchmark_pictures_are_found_and_the_policy_decides(tmp_path: P
         for number, image in enumerate(images)
         for how, data in changed(image).items()
     ]
-    clean = [record(f"clean/{number}", images=(pictures.put(encoded(photograph(500 + number), "PNG")),)) for number in range(30)]
+    clean = [
+        record(f"clean/{number}", images=(pictures.put(encoded(photograph(500 + number), "PNG")),))
+        for number in range(30)
+    ]
     both = [record("both/1", question=text(1, 30), images=benchmark[1].images)]
     words = [record("words/1", question=text(2, 30), images=clean[0].images)]
     every = [*planted, *clean, *both, *words]
     found = {}
     for policy in ("image", "text", "text or image", "text and image"):
         step = decontaminate.Against((puzzlevqa.Source(),), policy=policy)  # type: ignore[arg-type]
-        found[policy] = set(decide(step, every, tmp_path / policy.replace(" ", "_"), pictures, benchmark=benchmark).drops)
+        found[policy] = set(
+            decide(
+                step, every, tmp_path / policy.replace(" ", "_"), pictures, benchmark=benchmark
+            ).drops
+        )
     ids = {one.id for one in planted}
     assert found["image"] == ids | {"both/1"}
     assert found["text"] == {"both/1", "words/1"}
@@ -447,5 +599,10 @@ def test_thumbnails_tell_pictures_of_one_template_apart() -> None:
     image = Image.new("RGB", (512, 512), "white")
     other = image.copy()
     other.paste("black", (250, 250, 266, 266))
-    assert not same_picture(looks(encoded(image, "PNG")).thumbnail, looks(encoded(other, "PNG")).thumbnail)
-    assert same_picture(looks(encoded(other, "PNG")).thumbnail, looks(encoded(other.resize((400, 400)), "JPEG", quality=70)).thumbnail)
+    assert not same_picture(
+        looks(encoded(image, "PNG")).thumbnail, looks(encoded(other, "PNG")).thumbnail
+    )
+    assert same_picture(
+        looks(encoded(other, "PNG")).thumbnail,
+        looks(encoded(other.resize((400, 400)), "JPEG", quality=70)).thumbnail,
+    )

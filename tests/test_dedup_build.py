@@ -29,29 +29,58 @@ def recipe() -> Recipe:
 def built(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean")
     (folder / "clean.py").write_text(RECIPE)
-    omr("build", folder / "clean.py", "--mirror", mirror, "--work", folder / "work", "--releases", folder / "releases", "--workers", 2)
+    omr(
+        "build",
+        folder / "clean.py",
+        "--mirror",
+        mirror,
+        "--work",
+        folder / "work",
+        "--releases",
+        folder / "releases",
+        "--workers",
+        2,
+    )
     return folder
 
 
 def test_real_rows_are_deduplicated_and_decontaminated_and_each_is_counted(built: Path) -> None:
     manifest = read_json(built / "releases/clean/1.0.0/manifest.json")
     counts = {line["step"]: line for line in manifest["counts"]}
-    exact, near, against = (counts[name] for name in ("dedup.Exact", "dedup.NearPair", "decontaminate.Against"))
+    exact, near, against = (
+        counts[name] for name in ("dedup.Exact", "dedup.NearPair", "decontaminate.Against")
+    )
     assert exact["in"] == 7_473 + 2_000
     assert sum(exact["dropped"].values()) == 172
     assert near["in"] == exact["out"]
     assert 0 <= sum(near["dropped"].values()) <= 10
     assert against["in"] == near["out"] and against["out"] > 9_000
-    assert all(line["kept"] + sum(line["dropped"].values()) == line["in"] for line in counts.values())
+    assert all(
+        line["kept"] + sum(line["dropped"].values()) == line["in"] for line in counts.values()
+    )
 
 
 def test_pairs_and_hits_can_be_looked_up(built: Path, mirror: Path) -> None:
     places = ("--mirror", mirror, "--work", built / "work")
-    shown = omr("show", built / "clean.py", *places, "--step", "dedup.Exact", "--table", "pairs", "--rows", 5).stdout
+    shown = omr(
+        "show",
+        built / "clean.py",
+        *places,
+        "--step",
+        "dedup.Exact",
+        "--table",
+        "pairs",
+        "--rows",
+        5,
+    ).stdout
     assert "dropped_source" in shown and "5 of 172 rows" in shown
-    counted = omr("show", built / "clean.py", *places, "--step", "dedup.Exact", "--table", "sources").stdout
+    counted = omr(
+        "show", built / "clean.py", *places, "--step", "dedup.Exact", "--table", "sources"
+    ).stdout
     assert "puzzlevqa" in counted and "172" in counted
-    hits = omr("show", built / "clean.py", *places, "--step", "decontaminate.Against", "--table", "hits").stdout
+    hits = omr(
+        "show", built / "clean.py", *places, "--step", "decontaminate.Against", "--table", "hits"
+    ).stdout
     assert "benchmark_id" in hits and "question_of_benchmark" in hits
 
 
@@ -59,6 +88,13 @@ def test_one_worker_and_two_give_the_same_release(mirror: Path, tmp_path: Path) 
     small_mirror(mirror, tmp_path / "mirror", rows=20)
     (tmp_path / "clean.py").write_text(RECIPE)
     for workers in (1, 2):
-        places = ("--mirror", tmp_path / "mirror", "--work", tmp_path / f"work{workers}", "--releases", tmp_path / f"releases{workers}")
+        places = (
+            "--mirror",
+            tmp_path / "mirror",
+            "--work",
+            tmp_path / f"work{workers}",
+            "--releases",
+            tmp_path / f"releases{workers}",
+        )
         omr("build", tmp_path / "clean.py", *places, "--workers", workers)
     assert digests(tmp_path / "releases1") == digests(tmp_path / "releases2")

@@ -33,7 +33,9 @@ def test_the_first_recipe_of_the_readme_is_the_tiny_recipe() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_python_in_a_document_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_in_a_document_runs(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In one scope and in order, in a folder that holds a small release."""
     import sys
 
@@ -41,7 +43,15 @@ def test_python_in_a_document_runs(path: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     if "load_dataset" in path.read_text():
         places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1)
-        omr("build", ROOT / "recipes/omr_sft_tiny.py", "--set", "questions=45", "--set", "rollouts=4", *places)
+        omr(
+            "build",
+            ROOT / "recipes/omr_sft_tiny.py",
+            "--set",
+            "questions=45",
+            "--set",
+            "rollouts=4",
+            *places,
+        )
     scope: dict[str, object] = {}
     for block in blocks(path, "python"):
         exec(textwrap.dedent(block), scope)
@@ -51,7 +61,11 @@ def test_the_tree_of_the_readme_names_every_file_and_folder_at_the_top() -> None
     tree = re.search(r"```\nomr_data/\n(.*?)```", README, re.DOTALL)
     assert tree is not None
     named = set(re.findall(r"^  (\S+)", tree[1], re.MULTILINE))
-    there = {f"{path.name}/" if path.is_dir() else path.name for path in (ROOT / "omr_data").iterdir() if not path.name.startswith("_")}
+    there = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "omr_data").iterdir()
+        if not path.name.startswith("_")
+    }
     assert named == there
 
 

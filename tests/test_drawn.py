@@ -59,7 +59,12 @@ def test_answers_are_right_and_are_among_the_options(family: str, level: int) ->
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_problem_is_in_two_splits_in_any_order_of_its_numbers(family: str) -> None:
-    operands = {split: {problem.operands for level in LEVELS for problem in distinct(split, family, level, 40)} for split in SPLITS}
+    operands = {
+        split: {
+            problem.operands for level in LEVELS for problem in distinct(split, family, level, 40)
+        }
+        for split in SPLITS
+    }
     assert not operands["teacher"] & operands["train"]
     assert not operands["teacher"] & operands["heldout"]
     assert not operands["train"] & operands["heldout"]
@@ -81,7 +86,11 @@ def test_the_same_source_gives_the_same_rows_and_another_seed_gives_others() -> 
 
 def test_a_smaller_part_holds_the_rows_of_the_whole() -> None:
     source = Source(count=700)
-    assert [len(list(source.rows(Files(), part))) for part in source.parts(Files())] == [300, 300, 100]
+    assert [len(list(source.rows(Files(), part))) for part in source.parts(Files())] == [
+        300,
+        300,
+        100,
+    ]
 
 
 def test_pictures_have_kept_their_golden_bytes() -> None:
@@ -94,15 +103,24 @@ def test_pictures_have_kept_their_golden_bytes() -> None:
 
 
 def test_harder_levels_have_larger_numbers() -> None:
-    means = [sum(int(problem.answer) for problem in distinct("train", "sum", level, 60)) / 60 for level in LEVELS]
+    means = [
+        sum(int(problem.answer) for problem in distinct("train", "sum", level, 60)) / 60
+        for level in LEVELS
+    ]
     assert means == sorted(means)
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
-    [({"families": ("circles",)}, "no family 'circles'"), ({"levels": (4,)}, "no level 4"), ({"count": 0}, "at least one")],
+    [
+        ({"families": ("circles",)}, "no family 'circles'"),
+        ({"levels": (4,)}, "no level 4"),
+        ({"count": 0}, "at least one"),
+    ],
 )
-def test_what_it_cannot_draw_is_refused_when_it_is_declared(wanted: dict[str, object], message: str) -> None:
+def test_what_it_cannot_draw_is_refused_when_it_is_declared(
+    wanted: dict[str, object], message: str
+) -> None:
     with pytest.raises(SourceError, match=message):
         Source(**wanted)  # type: ignore[arg-type]
 

@@ -13,9 +13,20 @@ import pytest
 from tests.omr import LOGGED, ROOT, command, digests, environment, omr
 
 
-def build(tmp_path: Path, *arguments: object, code: int = 0, workers: int = 1, **extra: object) -> "subprocess.CompletedProcess[str]":
-    places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", workers)
-    return omr("build", LOGGED, *places, *arguments, code=code, OMR_TEST_LOG=tmp_path / "log", **extra)
+def build(
+    tmp_path: Path, *arguments: object, code: int = 0, workers: int = 1, **extra: object
+) -> "subprocess.CompletedProcess[str]":
+    places = (
+        "--work",
+        tmp_path / "work",
+        "--releases",
+        tmp_path / "releases",
+        "--workers",
+        workers,
+    )
+    return omr(
+        "build", LOGGED, *places, *arguments, code=code, OMR_TEST_LOG=tmp_path / "log", **extra
+    )
 
 
 def plan(tmp_path: Path, *arguments: object) -> dict[str, dict[str, object]]:
@@ -34,15 +45,22 @@ def committed(tmp_path: Path) -> set[str]:
         return set()
     with sqlite3.connect(path) as store:
         try:
-            return {f"{key.lower()} {attempt}" for key, attempt in store.execute("SELECT hex(key), attempt FROM rollouts")}
+            return {
+                f"{key.lower()} {attempt}"
+                for key, attempt in store.execute("SELECT hex(key), attempt FROM rollouts")
+            }
         except sqlite3.OperationalError:
             return set()  # killed before the tables were made
 
 
-def test_a_second_build_runs_nothing_and_more_rollouts_ask_only_for_the_new_ones(tmp_path: Path) -> None:
+def test_a_second_build_runs_nothing_and_more_rollouts_ask_only_for_the_new_ones(
+    tmp_path: Path,
+) -> None:
     build(tmp_path, "--set", "questions=60")
     assert len(asked(tmp_path)) == 60 * 4
-    assert {node["state"] for node in plan(tmp_path, "--set", "questions=60").values()} == {"CACHED"}
+    assert {node["state"] for node in plan(tmp_path, "--set", "questions=60").values()} == {
+        "CACHED"
+    }
     again = build(tmp_path, "--set", "questions=60")
     assert again.stderr.count("CACHED") == 3
     assert len(asked(tmp_path)) == 60 * 4
@@ -57,7 +75,11 @@ def test_a_second_build_runs_nothing_and_more_rollouts_ask_only_for_the_new_ones
 def test_changing_the_mix_runs_only_what_follows_it(tmp_path: Path) -> None:
     build(tmp_path, "--set", "questions=60")
     mixed = ("--set", "questions=60", "--set", "rows=5", "--set", "version=1.1.0")
-    assert {name: node["state"] for name, node in plan(tmp_path, *mixed).items() if node["state"] == "RUN"} == {"mix.Take": "RUN"}
+    assert {
+        name: node["state"]
+        for name, node in plan(tmp_path, *mixed).items()
+        if node["state"] == "RUN"
+    } == {"mix.Take": "RUN"}
     build(tmp_path, *mixed)
     assert len(asked(tmp_path)) == 60 * 4
 
@@ -74,19 +96,33 @@ def test_every_row_is_accounted_for_and_a_dropped_one_can_be_looked_up(tmp_path:
     tallies = {count["step"]: count["tally"] for count in manifest["counts"]}
     assert tallies["rollout.Sample"] == {"answers": 60 * 4}
     assert tallies["verify.Answers"]["RIGHT"] == before
-    shown = omr("show", LOGGED, "--set", "questions=60", "--work", tmp_path / "work", "--dropped", "--rows", 1).stdout
+    shown = omr(
+        "show",
+        LOGGED,
+        "--set",
+        "questions=60",
+        "--work",
+        tmp_path / "work",
+        "--dropped",
+        "--rows",
+        1,
+    ).stdout
     assert "explode.Right: no answer is right" in shown
     assert "answer: " in shown
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_the_release_has_the_same_bytes_for_any_number_of_workers(tmp_path: Path, workers: int) -> None:
+def test_the_release_has_the_same_bytes_for_any_number_of_workers(
+    tmp_path: Path, workers: int
+) -> None:
     build(tmp_path / "one", "--set", "questions=60")
     build(tmp_path / "many", "--set", "questions=60", workers=workers)
     assert digests(tmp_path / "one/releases") == digests(tmp_path / "many/releases")
 
 
-def test_killed_at_twenty_moments_the_release_is_the_same_and_no_stored_answer_is_asked_again(tmp_path: Path) -> None:
+def test_killed_at_twenty_moments_the_release_is_the_same_and_no_stored_answer_is_asked_again(
+    tmp_path: Path,
+) -> None:
     """SIGKILL at random moments of a build with worker processes; each rerun goes on where the last one stopped."""
     build(tmp_path / "calm")
     whole = tmp_path / "killed"
@@ -105,7 +141,11 @@ def test_killed_at_twenty_moments_the_release_is_the_same_and_no_stored_answer_i
         stored, said = committed(whole), len(asked(whole))
         places = ("--work", whole / "work", "--releases", whole / "releases", "--workers", 2)
         process = subprocess.Popen(
-            command("build", LOGGED, *places), env=extra, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command("build", LOGGED, *places),
+            env=extra,
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         try:
             finished = process.wait(timeout=moments.uniform(0.6, 3.5)) == 0
@@ -126,7 +166,13 @@ def test_killed_at_twenty_moments_the_release_is_the_same_and_no_stored_answer_i
 def test_two_builds_in_one_workspace_do_not_run_at_once(tmp_path: Path) -> None:
     extra = environment(OMR_TEST_LOG=tmp_path / "log", OMR_TEST_DELAY=0.5)
     places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1)
-    first = subprocess.Popen(command("build", LOGGED, *places), env=extra, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command("build", LOGGED, *places),
+        env=extra,
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 60
         while not asked(tmp_path) and time.monotonic() < deadline:

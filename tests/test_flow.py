@@ -55,7 +55,11 @@ def test_mix_refuses_a_share_that_is_no_number_of_rows() -> None:
 
 
 def columns(step: Take, ids: list[str]) -> Columns:
-    return Columns(step.narrow(to_table([record(id_) for id_ in ids]), lambda ref: b""), pl.LazyFrame(), pl.LazyFrame())
+    return Columns(
+        step.narrow(to_table([record(id_) for id_ in ids]), lambda ref: b""),
+        pl.LazyFrame(),
+        pl.LazyFrame(),
+    )
 
 
 def test_take_chooses_the_same_rows_in_any_order() -> None:

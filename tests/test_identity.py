@@ -28,7 +28,15 @@ def test_equal_fields_have_equal_fingerprints() -> None:
 
 
 def test_every_identity_field_changes_the_fingerprint() -> None:
-    assert len({fingerprint(spec) for spec in (Limit(28), Limit(29), Limit(28, ("a",)), Limit(28, ("b",)))}) == 4
+    assert (
+        len(
+            {
+                fingerprint(spec)
+                for spec in (Limit(28), Limit(29), Limit(28, ("a",)), Limit(28, ("b",)))
+            }
+        )
+        == 4
+    )
 
 
 def test_a_place_does_not_change_the_fingerprint() -> None:
@@ -45,7 +53,10 @@ def test_a_bumped_revision_changes_the_fingerprint() -> None:
 
 
 def test_the_fingerprint_never_changes_between_versions() -> None:
-    assert fingerprint(Limit(0.5, ("a",))) == "91d6f4b654486b1fb95c219b68ec4c4e8ba356442db53b4014aef6cfa6f54bd9"
+    assert (
+        fingerprint(Limit(0.5, ("a",)))
+        == "91d6f4b654486b1fb95c219b68ec4c4e8ba356442db53b4014aef6cfa6f54bd9"
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,14 +70,19 @@ def test_the_fingerprint_never_changes_between_versions() -> None:
         (Limit, "instance"),
     ],
 )
-def test_a_value_without_identity_is_refused_at_construction_with_advice(value: object, advice: str) -> None:
+def test_a_value_without_identity_is_refused_at_construction_with_advice(
+    value: object, advice: str
+) -> None:
     with pytest.raises(IdentityError, match=advice) as caught:
         Holder(value)
     assert "test_identity.Holder.value" in str(caught.value)
 
 
 def test_an_open_file_is_refused_at_construction(tmp_path: Path) -> None:
-    with open(tmp_path / "x", "w") as stream, pytest.raises(IdentityError, match="open it where it is read"):
+    with (
+        open(tmp_path / "x", "w") as stream,
+        pytest.raises(IdentityError, match="open it where it is read"),
+    ):
         Holder(stream)
 
 

@@ -53,13 +53,21 @@ def test_an_outcome_counts_when_enough_votes_agree(votes: tuple[str, ...], outco
 def test_only_the_one_word_outside_the_thinking_is_a_vote() -> None:
     assert vote(response("<think>RIGHT? no.</think>They differ.\nWRONG")) == WRONG
     assert vote(response("<think>x</think><answer>right</answer>")) == RIGHT
-    assert vote(response("It is RIGHT to say that they are not the same, I think, in every way")) is None
+    assert (
+        vote(response("It is RIGHT to say that they are not the same, I think, in every way"))
+        is None
+    )
     assert vote(response("RIGHT", finish_reason="length")) is None
     assert vote(response("<think>RIGHT")) is None
 
 
 def test_the_judge_is_asked_only_about_undecided_answers() -> None:
-    pairs = [PAIR, Pair("12", "12"), Pair("13", "12"), Pair("<think>cut", "12", finish_reason="length")]
+    pairs = [
+        PAIR,
+        Pair("12", "12"),
+        Pair("13", "12"),
+        Pair("<think>cut", "12", finish_reason="length"),
+    ]
     verdicts = omr_data.verify_many(pairs, judge=judge("RIGHT"))
     assert [verdict.outcome for verdict in verdicts] == [RIGHT, RIGHT, WRONG, UNDECIDED]
     assert [verdict.verifier for verdict in verdicts][:2] == ["judge.Judge", "numeric.Verifier"]
@@ -73,7 +81,12 @@ def test_a_judge_that_is_down_leaves_undecided(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_the_judge_is_asked_holds_the_answer_and_not_the_reasoning() -> None:
-    pair = Pair("<think>secret</think><answer>{gold} <image></answer>", "12", ("12", "13"), question="<image>How many?")
+    pair = Pair(
+        "<think>secret</think><answer>{gold} <image></answer>",
+        "12",
+        ("12", "13"),
+        question="<image>How many?",
+    )
     request = judge("RIGHT").request(pair, Verdict(UNDECIDED, "x", 1, "{gold} <image>", ""))
     assert request is not None
     text = request.messages[0].text
@@ -84,7 +97,11 @@ def test_what_the_judge_is_asked_holds_the_answer_and_not_the_reasoning() -> Non
 
 def test_model_votes_and_prompt_are_the_identity() -> None:
     one = judge("RIGHT")
-    others = [judge("WRONG"), judge("RIGHT", votes=5, needed=3), Judge(one.teacher, prompt="{question}{gold}{claim}")]
+    others = [
+        judge("WRONG"),
+        judge("RIGHT", votes=5, needed=3),
+        Judge(one.teacher, prompt="{question}{gold}{claim}"),
+    ]
     assert len({fingerprint(judge) for judge in [one, *others]}) == 4
 
 
@@ -100,7 +117,9 @@ def test_judging_needs_verdicts_first() -> None:
         Judged(judge("RIGHT")).requests(record(responses=(response(),)))
 
 
-def test_votes_are_stored_and_a_build_with_a_judge_that_is_down_goes_on_later(tmp_path: Path) -> None:
+def test_votes_are_stored_and_a_build_with_a_judge_that_is_down_goes_on_later(
+    tmp_path: Path,
+) -> None:
     places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1)
     failed = omr("build", JUDGED, *places, code=1, OMR_TEST_DOWN=1)
     assert failed.stderr.strip().endswith("the judge cannot be reached.")
@@ -112,7 +131,9 @@ def test_votes_are_stored_and_a_build_with_a_judge_that_is_down_goes_on_later(tm
     assert tallies["verify.Answers"][UNDECIDED] > tallies["verify.Judged"][UNDECIDED] > 0
     assert tallies["verify.Judged"].total() == tallies["verify.Answers"].total()
     # More votes are asked for exactly: five for each distinct question that had three.
-    plan = json.loads(omr("plan", JUDGED, "--set", "votes=5", "--work", tmp_path / "work", "--json").stdout)
+    plan = json.loads(
+        omr("plan", JUDGED, "--set", "votes=5", "--work", tmp_path / "work", "--json").stdout
+    )
     (calls,) = [node["teacher_calls"] for node in plan["nodes"] if node["name"] == "verify.Judged"]
     assert calls * 3 == (stored(tmp_path)[1]) * 2
 
@@ -123,5 +144,8 @@ def stored(folder: Path) -> tuple[int, int]:
         (every,) = store.execute("SELECT count(*) FROM rollouts").fetchone()
         (early,) = store.execute("SELECT count(*) FROM rollouts WHERE attempt < 4").fetchone()
         assert every == early
-        keys = [key for (key,) in store.execute("SELECT key FROM rollouts GROUP BY key HAVING count(*) = 3")]
+        keys = [
+            key
+            for (key,) in store.execute("SELECT key FROM rollouts GROUP BY key HAVING count(*) = 3")
+        ]
     return every, 3 * len(keys)

@@ -32,7 +32,11 @@ def imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("omr_data"):
-            found |= {node.module} if "." in node.module else {f"omr_data.{name.name}" for name in node.names}
+            found |= (
+                {node.module}
+                if "." in node.module
+                else {f"omr_data.{name.name}" for name in node.names}
+            )
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names if name.name.startswith("omr_data.")}
     return found
@@ -51,7 +55,12 @@ def test_importing_the_package_is_light_and_fast() -> None:
         "import sys, time; start = time.perf_counter(); import omr_data; print(time.perf_counter() - start);"
         "print(*{'torch', 'transformers', 'vllm', 'ray', 'polars', 'pyarrow', 'datasets', 'sympy', 'pint', 'numba'} & set(sys.modules))"
     )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(5)]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for _ in range(5)
+    ]
     assert {run[1] for run in runs} == {""}
     assert min(float(run[0]) for run in runs) < 0.5
 
@@ -62,7 +71,14 @@ def plugins(folder: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [*plugins("sources"), *plugins("teachers"), *plugins("verifiers"), *plugins("operators"), *plugins("embedders")]
+    "name",
+    [
+        *plugins("sources"),
+        *plugins("teachers"),
+        *plugins("verifiers"),
+        *plugins("operators"),
+        *plugins("embedders"),
+    ],
 )
 def test_each_plugin_is_a_frozen_documented_spec_with_a_name_of_its_own(name: str) -> None:
     module = importlib.import_module(name)
@@ -83,7 +99,9 @@ def test_specs_of_one_name_declare_one_identity() -> None:
             for value in vars(importlib.import_module(name)).values():
                 if isinstance(value, type) and issubclass(value, Spec) and value.__module__ == name:
                     declared = [
-                        (field.name, field.type, field.default) for field in fields(value) if not PLACE.items() <= field.metadata.items()
+                        (field.name, field.type, field.default)
+                        for field in fields(value)
+                        if not PLACE.items() <= field.metadata.items()
                     ]
                     identity = (value.revision, declared) if issubclass(value, ChatModel) else value
                     assert names.setdefault(value.name, identity) == identity, value

@@ -32,19 +32,28 @@ def server() -> Iterator[FaultServer]:
 
 
 def teacher(server: FaultServer, **changes: Any) -> Teacher:
-    return Teacher(**{"model": "tiny", "max_tokens": 64, "urls": (server.url,), "timeout": 5.0} | changes)
+    return Teacher(
+        **{"model": "tiny", "max_tokens": 64, "urls": (server.url,), "timeout": 5.0} | changes
+    )
 
 
 def question(number: int = 0, fault: str = "", times: int = 10**6, **given: Any) -> Record:
     told = json.dumps({"fault": fault, "times": times}) if fault else ""
-    return record(id=f"q/{number}", question=f"Question {number} {time.monotonic_ns()} {told}", answer="5", **given)
+    return record(
+        id=f"q/{number}",
+        question=f"Question {number} {time.monotonic_ns()} {told}",
+        answer="5",
+        **given,
+    )
 
 
 def ask(
     asked: Teacher, records: Sequence[Record], n: int = 2, budget: Budget | None = None
 ) -> list[tuple[Request, Sequence[Response | Failure]]]:
     requests = [request for one in records for request in Sample(asked, n=n).requests(one)]
-    found: dict[str, tuple[Request, list[Response | Failure]]] = {request.key: (request, []) for request in requests}
+    found: dict[str, tuple[Request, list[Response | Failure]]] = {
+        request.key: (request, []) for request in requests
+    }
     with asked.open(1, lambda image: PICTURE, budget or Budget()) as session:
         for answers in session.answer(iter([requests])):
             for request, results in answers:
@@ -60,7 +69,9 @@ def only(answers: list[tuple[Request, Sequence[Response | Failure]]]) -> list[Re
 # ---------------------------------------------------------------------------------------------- answers
 
 
-def test_all_attempts_of_a_question_come_from_one_request_with_their_own_seeds(server: FaultServer) -> None:
+def test_all_attempts_of_a_question_come_from_one_request_with_their_own_seeds(
+    server: FaultServer,
+) -> None:
     asked = teacher(server)
     one = question()
     before = server.told()["seen"]
@@ -69,7 +80,11 @@ def test_all_attempts_of_a_question_come_from_one_request_with_their_own_seeds(s
     assert [result.attempt for result in results] == list(range(8))
     first = results[0]
     assert isinstance(first, Response)
-    assert (first.text, first.model, first.finish_reason) == ("<think>I count.</think><answer>5</answer>", "served-model", "stop")
+    assert (first.text, first.model, first.finish_reason) == (
+        "<think>I count.</think><answer>5</answer>",
+        "served-model",
+        "stop",
+    )
     assert first.key == request.key and first.seconds > 0
     responses = [result for result in results if isinstance(result, Response)]
     assert sum(response.prompt_tokens for response in responses) == 10
@@ -78,10 +93,14 @@ def test_all_attempts_of_a_question_come_from_one_request_with_their_own_seeds(s
 
 
 @pytest.mark.parametrize("single", ["ignore", "refuse"])
-def test_a_server_that_gives_one_sample_a_request_is_noticed_and_asked_one_by_one(single: str) -> None:
+def test_a_server_that_gives_one_sample_a_request_is_noticed_and_asked_one_by_one(
+    single: str,
+) -> None:
     with fault_server(single=single) as alone:
         answers = ask(teacher(alone), [question(number) for number in range(10)], n=4)
-        assert {tuple(sorted(result.attempt for result in results)) for _, results in answers} == {(0, 1, 2, 3)}
+        assert {tuple(sorted(result.attempt for result in results)) for _, results in answers} == {
+            (0, 1, 2, 3)
+        }
         assert all(isinstance(result, Response) for _, results in answers for result in results)
         samples = alone.samples()
         assert len(samples) == len(set(samples)) == 40
@@ -103,11 +122,26 @@ def test_what_was_cut_off_is_an_answer_and_is_not_asked_again(server: FaultServe
 
 # ----------------------------------------------------------------------------------------------- faults
 
-PASSING = ["429", "429 retry-after", "500", "503", "reset", "empty", "reasoning only", "malformed", "no choices", "html", "half", "hang"]
+PASSING = [
+    "429",
+    "429 retry-after",
+    "500",
+    "503",
+    "reset",
+    "empty",
+    "reasoning only",
+    "malformed",
+    "no choices",
+    "html",
+    "half",
+    "hang",
+]
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_a_fault_that_passes_costs_another_try_and_nothing_else(server: FaultServer, fault: str) -> None:
+def test_a_fault_that_passes_costs_another_try_and_nothing_else(
+    server: FaultServer, fault: str
+) -> None:
     began = time.monotonic()
     results = only(ask(teacher(server, timeout=0.5), [question(fault=fault, times=1)]))
     assert all(isinstance(result, Response) for result in results)
@@ -131,30 +165,46 @@ def test_a_fault_that_passes_costs_another_try_and_nothing_else(server: FaultSer
         ("html", "malformed answer", 200),
     ],
 )
-def test_a_fault_that_stays_is_a_recorded_failure_to_be_asked_again(server: FaultServer, fault: str, kind: str, status: int) -> None:
+def test_a_fault_that_stays_is_a_recorded_failure_to_be_asked_again(
+    server: FaultServer, fault: str, kind: str, status: int
+) -> None:
     results = only(ask(teacher(server, tries=2, timeout=0.3), [question(fault=fault)]))
-    assert [(result.kind, result.status, result.tries, result.retriable) for result in results if isinstance(result, Failure)] == [
-        (kind, status, 2, True)
-    ] * 2
+    assert [
+        (result.kind, result.status, result.tries, result.retriable)
+        for result in results
+        if isinstance(result, Failure)
+    ] == [(kind, status, 2, True)] * 2
 
 
 @pytest.mark.parametrize("fault", ["400", "413"])
-def test_what_cannot_succeed_is_refused_once_and_never_asked_again(server: FaultServer, fault: str, tmp_path: Path) -> None:
+def test_what_cannot_succeed_is_refused_once_and_never_asked_again(
+    server: FaultServer, fault: str, tmp_path: Path
+) -> None:
     answers = ask(teacher(server), [question(fault=fault)])
     results = only(answers)
-    assert [(result.kind, result.retriable) for result in results if isinstance(result, Failure)] == [("rejected", False)] * 2
+    assert [
+        (result.kind, result.retriable) for result in results if isinstance(result, Failure)
+    ] == [("rejected", False)] * 2
     with RolloutStore.write(tmp_path / "rollouts.sqlite") as store:
         store.put(answers)
         assert store.settled([answers[0][0].key]) == {answers[0][0].key: {0, 1}}
 
 
-def test_a_question_that_is_refused_does_not_make_the_server_one_that_takes_no_n(server: FaultServer) -> None:
+def test_a_question_that_is_refused_does_not_make_the_server_one_that_takes_no_n(
+    server: FaultServer,
+) -> None:
     before = server.told()["seen"]
-    ask(teacher(server, concurrency=1), [question(0), question(1, fault="400"), question(2), question(3)], n=4)
+    ask(
+        teacher(server, concurrency=1),
+        [question(0), question(1, fault="400"), question(2), question(3)],
+        n=4,
+    )
     assert server.told()["seen"] - before == 1 + 5 + 1 + 1
 
 
-def test_a_wrong_key_stops_at_once_and_is_not_shown(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_stops_at_once_and_is_not_shown(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMR_TEACHER_KEY", "401")
     with pytest.raises(TeacherError, match="answers 401 to tiny") as caught:
         ask(teacher(server), [question(fault="401")])
@@ -170,7 +220,10 @@ def test_a_server_that_mostly_fails_is_left_before_more_is_spent(server: FaultSe
 
 def test_a_server_that_is_not_there_is_an_error_after_the_patience_is_over() -> None:
     gone = Teacher("tiny", urls=("http://127.0.0.1:9/v1",), patience=1.0)
-    with pytest.raises(TeacherError, match=r"no answer for 1 s from http://127.0.0.1:9/v1; the last failure was: connection"):
+    with pytest.raises(
+        TeacherError,
+        match=r"no answer for 1 s from http://127.0.0.1:9/v1; the last failure was: connection",
+    ):
         ask(gone, [question()])
 
 
@@ -208,7 +261,9 @@ def test_the_limit_climbs_to_what_the_server_can_do_and_no_further() -> None:
 def test_the_limit_is_halved_once_for_all_that_was_in_flight() -> None:
     endpoint = Endpoint("x", most=100, limit=64)
     endpoint.too_much(now=10.0, sent=9.0, retry_after=None)
-    endpoint.too_much(now=10.1, sent=9.5, retry_after=None)  # in flight at the cut: it tells nothing new
+    endpoint.too_much(
+        now=10.1, sent=9.5, retry_after=None
+    )  # in flight at the cut: it tells nothing new
     assert endpoint.limit == 32
     assert not endpoint.free(10.0)
     assert endpoint.free(11.0)
@@ -232,7 +287,11 @@ def test_a_server_that_takes_few_requests_is_soon_asked_no_more_than_it_takes() 
 def test_one_of_two_servers_dies_and_nothing_is_lost() -> None:
     with fault_server(latency=0.01) as stays, fault_server(latency=0.01) as dies:
         asked = teacher(stays, urls=(stays.url, dies.url))
-        requests = [request for number in range(600) for request in Sample(asked, n=1).requests(question(number))]
+        requests = [
+            request
+            for number in range(600)
+            for request in Sample(asked, n=1).requests(question(number))
+        ]
         results: list[Response | Failure] = []
         with asked.open(1, lambda image: PICTURE, Budget()) as session:
             for answers in session.answer(iter([requests])):
@@ -268,23 +327,35 @@ def test_dollars_are_counted_from_what_the_server_counted(server: FaultServer) -
 
 def body(asked: Teacher, one: Record, n: int = 4) -> dict[str, Any]:
     (request,) = Sample(asked, n=n, prompt=Prompt(system="Be brief.")).requests(one)
-    made: dict[str, Any] = json.loads(prepare(asked, request, lambda image: PICTURE) + tail(asked, request.key, request.attempts))
+    made: dict[str, Any] = json.loads(
+        prepare(asked, request, lambda image: PICTURE) + tail(asked, request.key, request.attempts)
+    )
     return made
 
 
-def test_the_request_is_one_that_openai_s_own_types_accept_and_its_client_sends(server: FaultServer) -> None:
+def test_the_request_is_one_that_openai_s_own_types_accept_and_its_client_sends(
+    server: FaultServer,
+) -> None:
     import openai
     from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
     from pydantic import TypeAdapter
 
-    asked = Teacher("tiny", top_p=0.9, stop=("END",), response_format='{"type": "json_object"}', presence_penalty=0.5)
+    asked = Teacher(
+        "tiny",
+        top_p=0.9,
+        stop=("END",),
+        response_format='{"type": "json_object"}',
+        presence_penalty=0.5,
+    )
     ours = body(asked, record(question="<image>What is this?", images=(IMAGE,)))
     TypeAdapter(CompletionCreateParamsNonStreaming).validate_python(ours)
     with openai.OpenAI(api_key="x", base_url=server.url, max_retries=0) as client:
         answer = client.chat.completions.create(**ours)  # refuses a name that is not in the API
     assert len(answer.choices) == ours["n"] == 4
     assert server.told()["log"][-1] == ["<image>What is this?", ours["seed"], 4]
-    assert ours["messages"][1]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    assert ours["messages"][1]["content"][0]["image_url"]["url"].startswith(
+        "data:image/png;base64,iVBOR"
+    )
     assert ours["messages"][1]["content"][1] == {"type": "text", "text": "What is this?"}
 
 
@@ -294,13 +365,21 @@ def test_an_answer_is_read_as_openai_s_own_types_read_it(server: FaultServer) ->
     from openai.types.chat import ChatCompletion
 
     asked = body(teacher(server), record(), n=3)
-    call = urllib.request.Request(f"{server.url}/chat/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"})
+    call = urllib.request.Request(
+        f"{server.url}/chat/completions",
+        json.dumps(asked).encode(),
+        {"Content-Type": "application/json"},
+    )
     with urllib.request.urlopen(call) as answer:
         raw = answer.read()
     theirs = ChatCompletion.model_validate_json(raw)
     ours = read_reply(raw, "tiny", "k", (4, 5, 6), 0.1).responses
-    assert [response.text for response in ours] == [choice.message.content for choice in theirs.choices]
-    assert [response.finish_reason for response in ours] == [choice.finish_reason for choice in theirs.choices]
+    assert [response.text for response in ours] == [
+        choice.message.content for choice in theirs.choices
+    ]
+    assert [response.finish_reason for response in ours] == [
+        choice.finish_reason for choice in theirs.choices
+    ]
     assert theirs.usage is not None
     assert sum(response.completion_tokens for response in ours) == theirs.usage.completion_tokens
     assert ours[0].model == theirs.model
@@ -335,8 +414,12 @@ def test_each_request_field_changed_alone_changes_the_key(change: dict[str, Any]
 
 def test_every_field_is_either_in_the_key_or_a_place() -> None:
     """So that a field added later is thought about here."""
-    identity = {field.name for field in fields(Teacher) if not PLACE.items() <= field.metadata.items()}
-    changed = {next(iter(mark.args[1][number])) for mark in _marks() for number in range(len(mark.args[1]))}
+    identity = {
+        field.name for field in fields(Teacher) if not PLACE.items() <= field.metadata.items()
+    }
+    changed = {
+        next(iter(mark.args[1][number])) for mark in _marks() for number in range(len(mark.args[1]))
+    }
     assert identity == changed
 
 
@@ -361,13 +444,22 @@ def _marks() -> list[Any]:
 )
 def test_where_and_how_fast_do_not_change_the_key(change: dict[str, Any]) -> None:
     base = Teacher("tiny")
-    (before,), (after,) = Sample(base).requests(record()), Sample(replace(base, **change), n=3).requests(record(id="other/2"))
+    (before,), (after,) = (
+        Sample(base).requests(record()),
+        Sample(replace(base, **change), n=3).requests(record(id="other/2")),
+    )
     assert before.key == after.key
 
 
-@pytest.mark.parametrize("change", [{"question": "What is 3 + 5?"}, {"images": (IMAGE,), "question": "<image>What is 3 + 4?"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"question": "What is 3 + 5?"}, {"images": (IMAGE,), "question": "<image>What is 3 + 4?"}],
+)
 def test_words_and_pictures_change_the_key(change: dict[str, Any]) -> None:
-    (before,), (after,) = Sample(Teacher("tiny")).requests(record()), Sample(Teacher("tiny")).requests(record(**change))
+    (before,), (after,) = (
+        Sample(Teacher("tiny")).requests(record()),
+        Sample(Teacher("tiny")).requests(record(**change)),
+    )
     assert before.key != after.key
 
 

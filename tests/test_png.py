@@ -25,13 +25,28 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def assembled(width: int, height: int, kind: int, lines: bytes, *more: bytes, depth: int = 8) -> bytes:
+def assembled(
+    width: int, height: int, kind: int, lines: bytes, *more: bytes, depth: int = 8
+) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(more) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + b"".join(more)
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
+    )
 
 
-@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 12), st.sampled_from([(0, 1), (2, 3), (4, 2), (6, 4)]))
-def test_every_filter_on_every_kind_of_pixel_is_undone_as_pillow_does(seed: int, width: int, height: int, kind: tuple[int, int]) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.sampled_from([(0, 1), (2, 3), (4, 2), (6, 4)]),
+)
+def test_every_filter_on_every_kind_of_pixel_is_undone_as_pillow_does(
+    seed: int, width: int, height: int, kind: tuple[int, int]
+) -> None:
     color, channels = kind
     numbers = np.random.default_rng(seed)
     lines = numbers.integers(256, size=(height, 1 + width * channels), dtype=np.uint8)
@@ -52,7 +67,9 @@ def test_palettes_become_colors() -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [Image.new("1", (90, 90)), Image.new("I;16", (90, 90)), Image.new("P", (90, 90))], ids=lambda one: one.mode
+    "image",
+    [Image.new("1", (90, 90)), Image.new("I;16", (90, 90)), Image.new("P", (90, 90))],
+    ids=lambda one: one.mode,
 )
 def test_what_is_not_ordinary_is_left_to_pillow(image: Image.Image) -> None:
     assert decode(written(image, **({"transparency": 0} if image.mode == "P" else {}))) is None

@@ -45,14 +45,21 @@ def test_where_there_is_no_terminal_nothing_is_drawn() -> None:
     assert out.getvalue() == ""
 
 
-def test_a_build_on_a_terminal_shows_what_is_in_flight_and_what_it_will_have_cost(tmp_path: Path) -> None:
+def test_a_build_on_a_terminal_shows_what_is_in_flight_and_what_it_will_have_cost(
+    tmp_path: Path,
+) -> None:
     near, far = pty.openpty()
     fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1)
     with fault_server(latency=0.3, most=16) as server:
         build = command("build", ROOT / "tests/recipes/served.py", "--set", "questions=90", *places)
         process = subprocess.Popen(
-            build, cwd=ROOT, env=environment(OMR_TEACHER_URL=server.url, TERM="xterm"), stdin=far, stdout=far, stderr=far
+            build,
+            cwd=ROOT,
+            env=environment(OMR_TEACHER_URL=server.url, TERM="xterm"),
+            stdin=far,
+            stdout=far,
+            stderr=far,
         )
         os.close(far)
         seen = b""

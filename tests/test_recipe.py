@@ -39,8 +39,13 @@ def test_arguments_are_read_by_their_type(tmp_path: Path) -> None:
         ({"rollouts": "twelve"}, "rollouts='twelve' is no int"),
     ],
 )
-def test_a_mistyped_argument_is_refused_with_the_nearest_name(tmp_path: Path, arguments: dict[str, str], message: str) -> None:
-    path = write(tmp_path, "def recipe(rollouts: int = 8) -> Recipe:\n    return Recipe('mine', '1.0.0', gsm8k.Source())\n")
+def test_a_mistyped_argument_is_refused_with_the_nearest_name(
+    tmp_path: Path, arguments: dict[str, str], message: str
+) -> None:
+    path = write(
+        tmp_path,
+        "def recipe(rollouts: int = 8) -> Recipe:\n    return Recipe('mine', '1.0.0', gsm8k.Source())\n",
+    )
     with pytest.raises(RecipeError, match=message):
         load(path, arguments)
 
@@ -50,8 +55,14 @@ def test_a_mistyped_argument_is_refused_with_the_nearest_name(tmp_path: Path, ar
     [
         ("", "defines no function `recipe`"),
         ("def recipe() -> Recipe:\n    return 3\n", "must return a Recipe, and returned int"),
-        ("def recipe() -> Recipe:\n    return Recipe('My Set', '1.0.0', gsm8k.Source())\n", "'My Set' is not usable"),
-        ("def recipe() -> Recipe:\n    return Recipe('mine', 'v1', gsm8k.Source())\n", "write three numbers"),
+        (
+            "def recipe() -> Recipe:\n    return Recipe('My Set', '1.0.0', gsm8k.Source())\n",
+            "'My Set' is not usable",
+        ),
+        (
+            "def recipe() -> Recipe:\n    return Recipe('mine', 'v1', gsm8k.Source())\n",
+            "write three numbers",
+        ),
         (
             "def recipe() -> Recipe:\n    return Recipe('mine', '1.0.0', gsm8k.Source(splitt='test'))\n",
             "unexpected keyword argument 'splitt'",
@@ -80,11 +91,15 @@ def test_a_lambda_in_a_step_is_refused_when_the_step_is_made() -> None:
         def reason(self, record: object) -> str | None:
             return None
 
-    with pytest.raises(IdentityError, match="no stable identity. Write it as a method of a Map, Filter or Expand"):
+    with pytest.raises(
+        IdentityError, match="no stable identity. Write it as a method of a Map, Filter or Expand"
+    ):
         Keep(lambda record: True)
 
 
-def test_an_unpinned_commit_is_shown_in_the_plan_and_refused_with_the_command_that_mends_it() -> None:
+def test_an_unpinned_commit_is_shown_in_the_plan_and_refused_with_the_command_that_mends_it() -> (
+    None
+):
     recipe = Recipe("mine", "1.0.0", union(gsm8k.Source(), puzzlevqa.Source()))
     plan = make_plan(recipe, LocalPlaces(recipe="recipes/mine.py"))
     assert len(plan.problems()) == 2
@@ -93,28 +108,45 @@ def test_an_unpinned_commit_is_shown_in_the_plan_and_refused_with_the_command_th
 
 
 def test_a_missing_mirror_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
-    plan = make_plan(Recipe("mine", "1.0.0", gsm8k.Source()), LocalPlaces(mirror=tmp_path / "nowhere"))
+    plan = make_plan(
+        Recipe("mine", "1.0.0", gsm8k.Source()), LocalPlaces(mirror=tmp_path / "nowhere")
+    )
     with pytest.raises(SourceError, match="nowhere does not exist"):
         plan.require_ready()
 
 
 def test_a_node_that_is_used_twice_is_planned_once() -> None:
     source = gsm8k.Source(commit=COMMIT)
-    plan = make_plan(Recipe("mine", "1.0.0", mix({source.then(limits.ImageSide()): ALL, source: 10})), LocalPlaces())
-    assert [node.name for node in plan.nodes] == ["gsm8k.Source", "limits.ImageSide", "mix.Take", "union"]
+    plan = make_plan(
+        Recipe("mine", "1.0.0", mix({source.then(limits.ImageSide()): ALL, source: 10})),
+        LocalPlaces(),
+    )
+    assert [node.name for node in plan.nodes] == [
+        "gsm8k.Source",
+        "limits.ImageSide",
+        "mix.Take",
+        "union",
+    ]
     assert [node.parents for node in plan.nodes] == [(), (0,), (0,), (1, 2)]
 
 
 def test_a_change_anywhere_above_changes_the_plan_and_is_named() -> None:
     one, other = (
-        make_plan(Recipe("mine", "1.0.0", gsm8k.Source(commit=COMMIT).then(limits.ImageSide(side))), LocalPlaces()) for side in (28, 56)
+        make_plan(
+            Recipe("mine", "1.0.0", gsm8k.Source(commit=COMMIT).then(limits.ImageSide(side))),
+            LocalPlaces(),
+        )
+        for side in (28, 56)
     )
     assert one.fingerprint != other.fingerprint
     assert differences(one.to_json(), other.to_json()) == ["limits.ImageSide.at_least: 28 -> 56"]
 
 
 def test_the_version_is_a_label_and_no_part_of_the_identity() -> None:
-    one, other = (make_plan(Recipe("mine", version, gsm8k.Source(commit=COMMIT)), LocalPlaces()) for version in ("1.0.0", "2.0.0"))
+    one, other = (
+        make_plan(Recipe("mine", version, gsm8k.Source(commit=COMMIT)), LocalPlaces())
+        for version in ("1.0.0", "2.0.0")
+    )
     assert one.fingerprint == other.fingerprint
 
 
@@ -123,7 +155,11 @@ def test_each_recipe_plans_to_its_golden_file(path: Path) -> None:
     """A plan that changes without reason loses every cache. To accept a change, delete the golden file and run this test twice."""
     from omr_data.sources.hub import HubSource
 
-    repos = {node.spec.repo for node in make_plan(load(path), LocalPlaces()).nodes if isinstance(node.spec, HubSource)}
+    repos = {
+        node.spec.repo
+        for node in make_plan(load(path), LocalPlaces()).nodes
+        if isinstance(node.spec, HubSource)
+    }
     plan = make_plan(load(path), LocalPlaces(pins=dict.fromkeys(repos, COMMIT))).to_json()
     golden = GOLDEN / f"{path.stem}.json"
     if not golden.exists():

@@ -23,7 +23,14 @@ from omr_data.similar.vectors import band_width, join_alike, rounded, sides
 from tests.builders import record
 from tests.test_dedup import decide
 
-SAME = {"big": "large", "huge": "large", "quick": "fast", "rapid": "fast", "begin": "start", "commence": "start"}
+SAME = {
+    "big": "large",
+    "huge": "large",
+    "quick": "fast",
+    "rapid": "fast",
+    "begin": "start",
+    "commence": "start",
+}
 
 
 @dataclass(frozen=True)
@@ -34,35 +41,61 @@ class Embedder(base.Embedder):
 
     def embed(self, texts: Sequence[str]) -> Any:
         words = [[SAME.get(word, word) for word in text.lower().split()] for text in texts]
-        draw = {word: np.random.default_rng(zlib.crc32(word.encode())).standard_normal(64) for line in words for word in line}
-        return np.array([np.mean([draw[word] for word in line], 0) if line else np.zeros(64) for line in words], np.float32)
+        draw = {
+            word: np.random.default_rng(zlib.crc32(word.encode())).standard_normal(64)
+            for line in words
+            for word in line
+        }
+        return np.array(
+            [np.mean([draw[word] for word in line], 0) if line else np.zeros(64) for line in words],
+            np.float32,
+        )
 
 
 STEP = dedup.Semantic(embedder=Embedder(), threshold=0.95)
 
 
 def asked(number: int, size: str = "big", speed: str = "quick") -> str:
-    return f"how {size} is the {speed} animal number{number} of kind{number % 7} in town{number * 3}"
+    return (
+        f"how {size} is the {speed} animal number{number} of kind{number % 7} in town{number * 3}"
+    )
 
 
 def rows() -> list[Record]:
     """40 questions, each in two wordings from two sources."""
     first = [record(f"b/{number:02}", source="b", question=asked(number)) for number in range(40)]
-    return first + [record(f"a/{number:02}", source="a", question=asked(number, "huge", "rapid")) for number in range(40)]
+    return first + [
+        record(f"a/{number:02}", source="a", question=asked(number, "huge", "rapid"))
+        for number in range(40)
+    ]
 
 
 def test_another_wording_is_a_duplicate_and_the_declared_source_is_kept(tmp_path: Path) -> None:
-    assert set(decide(STEP, rows(), tmp_path / "1").drops) == {f"b/{number:02}" for number in range(40)}
+    assert set(decide(STEP, rows(), tmp_path / "1").drops) == {
+        f"b/{number:02}" for number in range(40)
+    }
     preferred = dedup.Semantic(embedder=Embedder(), priority=("b",))
     decisions = decide(preferred, rows(), tmp_path / "2")
     assert set(decisions.drops) == {f"a/{number:02}" for number in range(40)}
-    assert decisions.tables["pairs"].row(0) == ("a/00", "b/00", pytest.approx(1, abs=1e-4), "a", "b")
+    assert decisions.tables["pairs"].row(0) == (
+        "a/00",
+        "b/00",
+        pytest.approx(1, abs=1e-4),
+        "a",
+        "b",
+    )
 
 
 def test_neither_order_nor_shards_change_what_means_the_same(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0)
     results = [
-        decide(STEP, [rows()[place] for place in numbers.permutation(80)], tmp_path / str(parts), parts=parts) for parts in (1, 3, 7)
+        decide(
+            STEP,
+            [rows()[place] for place in numbers.permutation(80)],
+            tmp_path / str(parts),
+            parts=parts,
+        )
+        for parts in (1, 3, 7)
     ]
     assert results[0].drops == results[1].drops == results[2].drops
     assert all(one.tables["pairs"].equals(results[0].tables["pairs"]) for one in results)
@@ -91,14 +124,18 @@ def test_the_same_question_with_other_numbers_is_another_problem(tmp_path: Path)
         record("a/2", question=story.format(12, 30, 6)),
         record("a/3", question=story.format(12, 30, 5).replace("large", "huge")),
     ]
-    assert set(decide(dedup.Semantic(embedder=Embedder(), threshold=0.8), records, tmp_path).drops) == {"a/3"}
+    assert set(
+        decide(dedup.Semantic(embedder=Embedder(), threshold=0.8), records, tmp_path).drops
+    ) == {"a/3"}
 
 
 def planted(count: int) -> Any:
     """Vectors of one leaning, as real embeddings have it; every fourth lies near the one before it."""
     numbers = np.random.default_rng(count)
     vectors = numbers.standard_normal((count, 48)) + 0.7 * numbers.standard_normal(48)
-    vectors[3::4] = vectors[2::4] + numbers.uniform(0.05, 0.7, (count // 4, 1)) * numbers.standard_normal((count // 4, 48))
+    vectors[3::4] = vectors[2::4] + numbers.uniform(
+        0.05, 0.7, (count // 4, 1)
+    ) * numbers.standard_normal((count // 4, 48))
     return rounded(vectors.astype(np.float32))
 
 
@@ -106,7 +143,9 @@ def planted(count: int) -> Any:
 def test_what_is_found_is_what_comparing_all_with_all_finds(threshold: float) -> None:
     vectors = planted(2_000)
     parents = np.arange(len(vectors))
-    cosines = join_alike(vectors, sides(vectors), np.zeros(len(vectors), np.uint64), threshold, parents)
+    cosines = join_alike(
+        vectors, sides(vectors), np.zeros(len(vectors), np.uint64), threshold, parents
+    )
     units = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     exact = units @ units.T >= threshold
     np.fill_diagonal(exact, False)
@@ -145,7 +184,9 @@ WORDS = ["[UNK]", "how", "big", "huge", "is", "the", "cat", "dog", "car", "engin
 
 def vocabulary() -> tuple[Tokenizer, Any]:
     """A tokenizer of whole words, and a vector for each; "big" and "huge" are nearly one."""
-    tokenizer = Tokenizer(WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = Whitespace()
     vectors = np.random.default_rng(0).standard_normal((len(WORDS), 32)).astype(np.float32)
     vectors[WORDS.index("huge")] = vectors[WORDS.index("big")] + 0.05
@@ -165,20 +206,30 @@ def save_sentence_transformer(folder: Path) -> type[base.ModelFolder]:
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     tokenizer, vectors = vocabulary()
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors)], device="cpu").save(str(folder))
+    SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_weights=vectors)], device="cpu"
+    ).save(str(folder))
     return sentence_transformers.Embedder
 
 
 @pytest.mark.parametrize("save", [save_model2vec, save_sentence_transformer])
-def test_a_saved_model_embeds_and_must_be_the_one_that_was_declared(save: Any, tmp_path: Path) -> None:
+def test_a_saved_model_embeds_and_must_be_the_one_that_was_declared(
+    save: Any, tmp_path: Path
+) -> None:
     kind = save(tmp_path / "model")
     weights = next((tmp_path / "model").rglob("model.safetensors"))
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     embedder = kind("ours", folder=tmp_path / "model", weights=sha256)
-    vectors = rounded(embedder.embed(["how big is the cat", "how huge is the cat", "the dog the engine"])).astype(float)
+    vectors = rounded(
+        embedder.embed(["how big is the cat", "how huge is the cat", "the dog the engine"])
+    ).astype(float)
     assert vectors[0] @ vectors[1] > 0.95 * 2**28 > vectors[0] @ vectors[2]
     step = dedup.Semantic(embedder=embedder)
-    records = [record("a/1", question="how big is the cat"), record("a/2", question="how huge is the cat"), record("a/3", question="car")]
+    records = [
+        record("a/1", question="how big is the cat"),
+        record("a/2", question="how huge is the cat"),
+        record("a/3", question="car"),
+    ]
     assert set(decide(step, records, tmp_path / "rows").drops) == {"a/2"}
     with pytest.raises(SourceError, match=f"has the sha256 {sha256}, and .* was told 0000"):
         kind("ours", folder=tmp_path / "model", weights="0" * 64).embed(["how"])
@@ -188,8 +239,12 @@ def test_a_saved_model_embeds_and_must_be_the_one_that_was_declared(save: Any, t
 
 def test_where_a_model_lies_is_no_part_of_what_it_is(tmp_path: Path) -> None:
     one = model2vec.Embedder("ours", weights="1" * 64, folder=tmp_path)
-    assert fingerprint(one) == fingerprint(model2vec.Embedder("ours", weights="1" * 64, folder=tmp_path / "other"))
-    assert fingerprint(one) != fingerprint(model2vec.Embedder("ours", weights="2" * 64, folder=tmp_path))
+    assert fingerprint(one) == fingerprint(
+        model2vec.Embedder("ours", weights="1" * 64, folder=tmp_path / "other")
+    )
+    assert fingerprint(one) != fingerprint(
+        model2vec.Embedder("ours", weights="2" * 64, folder=tmp_path)
+    )
     with pytest.raises(RecipeError, match="needs the commit of minishlab/potion-base-8M"):
         model2vec.Embedder("minishlab/potion-base-8M")
     with pytest.raises(RecipeError, match="give weights="):

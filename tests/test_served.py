@@ -35,7 +35,9 @@ def stored(folder: Path) -> int:
     return int(count)
 
 
-def test_killed_at_twenty_moments_under_load_only_requests_in_flight_are_asked_again(tmp_path: Path) -> None:
+def test_killed_at_twenty_moments_under_load_only_requests_in_flight_are_asked_again(
+    tmp_path: Path,
+) -> None:
     moments = random.Random(0)
     with fault_server(latency=0.1, most=16) as server:
         extra = environment(OMR_TEACHER_URL=server.url)
@@ -43,12 +45,20 @@ def test_killed_at_twenty_moments_under_load_only_requests_in_flight_are_asked_a
         while kills < 20:
             before = stored(tmp_path)
             process = subprocess.Popen(
-                command("build", SERVED, *places(tmp_path)), env=extra, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                command("build", SERVED, *places(tmp_path)),
+                env=extra,
+                cwd=ROOT,
+                stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
             )
             began = len(server.told()["log"])
             end = time.monotonic() + 20
             # The next kill comes a random while after the first answers of this run.
-            while len(server.told()["log"]) == began and process.poll() is None and time.monotonic() < end:
+            while (
+                len(server.told()["log"]) == began
+                and process.poll() is None
+                and time.monotonic() < end
+            ):
                 time.sleep(0.01)
             time.sleep(moments.uniform(0.0, 0.12))
             process.send_signal(signal.SIGKILL)
@@ -70,10 +80,26 @@ def test_killed_at_twenty_moments_under_load_only_requests_in_flight_are_asked_a
 
 def test_a_spent_budget_pauses_the_build_and_a_new_one_goes_on(tmp_path: Path) -> None:
     with fault_server() as server:
-        paused = omr("build", SERVED, *places(tmp_path), "--max-requests", 40, code=1, OMR_TEACHER_URL=server.url)
+        paused = omr(
+            "build",
+            SERVED,
+            *places(tmp_path),
+            "--max-requests",
+            40,
+            code=1,
+            OMR_TEACHER_URL=server.url,
+        )
         assert "paused: the budget is spent (40 requests" in paused.stderr
         assert stored(tmp_path) == 4 * 40
-        again = omr("build", SERVED, *places(tmp_path), "--budget", "0.001usd", code=1, OMR_TEACHER_URL=server.url)
+        again = omr(
+            "build",
+            SERVED,
+            *places(tmp_path),
+            "--budget",
+            "0.001usd",
+            code=1,
+            OMR_TEACHER_URL=server.url,
+        )
         assert "paused: the budget is spent" in again.stderr
         omr("build", SERVED, *places(tmp_path), OMR_TEACHER_URL=server.url)
         assert stored(tmp_path) == 4 * 300
@@ -81,17 +107,33 @@ def test_a_spent_budget_pauses_the_build_and_a_new_one_goes_on(tmp_path: Path) -
 
 
 def test_a_budget_that_is_no_amount_is_refused(tmp_path: Path) -> None:
-    assert "--budget takes US dollars" in omr("build", SERVED, *places(tmp_path), "--budget", "lots", code=1).stderr
+    assert (
+        "--budget takes US dollars"
+        in omr("build", SERVED, *places(tmp_path), "--budget", "lots", code=1).stderr
+    )
 
 
 def test_the_plan_says_what_asking_would_take(tmp_path: Path) -> None:
     with fault_server() as server:
-        omr("build", SERVED, *places(tmp_path), "--max-requests", 0, code=1, OMR_TEACHER_URL=server.url)
+        omr(
+            "build",
+            SERVED,
+            *places(tmp_path),
+            "--max-requests",
+            0,
+            code=1,
+            OMR_TEACHER_URL=server.url,
+        )
         planned = omr("plan", SERVED, "--work", tmp_path / "work").stdout
-        assert re.search(r"expected: 300 requests, about [\d,]+ prompt and 19,200 completion tokens, about \$0.\d\d", planned)
+        assert re.search(
+            r"expected: 300 requests, about [\d,]+ prompt and 19,200 completion tokens, about \$0.\d\d",
+            planned,
+        )
         node = next(
             node
-            for node in json.loads(omr("plan", SERVED, "--work", tmp_path / "work", "--json").stdout)["nodes"]
+            for node in json.loads(
+                omr("plan", SERVED, "--work", tmp_path / "work", "--json").stdout
+            )["nodes"]
             if "Sample" in node["name"]
         )
         assert node["estimate"]["requests"] == 300
@@ -102,7 +144,10 @@ def test_published_rollouts_replay_a_release_without_a_teacher(tmp_path: Path) -
     with fault_server() as server:
         omr("build", SERVED, *places(first), OMR_TEACHER_URL=server.url)
     exported = tmp_path / "rollouts.parquet"
-    assert "1,200 rollouts of 300 requests" in omr("rollouts", "export", exported, "--work", first / "work").stdout
+    assert (
+        "1,200 rollouts of 300 requests"
+        in omr("rollouts", "export", exported, "--work", first / "work").stdout
+    )
     assert "1,200 rollouts" in omr("rollouts", "import", exported, "--work", second / "work").stdout
     assert "0 new" in omr("rollouts", "import", exported, "--work", second / "work").stdout
     omr("build", SERVED, *places(second))
@@ -119,15 +164,27 @@ def test_an_import_whose_key_is_not_that_of_its_request_is_refused_whole(tmp_pat
     exported = tmp_path / "rollouts.parquet"
     omr("rollouts", "export", exported, "--work", tmp_path / "work")
     frame = pl.read_parquet(exported)
-    frame.with_columns(request=pl.col("request").str.replace("temperature", "temperament")).write_parquet(exported)
+    frame.with_columns(
+        request=pl.col("request").str.replace("temperature", "temperament")
+    ).write_parquet(exported)
     failed = omr("rollouts", "import", exported, "--work", tmp_path / "other", code=1)
     assert "is not the sha256 of its request" in failed.stderr
     assert "holds 0 rollouts" in omr("rollouts", "stats", "--work", tmp_path / "other").stdout
 
 
-def test_a_server_that_goes_away_costs_nothing_and_the_next_run_asks_for_what_is_missing(tmp_path: Path) -> None:
+def test_a_server_that_goes_away_costs_nothing_and_the_next_run_asks_for_what_is_missing(
+    tmp_path: Path,
+) -> None:
     with fault_server() as server:
-        omr("build", SERVED, *places(tmp_path), "--max-requests", 100, code=1, OMR_TEACHER_URL=server.url)
+        omr(
+            "build",
+            SERVED,
+            *places(tmp_path),
+            "--max-requests",
+            100,
+            code=1,
+            OMR_TEACHER_URL=server.url,
+        )
     gone = omr("build", SERVED, *places(tmp_path), code=1, OMR_TEACHER_URL=server.url)
     assert "no answer for 2 s from http://127.0.0.1" in gone.stderr
     assert stored(tmp_path) == 4 * 100
@@ -138,11 +195,30 @@ def test_a_server_that_goes_away_costs_nothing_and_the_next_run_asks_for_what_is
 
 def test_attempts_that_fail_are_counted_by_kind_and_asked_again(tmp_path: Path) -> None:
     with fault_server(latency=30) as stuck:
-        failed = omr("build", SERVED, *places(tmp_path), "--set", "questions=3", "--set", "timeout=0.3", code=1, OMR_TEACHER_URL=stuck.url)
+        failed = omr(
+            "build",
+            SERVED,
+            *places(tmp_path),
+            "--set",
+            "questions=3",
+            "--set",
+            "timeout=0.3",
+            code=1,
+            OMR_TEACHER_URL=stuck.url,
+        )
     assert "12 attempts failed: timeout" in failed.stderr
     assert "12 of 12 attempts got no answer, and may succeed later" in failed.stderr
     with fault_server() as back:
-        omr("build", SERVED, *places(tmp_path), "--set", "questions=3", "--set", "timeout=0.3", OMR_TEACHER_URL=back.url)
+        omr(
+            "build",
+            SERVED,
+            *places(tmp_path),
+            "--set",
+            "questions=3",
+            "--set",
+            "timeout=0.3",
+            OMR_TEACHER_URL=back.url,
+        )
         assert len(back.samples()) == 12
 
 
@@ -155,19 +231,30 @@ def test_a_budget_that_stopped_on_an_estimate_is_a_pause_and_no_fault_of_the_tea
 def rows(folder: Path, faults: list[dict[str, object]]) -> Path:
     """A folder with a question for each fault; an empty one is no fault."""
     folder.mkdir(exist_ok=True)
-    questions = [f"Question {number} {json.dumps(fault) if fault else ''}" for number, fault in enumerate(faults)]
+    questions = [
+        f"Question {number} {json.dumps(fault) if fault else ''}"
+        for number, fault in enumerate(faults)
+    ]
     lines = [json.dumps({"question": question, "answer": "5"}) for question in questions]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 
 
-def test_each_failure_is_a_stored_record_and_the_next_run_asks_exactly_those_that_may_succeed(tmp_path: Path) -> None:
-    faults: list[dict[str, object]] = [{"fault": "500", "times": 2}, {"fault": "429", "times": 2}, {"fault": "empty", "times": 2}]
+def test_each_failure_is_a_stored_record_and_the_next_run_asks_exactly_those_that_may_succeed(
+    tmp_path: Path,
+) -> None:
+    faults: list[dict[str, object]] = [
+        {"fault": "500", "times": 2},
+        {"fault": "429", "times": 2},
+        {"fault": "empty", "times": 2},
+    ]
     given = rows(tmp_path / "rows", [*faults, {"fault": "400"}, {}])
     with fault_server() as server:
         extra = {"OMR_TEACHER_URL": server.url, "OMR_TEST_ROWS": given}
         failed = omr("build", ROWED, *places(tmp_path), code=1, **extra)
-        assert [line.strip() for line in failed.stderr.splitlines() if "attempts failed" in line] == [
+        assert [
+            line.strip() for line in failed.stderr.splitlines() if "attempts failed" in line
+        ] == [
             "2 attempts failed: empty answer",
             "2 attempts failed: rate limited",
             "2 attempts failed: rejected, and will not be asked again",
@@ -175,7 +262,9 @@ def test_each_failure_is_a_stored_record_and_the_next_run_asks_exactly_those_tha
         ]
         assert "6 of 10 attempts got no answer, and may succeed later" in failed.stderr
         with sqlite3.connect(tmp_path / "work/rollouts.sqlite") as store:
-            found = store.execute("SELECT kind, status, tries, retriable, count(*) FROM failures GROUP BY kind ORDER BY kind").fetchall()
+            found = store.execute(
+                "SELECT kind, status, tries, retriable, count(*) FROM failures GROUP BY kind ORDER BY kind"
+            ).fetchall()
         assert found == [
             ("empty answer", 200, 2, 1, 2),
             ("rate limited", 429, 2, 1, 2),
@@ -185,17 +274,33 @@ def test_each_failure_is_a_stored_record_and_the_next_run_asks_exactly_those_tha
         answered = len(server.told()["log"])
         omr("build", ROWED, *places(tmp_path), **extra)
         again = [question for question, *_ in server.told()["log"][answered:]]
-        assert sorted(question[:10] for question in again) == ["Question 0", "Question 1", "Question 2"]
+        assert sorted(question[:10] for question in again) == [
+            "Question 0",
+            "Question 1",
+            "Question 2",
+        ]
         with sqlite3.connect(tmp_path / "work/rollouts.sqlite") as store:
-            assert store.execute("SELECT kind, count(*) FROM failures GROUP BY kind").fetchall() == [("rejected", 2)]
+            assert store.execute(
+                "SELECT kind, count(*) FROM failures GROUP BY kind"
+            ).fetchall() == [("rejected", 2)]
 
 
-def test_another_url_concurrency_number_of_tries_and_order_of_rows_ask_for_nothing(tmp_path: Path) -> None:
+def test_another_url_concurrency_number_of_tries_and_order_of_rows_ask_for_nothing(
+    tmp_path: Path,
+) -> None:
     given = rows(tmp_path / "rows", [{}] * 20)
     with fault_server() as server, fault_server() as other:
         omr("build", ROWED, *places(tmp_path), OMR_TEACHER_URL=server.url, OMR_TEST_ROWS=given)
         lines = (given / "rows.jsonl").read_text().splitlines(keepends=True)
         (given / "rows.jsonl").write_text("".join(reversed(lines)))
         changed = ("--set", "concurrency=3", "--set", "tries=5", "--releases", tmp_path / "again")
-        omr("build", ROWED, "--work", tmp_path / "work", *changed, OMR_TEACHER_URL=other.url, OMR_TEST_ROWS=given)
+        omr(
+            "build",
+            ROWED,
+            "--work",
+            tmp_path / "work",
+            *changed,
+            OMR_TEACHER_URL=other.url,
+            OMR_TEST_ROWS=given,
+        )
         assert (len(server.samples()), other.told()["seen"]) == (40, 0)

@@ -31,7 +31,10 @@ def test_puzzlevqa_has_2000_puzzles_with_text_options(mirror: Path, tmp_path: Pa
     files = source.fetch(places)
     assert len(source.parts(files)) == 20
     records = read(source, places, tmp_path, limit=300)
-    assert all(r.answer in r.options and r.question.startswith(IMAGE_MARK) and len(r.images) == 1 for r in records)
+    assert all(
+        r.answer in r.options and r.question.startswith(IMAGE_MARK) and len(r.images) == 1
+        for r in records
+    )
     assert len({r.id for r in records}) == 300
     assert len({r.question for r in records}) < 20
 
@@ -51,7 +54,9 @@ def test_gsm8k_gold_answers_are_what_follows_the_hashes(mirror: Path, tmp_path: 
 
 
 def test_a_mirror_pins_by_digest_and_keeps_the_commit_beside_it(mirror: Path) -> None:
-    pin = LocalPlaces(mirror, {"openai/gsm8k": COMMIT}).pin_hub("openai/gsm8k", None, ("train.jsonl",))
+    pin = LocalPlaces(mirror, {"openai/gsm8k": COMMIT}).pin_hub(
+        "openai/gsm8k", None, ("train.jsonl",)
+    )
     assert pin.commit == COMMIT
     assert pin.digest == LocalPlaces(mirror).pin_hub("openai/gsm8k", None, ("train.jsonl",)).digest
 
@@ -74,7 +79,14 @@ def test_a_missing_mirror_or_dataset_is_named(tmp_path: Path) -> None:
 
 
 def puzzle(**fields: Any) -> dict[str, Any]:
-    return {"image": "images/a.png", "question": "Which?", "answer": 1, "options": [1, 2], "_line": 0, "_file": "demo"} | fields
+    return {
+        "image": "images/a.png",
+        "question": "Which?",
+        "answer": 1,
+        "options": [1, 2],
+        "_line": 0,
+        "_file": "demo",
+    } | fields
 
 
 @pytest.mark.parametrize(
@@ -92,7 +104,9 @@ def puzzle(**fields: Any) -> dict[str, Any]:
         ({"_broken": "not JSON"}, "not a JSON object"),
     ],
 )
-def test_a_malformed_row_is_a_bad_row_with_a_reason(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+def test_a_malformed_row_is_a_bad_row_with_a_reason(
+    tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
     folder = tmp_path / "set" / "data" / "images"
     folder.mkdir(parents=True)
     (tmp_path / "secret.png").write_bytes(png())
@@ -105,8 +119,12 @@ def test_a_malformed_row_is_a_bad_row_with_a_reason(tmp_path: Path, fields: dict
 
 
 def test_jsonl_rows_become_records_and_broken_lines_bad_rows(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps({"q": "2+2?", "a": 4, "pics": []}) + "\n{broken\n[1]\n")
-    source = jsonl.Source(tmp_path, dataset="mine", license="MIT", question="q", answer="a", image="pics")
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"q": "2+2?", "a": 4, "pics": []}) + "\n{broken\n[1]\n"
+    )
+    source = jsonl.Source(
+        tmp_path, dataset="mine", license="MIT", question="q", answer="a", image="pics"
+    )
     files = source.fetch(LocalPlaces())
     rows = list(source.rows(files, source.parts(files)[0]))
     images = RowImages(tmp_path, ImageStore(tmp_path / "store"))
@@ -117,18 +135,28 @@ def test_jsonl_rows_become_records_and_broken_lines_bad_rows(tmp_path: Path) -> 
 
 
 def test_parquet_parts_cut_across_row_groups(tmp_path: Path) -> None:
-    data = {"question": [f"{n}?" for n in range(2_500)], "answer": list(range(2_500)), "image": [{"bytes": png(), "path": None}] * 2_500}
+    data = {
+        "question": [f"{n}?" for n in range(2_500)],
+        "answer": list(range(2_500)),
+        "image": [{"bytes": png(), "path": None}] * 2_500,
+    }
     pq.write_table(pa.table(data), tmp_path / "a.parquet", row_group_size=700)
     source = parquet.Source(tmp_path, dataset="mine", license="MIT", image="image")
     files = source.fetch(LocalPlaces())
-    assert [(part.start, part.stop) for part in source.parts(files)] == [(0, 1000), (1000, 2000), (2000, 2500)]
+    assert [(part.start, part.stop) for part in source.parts(files)] == [
+        (0, 1000),
+        (1000, 2000),
+        (2000, 2500),
+    ]
     records = read(source, LocalPlaces(), tmp_path / "store")
     assert [r.answer for r in records] == [str(n) for n in range(2_500)]
     assert records[0].images == (ImageRef(records[0].images[0].sha256, 8, 6, "PNG"),)
 
 
 def test_an_imagefolder_changes_identity_with_its_pictures(tmp_path: Path) -> None:
-    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "question": "Colour?", "answer": "red"}) + "\n")
+    (tmp_path / "metadata.jsonl").write_text(
+        json.dumps({"file_name": "a.png", "question": "Colour?", "answer": "red"}) + "\n"
+    )
     (tmp_path / "a.png").write_bytes(png("red"))
     source = imagefolder.Source(tmp_path, dataset="mine", license="MIT")
     before = source.pin(LocalPlaces())

@@ -43,7 +43,13 @@ def test_a_full_disk_is_an_error_that_says_what_to_do_and_leaves_nothing(tmp_pat
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "shard"], preexec_fn=limit, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "shard"],
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "cannot be written" in done.stdout
     assert "Free some space" in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -57,7 +63,9 @@ def test_an_image_keeps_its_original_bytes(tmp_path: Path) -> None:
     assert store.put(png("red")) == ref
 
 
-@pytest.mark.parametrize("data", [b"", b"not an image", png()[:-30], png()[:40]], ids=["empty", "text", "cut", "header"])
+@pytest.mark.parametrize(
+    "data", [b"", b"not an image", png()[:-30], png()[:40]], ids=["empty", "text", "cut", "header"]
+)
 def test_a_broken_image_is_a_bad_row(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(BadRow, match="image broken"):
         ImageStore(tmp_path).put(data)
@@ -87,9 +95,13 @@ def ask(*attempts: int) -> Request:
 def test_rollouts_come_back_in_order_of_attempt(tmp_path: Path) -> None:
     path = tmp_path / "rollouts.sqlite"
     with RolloutStore.write(path) as store:
-        store.put([(ask(0, 1), [response("b", 1, key=KEY), response("a", 0, key=KEY, reasoning="hm")])])
+        store.put(
+            [(ask(0, 1), [response("b", 1, key=KEY), response("a", 0, key=KEY, reasoning="hm")])]
+        )
     with RolloutStore.read(path) as store:
-        assert store.responses([KEY, "cd" * 32]) == {KEY: [response("a", 0, key=KEY, reasoning="hm"), response("b", 1, key=KEY)]}
+        assert store.responses([KEY, "cd" * 32]) == {
+            KEY: [response("a", 0, key=KEY, reasoning="hm"), response("b", 1, key=KEY)]
+        }
         assert store.stats().rollouts == 2
 
 
@@ -100,20 +112,34 @@ def test_a_paid_answer_is_never_replaced(tmp_path: Path) -> None:
         assert store.responses([KEY])[KEY][0].text == "first"
 
 
-def test_what_only_the_store_keeps_of_an_answer_is_exported_and_imported_and_no_part_of_a_record(tmp_path: Path) -> None:
+def test_what_only_the_store_keeps_of_an_answer_is_exported_and_imported_and_no_part_of_a_record(
+    tmp_path: Path,
+) -> None:
     import polars as pl
 
     answer = response(key="0" * 64, seconds=1.5, logprob=-2.25)
-    assert to_table([record(responses=(answer,))]) == to_table([record(responses=(replace(answer, seconds=0.0, logprob=None),))])
+    assert to_table([record(responses=(answer,))]) == to_table(
+        [record(responses=(replace(answer, seconds=0.0, logprob=None),))]
+    )
     identity = '{"asked":1}'
     key = hashlib.sha256(identity.encode()).hexdigest()
     exported, older = tmp_path / "rollouts.parquet", tmp_path / "older.parquet"
     with RolloutStore.write(tmp_path / "one.sqlite") as store:
-        store.put([(Request(key, (), (), (0, 1), identity), [replace(answer, key=key), response(attempt=1, key=key)])])
+        store.put(
+            [
+                (
+                    Request(key, (), (), (0, 1), identity),
+                    [replace(answer, key=key), response(attempt=1, key=key)],
+                )
+            ]
+        )
         export_rollouts(store, exported)
     with RolloutStore.write(tmp_path / "two.sqlite") as store:
         assert import_rollouts(store, exported) == (2, 2)
-        assert [(one.seconds, one.logprob) for one in store.responses([key])[key]] == [(1.5, -2.25), (0.0, None)]
+        assert [(one.seconds, one.logprob) for one in store.responses([key])[key]] == [
+            (1.5, -2.25),
+            (0.0, None),
+        ]
     pl.read_parquet(exported).drop("logprob").write_parquet(older)
     with RolloutStore.write(tmp_path / "three.sqlite") as store:
         assert import_rollouts(store, older) == (2, 2)
@@ -122,7 +148,17 @@ def test_what_only_the_store_keeps_of_an_answer_is_exported_and_imported_and_no_
 
 def test_a_failure_is_asked_again_only_if_that_may_help(tmp_path: Path) -> None:
     with RolloutStore.write(tmp_path / "rollouts.sqlite") as store:
-        store.put([(ask(0, 1), [Failure(0, "timeout", "", retriable=True), Failure(1, "bad request", "", retriable=False, status=400)])])
+        store.put(
+            [
+                (
+                    ask(0, 1),
+                    [
+                        Failure(0, "timeout", "", retriable=True),
+                        Failure(1, "bad request", "", retriable=False, status=400),
+                    ],
+                )
+            ]
+        )
         assert store.settled([KEY]) == {KEY: {1}}
         store.put([(ask(0), [response("late", 0)])])
         assert store.settled([KEY]) == {KEY: {0, 1}}
@@ -138,7 +174,9 @@ def test_a_missing_or_foreign_store_file_is_a_clear_error(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("tables", [0, 1, 2])
-def test_a_store_whose_making_was_cut_short_is_no_store_yet_and_is_made_whole(tmp_path: Path, tables: int) -> None:
+def test_a_store_whose_making_was_cut_short_is_no_store_yet_and_is_made_whole(
+    tmp_path: Path, tables: int
+) -> None:
     path = tmp_path / "rollouts.sqlite"
     with RolloutStore.write(path):
         pass

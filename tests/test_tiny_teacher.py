@@ -24,15 +24,21 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Record], Image
     store = ImageStore(tmp_path_factory.mktemp("images"))
     source = Source(count=60)
     (part,) = source.parts(Files())
-    return [source.convert(row, RowImages(Path(), store)) for row in source.rows(Files(), part)], store
+    return [
+        source.convert(row, RowImages(Path(), store)) for row in source.rows(Files(), part)
+    ], store
 
 
 def requests(records: list[Record], teacher: tiny.Teacher, n: int = 4) -> list[Request]:
     return [request for record in records for request in Sample(teacher, n=n).requests(record)]
 
 
-def answers(teacher: tiny.Teacher, asked: list[Request], store: ImageStore, workers: int = 1) -> dict[tuple[str, int], Response]:
-    batches = iter([asked[start : start + teacher.batch] for start in range(0, len(asked), teacher.batch)])
+def answers(
+    teacher: tiny.Teacher, asked: list[Request], store: ImageStore, workers: int = 1
+) -> dict[tuple[str, int], Response]:
+    batches = iter(
+        [asked[start : start + teacher.batch] for start in range(0, len(asked), teacher.batch)]
+    )
     found = {}
     with teacher.open(workers, store, Budget()) as session:
         for group in session.answer(batches):
@@ -49,32 +55,48 @@ def test_it_is_often_right_on_problems_it_never_saw(drawn: tuple[list[Record], I
     asked = requests(records, teacher)
     found = answers(teacher, asked, store)
     right = [
-        sum(verify(found[request.key, attempt].text, record.answer, record.options).outcome == RIGHT for attempt in range(4))
+        sum(
+            verify(found[request.key, attempt].text, record.answer, record.options).outcome == RIGHT
+            for attempt in range(4)
+        )
         for record, request in zip(records, asked, strict=True)
     ]
     assert sum(right) / (4 * len(right)) > 0.4
     assert sum(0 < one < 4 for one in right) > len(right) / 4
-    tagged = [response.text.count("<answer>") == response.text.count("</answer>") == 1 for response in found.values()]
+    tagged = [
+        response.text.count("<answer>") == response.text.count("</answer>") == 1
+        for response in found.values()
+    ]
     assert sum(tagged) / len(tagged) > 0.95
 
 
-def test_the_text_is_the_same_in_any_company_for_any_workers_and_for_attempts_asked_later(drawn: tuple[list[Record], ImageStore]) -> None:
+def test_the_text_is_the_same_in_any_company_for_any_workers_and_for_attempts_asked_later(
+    drawn: tuple[list[Record], ImageStore],
+) -> None:
     records, store = drawn
     teacher = tiny.Teacher()
     asked = requests(records[:20], teacher, n=12)
     whole = answers(teacher, asked, store)
     assert answers(teacher, asked, store, workers=2) == whole
-    assert answers(teacher, asked[3:5], store) == {key: whole[key] for key in whole if key[0] in (asked[3].key, asked[4].key)}
+    assert answers(teacher, asked[3:5], store) == {
+        key: whole[key] for key in whole if key[0] in (asked[3].key, asked[4].key)
+    }
     later = [replace(request, attempts=(8, 9, 10, 11)) for request in asked]
-    assert answers(teacher, later, store) == {key: response for key, response in whole.items() if key[1] >= 8}
+    assert answers(teacher, later, store) == {
+        key: response for key, response in whole.items() if key[1] >= 8
+    }
 
 
-def test_attempts_differ_and_another_seed_draws_others(drawn: tuple[list[Record], ImageStore]) -> None:
+def test_attempts_differ_and_another_seed_draws_others(
+    drawn: tuple[list[Record], ImageStore],
+) -> None:
     records, store = drawn
     one = requests(records[:8], tiny.Teacher())
     texts = {key: response.text for key, response in answers(tiny.Teacher(), one, store).items()}
     assert len(set(texts.values())) > 8
-    other = {key: response.text for key, response in answers(tiny.Teacher(seed=1), one, store).items()}
+    other = {
+        key: response.text for key, response in answers(tiny.Teacher(seed=1), one, store).items()
+    }
     assert texts != other
 
 
@@ -114,11 +136,16 @@ def test_options_are_answered_by_letter(drawn: tuple[list[Record], ImageStore]) 
     choices = [record for record in records if record.options]
     teacher = tiny.Teacher()
     found = answers(teacher, requests(choices, teacher), store)
-    letters = [response.text.partition("<answer>")[2].partition("</answer>")[0] in ("A", "B", "C", "D") for response in found.values()]
+    letters = [
+        response.text.partition("<answer>")[2].partition("</answer>")[0] in ("A", "B", "C", "D")
+        for response in found.values()
+    ]
     assert sum(letters) / len(letters) > 0.95
 
 
-def test_a_worker_that_is_killed_is_an_error_and_no_hang(drawn: tuple[list[Record], ImageStore]) -> None:
+def test_a_worker_that_is_killed_is_an_error_and_no_hang(
+    drawn: tuple[list[Record], ImageStore],
+) -> None:
     import psutil
 
     records, store = drawn
@@ -133,7 +160,10 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(drawn: tuple[list[Recor
                 os.kill(child.pid, signal.SIGKILL)
         yield asked[:16]
 
-    with pytest.raises(WorkerError, match="a worker process was killed"), teacher.open(2, store, Budget()) as session:
+    with (
+        pytest.raises(WorkerError, match="a worker process was killed"),
+        teacher.open(2, store, Budget()) as session,
+    ):
         list(session.answer(batches()))
 
 
@@ -158,7 +188,10 @@ def test_our_forward_equals_the_stock_model(drawn: tuple[list[Record], ImageStor
     ids, patches = torch.from_numpy(prompt.ids)[None], torch.from_numpy(prompt.patches)
     with torch.inference_mode():
         states = hidden_states(
-            model, embed(model, ids, patches[None], torch.tensor([0])), torch.from_numpy(prompt.positions)[:, None], torch.ones_like(ids)
+            model,
+            embed(model, ids, patches[None], torch.tensor([0])),
+            torch.from_numpy(prompt.positions)[:, None],
+            torch.ones_like(ids),
         )
         stock = model(
             input_ids=ids,

@@ -23,12 +23,18 @@ from omr_data.records import RIGHT, UNDECIDED, WRONG
 from omr_data.verifiers import cascade, numeric, units
 from omr_data.verifiers.base import Pair
 from omr_data.verifiers.extract import extract, has_format
-from omr_data.verifiers.isolated import shared_algebra_workers
+from omr_data.verifiers.isolated import AlgebraWorkers, shared_algebra_workers
 from omr_data.verifiers.numbers import read_number
 from tests.builders import record, response
 
 TRUTH = sorted((Path(__file__).parent / "truth").glob("*.jsonl"))
-PHRASINGS = ("{}", "<think>t</think><answer>{}</answer>", "So \\boxed{{{}}}", "First, then.\n#### {}", "The answer is {}.")
+PHRASINGS = (
+    "{}",
+    "<think>t</think><answer>{}</answer>",
+    "So \\boxed{{{}}}",
+    "First, then.\n#### {}",
+    "The answer is {}.",
+)
 
 
 def outcome(answer: str, gold: str, *options: str) -> str:
@@ -38,7 +44,10 @@ def outcome(answer: str, gold: str, *options: str) -> str:
 @pytest.mark.parametrize("path", TRUTH, ids=lambda path: path.stem)
 def test_every_verdict_on_the_truth_set_is_as_labeled(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    pairs = [Pair(row["response"], row["gold"], tuple(row["options"]), row["finish_reason"]) for row in rows]
+    pairs = [
+        Pair(row["response"], row["gold"], tuple(row["options"]), row["finish_reason"])
+        for row in rows
+    ]
     verdicts = omr_data.verify_many(pairs)
     wrong = [
         f"line {number}: {row['response'][-60:]!r} against {row['gold']!r} ({row['why']}): {verdict.outcome}, {verdict.reason}"
@@ -49,7 +58,9 @@ def test_every_verdict_on_the_truth_set_is_as_labeled(path: Path) -> None:
 
 
 def test_the_truth_set_is_large_and_leaves_few_undecided() -> None:
-    outcomes = Counter(json.loads(line)["outcome"] for path in TRUTH for line in path.read_text().splitlines())
+    outcomes = Counter(
+        json.loads(line)["outcome"] for path in TRUTH for line in path.read_text().splitlines()
+    )
     assert outcomes.total() >= 600
     assert outcomes[UNDECIDED] <= 0.03 * outcomes.total()
     assert min(outcomes[RIGHT], outcomes[WRONG]) > 200
@@ -59,7 +70,12 @@ def test_every_gold_answer_of_gsm8k_is_right_against_itself_in_five_phrasings(mi
     lines = (mirror / "openai/gsm8k/train.jsonl").read_text().splitlines()
     golds = sorted({json.loads(line)["answer"].rpartition("####")[2].strip() for line in lines})
     assert len(golds) > 500
-    failed = [(gold, phrasing) for gold in golds for phrasing in PHRASINGS if outcome(phrasing.format(gold), gold) != RIGHT]
+    failed = [
+        (gold, phrasing)
+        for gold in golds
+        for phrasing in PHRASINGS
+        if outcome(phrasing.format(gold), gold) != RIGHT
+    ]
     assert not failed
 
 
@@ -81,7 +97,15 @@ WHOLE = st.integers(-(10**40), 10**40)
 
 @given(WHOLE)
 def test_a_whole_number_equals_itself_however_it_is_written(number: int) -> None:
-    for form in (f"{number}", f"{number:,}", f"{number}.0", f"${number}$", f"\\text{{{number}}}", f"x = {number}", f"{number} eggs"):
+    for form in (
+        f"{number}",
+        f"{number:,}",
+        f"{number}.0",
+        f"${number}$",
+        f"\\text{{{number}}}",
+        f"x = {number}",
+        f"{number} eggs",
+    ):
         assert outcome(f"<answer>{form}</answer>", str(number)) == RIGHT
 
 
@@ -92,14 +116,18 @@ def test_a_number_is_never_equal_to_itself_times_a_power_of_ten(number: int, pow
 
 
 @given(st.decimals(-(10**6), 10**6, places=3).filter(bool), st.integers(1, 3))
-def test_a_decimal_is_never_equal_to_itself_times_a_power_of_ten(number: object, power: int) -> None:
+def test_a_decimal_is_never_equal_to_itself_times_a_power_of_ten(
+    number: object, power: int
+) -> None:
     value = Fraction(str(number))
     shifted = float(value * 10**power)
     assert outcome(f"<answer>{shifted!r}</answer>", str(number)) != RIGHT
 
 
 @given(st.integers(-99, 99), st.integers(1, 99), st.integers(-99, 99), st.integers(1, 99))
-def test_equality_of_fractions_is_that_of_their_values_and_symmetric(a: int, b: int, c: int, d: int) -> None:
+def test_equality_of_fractions_is_that_of_their_values_and_symmetric(
+    a: int, b: int, c: int, d: int
+) -> None:
     same = RIGHT if Fraction(a, b) == Fraction(c, d) else WRONG
     one, other = f"\\frac{{{a}}}{{{b}}}", f"{c}/{d}"
     assert outcome(f"<answer>{one}</answer>", other) == same
@@ -125,12 +153,22 @@ def test_no_text_raises_and_every_verdict_has_a_reason(text: str, gold: str) -> 
 
 @given(st.text(max_size=120))
 def test_thinking_never_supplies_an_answer(text: str) -> None:
-    assert extract(f"<think>{text.replace('<', '')} <answer>5</answer> \\boxed{{5}} the answer is 5</think>").answer is None
+    assert (
+        extract(
+            f"<think>{text.replace('<', '')} <answer>5</answer> \\boxed{{5}} the answer is 5</think>"
+        ).answer
+        is None
+    )
 
 
 def test_the_format_is_checked_apart_from_the_answer() -> None:
     assert has_format("<think>a</think><answer>b</answer>")
-    for broken in ("<answer>b</answer>", "<think>a</think> so <answer>b</answer>", "<think>a</think><answer>b</answer> and more", "b"):
+    for broken in (
+        "<answer>b</answer>",
+        "<think>a</think> so <answer>b</answer>",
+        "<think>a</think><answer>b</answer> and more",
+        "b",
+    ):
         assert not has_format(broken)
 
 
@@ -142,8 +180,14 @@ def test_numbers_too_large_to_read_are_not_read() -> None:
 
 def test_a_unit_may_be_left_out_only_where_the_recipe_says_so() -> None:
     assert outcome("12", "12 cm") == WRONG
-    assert omr_data.verify("12", "12 cm", verifiers=(units.Verifier(units="optional"),)).outcome == RIGHT
-    assert omr_data.verify("12 m", "12 cm", verifiers=(units.Verifier(units="optional"),)).outcome == WRONG
+    assert (
+        omr_data.verify("12", "12 cm", verifiers=(units.Verifier(units="optional"),)).outcome
+        == RIGHT
+    )
+    assert (
+        omr_data.verify("12 m", "12 cm", verifiers=(units.Verifier(units="optional"),)).outcome
+        == WRONG
+    )
 
 
 def test_a_cascade_without_verifiers_is_refused() -> None:
@@ -154,7 +198,9 @@ def test_a_cascade_without_verifiers_is_refused() -> None:
 def test_a_parameter_of_a_verifier_is_part_of_the_identity() -> None:
     from omr_data.identity import fingerprint
 
-    assert fingerprint(cascade.STANDARD) != fingerprint(cascade.Verifier((numeric.Verifier(significant=4),)))
+    assert fingerprint(cascade.STANDARD) != fingerprint(
+        cascade.Verifier((numeric.Verifier(significant=4),))
+    )
 
 
 def test_an_explanation_shows_the_path() -> None:
@@ -169,10 +215,18 @@ def test_an_explanation_shows_the_path() -> None:
 
 def test_the_step_puts_a_verdict_on_each_response_and_keeps_them_all() -> None:
     one = record(
-        responses=(response(attempt=0), response("<answer>8</answer>", attempt=1), response("<think>", attempt=2, finish_reason="length"))
+        responses=(
+            response(attempt=0),
+            response("<answer>8</answer>", attempt=1),
+            response("<think>", attempt=2, finish_reason="length"),
+        )
     )
     (done,) = Answers().apply_many([one])
-    assert [answer.verdict.outcome for answer in done.responses if answer.verdict] == [RIGHT, WRONG, UNDECIDED]
+    assert [answer.verdict.outcome for answer in done.responses if answer.verdict] == [
+        RIGHT,
+        WRONG,
+        UNDECIDED,
+    ]
     assert Answers().tally(done) == {RIGHT: 1, WRONG: 1, UNDECIDED: 1}
 
 
@@ -226,7 +280,11 @@ def judged(text: str) -> float:
     slowest = 0.0
     for gold in GOLDS:
         began = time.monotonic()
-        assert omr_data.verify(f"<answer>{text}</answer>", gold).outcome in (RIGHT, WRONG, UNDECIDED)
+        assert omr_data.verify(f"<answer>{text}</answer>", gold).outcome in (
+            RIGHT,
+            WRONG,
+            UNDECIDED,
+        )
         slowest = max(slowest, time.monotonic() - began)
     return slowest
 
@@ -256,7 +314,9 @@ def pool() -> "object":
 
 def test_a_stuck_worker_is_replaced_and_the_pool_keeps_its_size(pool: AlgebraWorkers) -> None:
     hard = "\\int_0^{1} \\sin(x^{x^{x}}) e^{x^{7}} \\log(1+x^{13}) dx"
-    answers = {pool.equal(f"{hard} + {number}", "\\int_0^{2} x^{x^{x^{x}}} dx") for number in range(3)}
+    answers = {
+        pool.equal(f"{hard} + {number}", "\\int_0^{2} x^{x^{x^{x}}} dx") for number in range(3)
+    }
     assert answers <= {"timeout", "unreadable", "different", "memory"}
     assert pool.equal("x+x", "2x") == "equal"
     assert len(pool.pids()) <= 2
@@ -289,7 +349,11 @@ def test_workers_end_when_the_process_that_asked_is_killed() -> None:
     parent.wait()
     parent.stdout.close()
     end = time.monotonic() + 20
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
+    while (
+        psutil.pid_exists(pid)
+        and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        and time.monotonic() < end
+    ):
         time.sleep(0.1)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 

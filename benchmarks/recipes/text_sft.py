@@ -12,5 +12,10 @@ def recipe(teacher_rows: int = 1_500, train_rows: int = 600) -> Recipe:
         drawn.Source(split="teacher", count=teacher_rows, families=("text",)),
         drawn.Source(split="train", count=train_rows, families=("text",)),
     )
-    rows = sums.then(rollout.Sample(tiny.Teacher(), n=8), verify.Answers(), difficulty.PassRate(), explode.Right())
+    rows = sums.then(
+        rollout.Sample(tiny.Teacher(), n=8),
+        verify.Answers(),
+        difficulty.PassRate(),
+        explode.Right(),
+    )
     return Recipe(name="text-sft", version="1.0.0", data=rows)

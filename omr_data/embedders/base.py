@@ -52,7 +52,9 @@ class ModelFolder(Embedder):
                 f"{self.name} needs the commit of {self.model} on the Hub (40 hex digits), or a folder with its weights' sha256."
             )
         if self.folder is not None and not self.weights:
-            raise RecipeError(f"{self.name} reads {self.model} from a folder: give weights=, the sha256 of its {WEIGHTS}.")
+            raise RecipeError(
+                f"{self.name} reads {self.model} from a folder: give weights=, the sha256 of its {WEIGHTS}."
+            )
 
     def files(self) -> Path:
         """The folder with the model, fetched from the Hub if need be.
@@ -69,5 +71,7 @@ class ModelFolder(Embedder):
         with open(weights, "rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if self.weights not in ("", found):
-            raise SourceError(f"{weights} has the sha256 {found}, and {self.name} was told {self.weights}. Is it another version?")
+            raise SourceError(
+                f"{weights} has the sha256 {found}, and {self.name} was told {self.weights}. Is it another version?"
+            )
         return folder

@@ -25,7 +25,10 @@ class Embedder(base.ModelFolder):
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         import numpy as np
 
-        return np.asarray(_loaded(self).encode(list(texts), max_length=None, use_multiprocessing=False), np.float32)
+        return np.asarray(
+            _loaded(self).encode(list(texts), max_length=None, use_multiprocessing=False),
+            np.float32,
+        )
 
 
 @lru_cache(maxsize=1)

@@ -34,4 +34,6 @@ def _loaded(embedder: Embedder) -> Any:
         raise MissingExtra("sentence_transformers", "sentence-transformers")
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(embedder.files()), trust_remote_code=False, local_files_only=True)
+    return SentenceTransformer(
+        str(embedder.files()), trust_remote_code=False, local_files_only=True
+    )

@@ -20,7 +20,9 @@ from omr_data.store.shards import read_records
 from omr_data.store.workspace import Workspace
 
 
-def wanted(ask: AskStep, shards: Sequence[Path], store: RolloutStore | None) -> Iterator[list[Request]]:
+def wanted(
+    ask: AskStep, shards: Sequence[Path], store: RolloutStore | None
+) -> Iterator[list[Request]]:
     """Batches of requests with the attempts that are not settled yet; batches with none are left out.
 
     Questions with equal requests (same words, same images) are one request: they share their answers.
@@ -36,7 +38,9 @@ def wanted(ask: AskStep, shards: Sequence[Path], store: RolloutStore | None) -> 
 def count_wanted(ask: AskStep, shards: Sequence[Path], rollouts: Path) -> int:
     """How many attempts have to be asked. Reads the input's records and the store's keys."""
     with open_store(rollouts) as store:
-        return sum(len(request.attempts) for batch in wanted(ask, shards, store) for request in batch)
+        return sum(
+            len(request.attempts) for batch in wanted(ask, shards, store) for request in batch
+        )
 
 
 def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
@@ -44,7 +48,14 @@ def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
     return RolloutStore.read(rollouts) if RolloutStore.is_there(rollouts) else nullcontext()
 
 
-def ask_teacher(ask: AskStep, shards: Sequence[Path], workspace: Workspace, workers: int, reporter: Reporter, budget: Budget) -> None:
+def ask_teacher(
+    ask: AskStep,
+    shards: Sequence[Path],
+    workspace: Workspace,
+    workers: int,
+    reporter: Reporter,
+    budget: Budget,
+) -> None:
     """Asks for everything that is not settled, and stores each answer as it comes.
 
     Raises:
@@ -56,13 +67,17 @@ def ask_teacher(ask: AskStep, shards: Sequence[Path], workspace: Workspace, work
         return
     with (
         RolloutStore.write(workspace.rollouts) as store,
-        ask.get_teacher().kept_in(workspace.root).open(workers, workspace.images, budget) as session,
+        ask.get_teacher()
+        .kept_in(workspace.root)
+        .open(workers, workspace.images, budget) as session,
         reporter.bar(f"asking {ask.get_teacher().model_id}", total, "answers") as bar,
     ):
         came, failed = _ask(session, wanted(ask, shards, store), store, bar, budget, total)
     for kind, retriable in sorted(failed):
         count = failed[kind, retriable]
-        reporter.say(f"  {count:,} attempts failed: {kind}{'' if retriable else ', and will not be asked again'}")
+        reporter.say(
+            f"  {count:,} attempts failed: {kind}{'' if retriable else ', and will not be asked again'}"
+        )
     again = sum(count for (_, retriable), count in failed.items() if retriable)
     if came != total and budget.reached:
         raise IncompleteError(
@@ -70,7 +85,9 @@ def ask_teacher(ask: AskStep, shards: Sequence[Path], workspace: Workspace, work
             "to ask. Every answer is stored: the same command with a new budget goes on from here."
         )
     if came != total:
-        raise TeacherError(f"the teacher gave {came:,} answers and failures for {total:,} attempts. Each attempt must come back once.")
+        raise TeacherError(
+            f"the teacher gave {came:,} answers and failures for {total:,} attempts. Each attempt must come back once."
+        )
     if again:
         raise IncompleteError(
             f"{again:,} of {total:,} attempts got no answer, and may succeed later. "
@@ -79,7 +96,12 @@ def ask_teacher(ask: AskStep, shards: Sequence[Path], workspace: Workspace, work
 
 
 def _ask(
-    session: Session, batches: Iterator[list[Request]], store: RolloutStore, bar: Bar, budget: Budget, total: int
+    session: Session,
+    batches: Iterator[list[Request]],
+    store: RolloutStore,
+    bar: Bar,
+    budget: Budget,
+    total: int,
 ) -> tuple[int, Counter[tuple[str, bool]]]:
     """How many attempts came back, and how many of them failed, by kind and by whether they may be asked again."""
     came, before = 0, budget.spent
@@ -87,7 +109,12 @@ def _ask(
     for answers in session.answer(batches):
         store.put(answers)
         came += (group := _count(answers))
-        failed.update((result.kind, result.retriable) for _, results in answers for result in results if isinstance(result, Failure))
+        failed.update(
+            (result.kind, result.retriable)
+            for _, results in answers
+            for result in results
+            if isinstance(result, Failure)
+        )
         notes = [
             f"{failed.total():,} failed" if failed else "",
             session.note(),
@@ -99,12 +126,16 @@ def _ask(
 
 def _cost(spent: float, answered: int, total: int) -> str:
     """Dollars so far, and what all of it will have cost at the mean so far."""
-    return f"${spent:,.2f} of about ${spent / answered * total:,.2f}" if spent and answered > 0 else ""
+    return (
+        f"${spent:,.2f} of about ${spent / answered * total:,.2f}" if spent and answered > 0 else ""
+    )
 
 
 def _count(answers: Answers) -> int:
     """Results of attempts that were asked for: one that was paid for earlier may come with others, which are stored as well."""
-    return sum(result.attempt in request.attempts for request, results in answers for result in results)
+    return sum(
+        result.attempt in request.attempts for request, results in answers for result in results
+    )
 
 
 def _distinct(ask: AskStep, shards: Sequence[Path]) -> Iterator[Request]:
@@ -119,4 +150,6 @@ def _distinct(ask: AskStep, shards: Sequence[Path]) -> Iterator[Request]:
 
 
 def _without(request: Request, settled: set[int]) -> Request:
-    return replace(request, attempts=tuple(attempt for attempt in request.attempts if attempt not in settled))
+    return replace(
+        request, attempts=tuple(attempt for attempt in request.attempts if attempt not in settled)
+    )

@@ -23,7 +23,17 @@ from omr_data.engine.shards import (
 )
 from omr_data.engine.stages import Cut, Stage, cut
 from omr_data.errors import OmrError, SourceError, StepError, StoreError
-from omr_data.flow import AskStep, Budget, Columns, Decisions, Estimate, GlobalStep, Places, Source, Step
+from omr_data.flow import (
+    AskStep,
+    Budget,
+    Columns,
+    Decisions,
+    Estimate,
+    GlobalStep,
+    Places,
+    Source,
+    Step,
+)
 from omr_data.plan import Node, Plan
 from omr_data.processes import Mapper
 from omr_data.store.ledger import Count
@@ -72,10 +82,20 @@ class Built:
 def folders(plan: Plan, workspace: Workspace) -> tuple[Cut, tuple[StageFolder, ...]]:
     """The plan's stages and where they are, built or not."""
     stages = cut(plan)
-    return stages, tuple(workspace.stage(stage.last.name, stage.fingerprint) for stage in stages.stages)
+    return stages, tuple(
+        workspace.stage(stage.last.name, stage.fingerprint) for stage in stages.stages
+    )
 
 
-def build(plan: Plan, workspace: Workspace, places: Places, mapper: Mapper, workers: int, reporter: Reporter, budget: Budget) -> Built:
+def build(
+    plan: Plan,
+    workspace: Workspace,
+    places: Places,
+    mapper: Mapper,
+    workers: int,
+    reporter: Reporter,
+    budget: Budget,
+) -> Built:
     """Runs every stage that is not there yet. The workspace must be locked.
 
     Raises:
@@ -98,7 +118,10 @@ def build(plan: Plan, workspace: Workspace, places: Places, mapper: Mapper, work
 def _line(folder: StageFolder) -> str:
     summary = folder.summary()
     dropped = sum(shard["dropped"] for shard in summary["shards"])
-    tally = "".join(f"  {name} {count:,}" for name, count in (summary["counts"][-1]["tally"] if summary["counts"] else {}).items())
+    tally = "".join(
+        f"  {name} {count:,}"
+        for name, count in (summary["counts"][-1]["tally"] if summary["counts"] else {}).items()
+    )
     return f"{summary['rows']:,} rows" + (f", {dropped:,} dropped" if dropped else "") + tally
 
 
@@ -114,7 +137,9 @@ class _Run:
 
     def stage(self, stage: Stage, folder: StageFolder, label: str) -> None:
         inputs = self._inputs(stage, folder, label)
-        steps: Fused = tuple((node.spec, node.fingerprint) for node in stage.steps if isinstance(node.spec, Step))
+        steps: Fused = tuple(
+            (node.spec, node.fingerprint) for node in stage.steps if isinstance(node.spec, Step)
+        )
         tasks = [ShardTask(folder, number, input, steps) for number, input in enumerate(inputs)]
         missing = [task for task in tasks if not folder.entry(task.number).exists()]
         with self.reporter.bar(label, len(missing), "shards") as bar:
@@ -132,21 +157,36 @@ class _Run:
                 return self._parts(source, fingerprint)
             case AskStep() as ask:
                 ask_teacher(ask, shards, self.workspace, self.workers, self.reporter, self.budget)
-                return [AttachAnswers(ask, fingerprint, shard, self.workspace.rollouts) for shard in shards]
+                return [
+                    AttachAnswers(ask, fingerprint, shard, self.workspace.rollouts)
+                    for shard in shards
+                ]
             case GlobalStep() as pool:
-                references = [[shard for number in group for shard in self.folders[number].shards()] for group in stage.references]
+                references = [
+                    [shard for number in group for shard in self.folders[number].shards()]
+                    for group in stage.references
+                ]
                 drops = self._decide(pool, folder, [shards, *references], label)
-                return [ApplyDecisions(pool, fingerprint, shard, drops[number]) for number, shard in enumerate(shards)]
-        raise StepError(f"{stage.last.name} cannot head a stage: it is no Source, AskStep or GlobalStep.")
+                return [
+                    ApplyDecisions(pool, fingerprint, shard, drops[number])
+                    for number, shard in enumerate(shards)
+                ]
+        raise StepError(
+            f"{stage.last.name} cannot head a stage: it is no Source, AskStep or GlobalStep."
+        )
 
     def _parts(self, source: Source, fingerprint: str) -> list[Input]:
         files = source.fetch(self.places)
         parts = source.parts(files)
         if not parts:
-            raise SourceError(f"{source.name} has no rows to read. Check what it declares, and the files in {files.root}.")
+            raise SourceError(
+                f"{source.name} has no rows to read. Check what it declares, and the files in {files.root}."
+            )
         return [ReadPart(source, fingerprint, files, part, self.workspace.images) for part in parts]
 
-    def _decide(self, pool: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str) -> list[dict[str, str]]:
+    def _decide(
+        self, pool: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str
+    ) -> list[dict[str, str]]:
         tasks = [
             NarrowTask(folder, side, number, pool, shard, self.workspace.images)
             for side, shards in enumerate(sides)
@@ -170,20 +210,26 @@ def _columns(pool: GlobalStep, folder: StageFolder, side: int, shards: Sequence[
     if not paths:
         return Columns(pl.DataFrame(), pl.LazyFrame(), pl.LazyFrame())
     light = pl.scan_parquet(paths).drop(pool.heavy).collect()
-    return Columns(light, pl.scan_parquet(paths).select("id", *pool.heavy), pl.scan_parquet(list(shards)))
+    return Columns(
+        light, pl.scan_parquet(paths).select("id", *pool.heavy), pl.scan_parquet(list(shards))
+    )
 
 
 def _decisions(pool: GlobalStep, columns: Sequence[Columns]) -> Decisions:
     ids = columns[0].narrow["id"]
     if ids.n_unique() < len(ids):
         twice = ids.filter(ids.is_duplicated())[0]
-        raise StepError(f"{pool.name} was given two rows with the id {twice!r}. Ids must be unique: rename one source's dataset.")
+        raise StepError(
+            f"{pool.name} was given two rows with the id {twice!r}. Ids must be unique: rename one source's dataset."
+        )
     try:
         decisions = pool.decide(columns[0], columns[1:])
     except OmrError:
         raise
     except Exception as error:
-        raise StepError(f"{pool.name} failed while deciding: {type(error).__name__}: {error}") from error
+        raise StepError(
+            f"{pool.name} failed while deciding: {type(error).__name__}: {error}"
+        ) from error
     return decisions
 
 
@@ -197,7 +243,9 @@ def _per_shard(folder: StageFolder, shards: int, decisions: Decisions) -> Iterat
         left -= len(drops)
         yield drops
     if left:
-        raise StepError(f"{folder.path.name}: {left:,} of the decided drops name ids that are not in the data.")
+        raise StepError(
+            f"{folder.path.name}: {left:,} of the decided drops name ids that are not in the data."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,11 @@ class Work:
         label = Text(self.label, no_wrap=True)
         label.truncate(max(0, room - least), overflow="ellipsis")
         line = Table.grid(padding=(0, 1), pad_edge=False)
-        line.add_row(label, ProgressBar(self.total, self.done, width=max(0, min(BAR_WIDTHS[1], room - len(label)))), status)
+        line.add_row(
+            label,
+            ProgressBar(self.total, self.done, width=max(0, min(BAR_WIDTHS[1], room - len(label)))),
+            status,
+        )
         yield line
         if self.note:
             yield Text(f"  {self.note}", style="dim", no_wrap=True, overflow="ellipsis")
@@ -109,7 +113,9 @@ class _Line:
         now = time.monotonic()
         if now - self._said >= PLAIN_SECONDS:
             self._said = now
-            self._lines.say(f"{self._work.label}: {self._work.status()}{f'; {note}' if note else ''}")
+            self._lines.say(
+                f"{self._work.label}: {self._work.status()}{f'; {note}' if note else ''}"
+            )
 
 
 class Bars:
@@ -130,4 +136,8 @@ class Bars:
 
 def _clock(seconds: float) -> str:
     whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
+    return (
+        f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+        if whole >= 3600
+        else f"{whole // 60}:{whole % 60:02}"
+    )

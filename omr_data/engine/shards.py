@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.errors import BadRow, OmrError, StepError
-from omr_data.flow import AskStep, Expand, Files, Filter, GlobalStep, Map, MapMany, Part, Source, Step
+from omr_data.flow import (
+    AskStep,
+    Expand,
+    Files,
+    Filter,
+    GlobalStep,
+    Map,
+    MapMany,
+    Part,
+    Source,
+    Step,
+)
 from omr_data.records import Record, Response
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
@@ -106,7 +117,9 @@ def make_narrow(task: NarrowTask) -> int:
     except OmrError:
         raise
     except Exception as error:
-        raise StepError(f"{task.pool.name} failed on the shard {task.shard}: {type(error).__name__}: {error}") from error
+        raise StepError(
+            f"{task.pool.name} failed on the shard {task.shard}: {type(error).__name__}: {error}"
+        ) from error
     write_frame(task.folder.narrow(task.side, task.number), frame)
     return int(table.num_rows)
 
@@ -134,7 +147,9 @@ def read_part(task: ReadPart) -> tuple[list[Record], list[Dropped], Count]:
         try:
             records.append(task.source.convert(row, images))
         except BadRow as bad:
-            dropped.append(Dropped(_raw(task, number, row), task.source.name, bad.reason, bad.detail))
+            dropped.append(
+                Dropped(_raw(task, number, row), task.source.name, bad.reason, bad.detail)
+            )
         except OmrError:
             raise
         except Exception as error:
@@ -143,21 +158,43 @@ def read_part(task: ReadPart) -> tuple[list[Record], list[Dropped], Count]:
                 f"{task.source.name}.convert failed on {where}: {type(error).__name__}: {error}. "
                 "Raise BadRow(reason, detail) there if the row is at fault."
             ) from error
-    return records, dropped, _count(task.source, task.fingerprint, read, len(records), records, dropped)
+    return (
+        records,
+        dropped,
+        _count(task.source, task.fingerprint, read, len(records), records, dropped),
+    )
 
 
 def _raw(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
     """A row that did not become a record, as one: its text, at most 2,000 characters of it, is in `meta`."""
-    shown = {key: f"<{len(value):,} bytes>" if isinstance(value, bytes) else value for key, value in row.items()}
+    shown = {
+        key: f"<{len(value):,} bytes>" if isinstance(value, bytes) else value
+        for key, value in row.items()
+    }
     raw = json.dumps(shown, ensure_ascii=False, default=str)[:2_000]
-    return Record(id=f"{task.part.path}:{number}", source=task.source.name, license="", question="", answer="", meta={"row": raw})
+    return Record(
+        id=f"{task.part.path}:{number}",
+        source=task.source.name,
+        license="",
+        question="",
+        answer="",
+        meta={"row": raw},
+    )
 
 
 def _apply_decisions(task: ApplyDecisions) -> tuple[list[Record], list[Dropped], Count]:
     before = read_records(task.shard)
     records = [record for record in before if record.id not in task.drops]
-    dropped = [Dropped(record, task.pool.name, task.drops[record.id]) for record in before if record.id in task.drops]
-    return records, dropped, _count(task.pool, task.fingerprint, len(before), len(records), records, dropped)
+    dropped = [
+        Dropped(record, task.pool.name, task.drops[record.id])
+        for record in before
+        if record.id in task.drops
+    ]
+    return (
+        records,
+        dropped,
+        _count(task.pool, task.fingerprint, len(before), len(records), records, dropped),
+    )
 
 
 def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
@@ -170,12 +207,17 @@ def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
             found = store.responses(keys)
     records = []
     for record, group in zip(before, requests, strict=True):
-        answers = [[one for one in found.get(request.key, []) if one.attempt in set(request.attempts)] for request in group]
+        answers = [
+            [one for one in found.get(request.key, []) if one.attempt in set(request.attempts)]
+            for request in group
+        ]
         records.append(task.ask.attach(record, answers))
     return records, [], _count(task.ask, task.fingerprint, len(before), len(records), records, [])
 
 
-def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> tuple[list[Record], list[Dropped], Count]:
+def apply_step(
+    step: Step, fingerprint: str, records: Sequence[Record]
+) -> tuple[list[Record], list[Dropped], Count]:
     """Runs one local step over the records of a shard. Raises StepError when the step itself fails."""
     after: list[Record] = []
     dropped: list[Dropped] = []
@@ -194,10 +236,14 @@ def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> tuple
             case Filter() | Expand(), str():
                 dropped.append(Dropped(record, step.name, result))
                 continue
-            case Expand(), list() | tuple() if result and all(isinstance(one, Record) for one in result):
+            case Expand(), list() | tuple() if result and all(
+                isinstance(one, Record) for one in result
+            ):
                 after += result
             case _:
-                raise StepError(f"{step.name} returned {str(result)[:100]!r} for record {record.id}. {_MUST[_shape(step)]}")
+                raise StepError(
+                    f"{step.name} returned {str(result)[:100]!r} for record {record.id}. {_MUST[_shape(step)]}"
+                )
         kept += 1
     return after, dropped, _count(step, fingerprint, len(records), kept, after, dropped)
 
@@ -225,8 +271,12 @@ def _run(step: Step, record: Record) -> object:
     except OmrError:
         raise
     except Exception as error:
-        raise StepError(f"{step.name} failed on record {record.id}: {type(error).__name__}: {error}") from error
-    raise StepError(f"{step.name} has no shape that runs on one record: derive it from Map, Filter or Expand.")
+        raise StepError(
+            f"{step.name} failed on record {record.id}: {type(error).__name__}: {error}"
+        ) from error
+    raise StepError(
+        f"{step.name} has no shape that runs on one record: derive it from Map, Filter or Expand."
+    )
 
 
 def _checked_many(step: MapMany, records: Sequence[Record]) -> list[Record]:
@@ -235,13 +285,24 @@ def _checked_many(step: MapMany, records: Sequence[Record]) -> list[Record]:
     except OmrError:
         raise
     except Exception as error:
-        raise StepError(f"{step.name} failed on a batch of {len(records)} records: {type(error).__name__}: {error}") from error
+        raise StepError(
+            f"{step.name} failed on a batch of {len(records)} records: {type(error).__name__}: {error}"
+        ) from error
     if [record.id for record in after] != [record.id for record in records]:
-        raise StepError(f"{step.name} must return one Record with the same id for each record, in the same order.")
+        raise StepError(
+            f"{step.name} must return one Record with the same id for each record, in the same order."
+        )
     return after
 
 
-def _count(spec: Source | Step, fingerprint: str, came: int, kept: int, after: Sequence[Record], dropped: Sequence[Dropped]) -> Count:
+def _count(
+    spec: Source | Step,
+    fingerprint: str,
+    came: int,
+    kept: int,
+    after: Sequence[Record],
+    dropped: Sequence[Dropped],
+) -> Count:
     tally: Counter[str] = Counter()
     if isinstance(spec, Step):
         for record in after:

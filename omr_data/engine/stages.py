@@ -78,7 +78,9 @@ def cut(plan: Plan) -> Cut:
         else:
             head = plan.nodes[at]
             inputs = shards_of(head.parents[0]) if head.parents else ()
-            stage = Stage(head, tuple(steps), inputs, tuple(shards_of(parent) for parent in head.parents[1:]))
+            stage = Stage(
+                head, tuple(steps), inputs, tuple(shards_of(parent) for parent in head.parents[1:])
+            )
         of_node[index] = len(stages)
         stages.append(stage)
     return Cut(tuple(stages), shards_of(len(plan.nodes) - 1))

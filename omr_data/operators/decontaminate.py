@@ -56,9 +56,13 @@ class Against(GlobalStep):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.benchmarks:
-            raise RecipeError(f"{self.name} has no benchmarks. Give the sources to compare with, like gsm8k.Source(split='test').")
+            raise RecipeError(
+                f"{self.name} has no benchmarks. Give the sources to compare with, like gsm8k.Source(split='test')."
+            )
         if not 0 < self.similarity <= 1:
-            raise RecipeError(f"{self.name}: the similarity is {self.similarity}; it is over 0 and at most 1.")
+            raise RecipeError(
+                f"{self.name}: the similarity is {self.similarity}; it is over 0 and at most 1."
+            )
 
     @property
     def references(self) -> tuple[Source, ...]:
@@ -81,19 +85,36 @@ class Against(GlobalStep):
             texts = list(self._text_hits(data, reference)) if self.policy != "image" else []
             images = list(self._image_hits(data, reference)) if self.policy != "text" else []
             if self.policy == "text and image":
-                both = {(id_, other) for id_, other, *_ in texts} & {(id_, other) for id_, other, *_ in images}
+                both = {(id_, other) for id_, other, *_ in texts} & {
+                    (id_, other) for id_, other, *_ in images
+                }
                 texts, images = [hit for hit in texts if hit[:2] in both], []
-            hits += [(id_, other, source.name, by, similarity) for id_, other, by, similarity in [*texts, *images]]
-        schema = {"id": pl.String, "benchmark_id": pl.String, "benchmark": pl.String, "by": pl.String, "similarity": pl.Float64}
+            hits += [
+                (id_, other, source.name, by, similarity)
+                for id_, other, by, similarity in [*texts, *images]
+            ]
+        schema = {
+            "id": pl.String,
+            "benchmark_id": pl.String,
+            "benchmark": pl.String,
+            "by": pl.String,
+            "similarity": pl.Float64,
+        }
         table = pl.DataFrame(sorted(hits), schema=schema, orient="row")
         drops: dict[str, str] = {}
         for id_, _, benchmark, how, _ in table.iter_rows():
-            drops.setdefault(id_, f"it is in the benchmark {benchmark}, by its {'picture' if how == 'image' else 'words'}")
+            drops.setdefault(
+                id_,
+                f"it is in the benchmark {benchmark}, by its {'picture' if how == 'image' else 'words'}",
+            )
         sides = ("benchmark", "by")
         counts = table.group_by(sides).agg(
-            problems=pl.col("id").n_unique().cast(pl.Int64), benchmark_problems=pl.col("benchmark_id").n_unique().cast(pl.Int64)
+            problems=pl.col("id").n_unique().cast(pl.Int64),
+            benchmark_problems=pl.col("benchmark_id").n_unique().cast(pl.Int64),
         )
-        hits_with_words = table.join(_words_of(table["id"], [data]), on="id", how="left", maintain_order="left").join(
+        hits_with_words = table.join(
+            _words_of(table["id"], [data]), on="id", how="left", maintain_order="left"
+        ).join(
             _words_of(table["benchmark_id"], references),
             left_on="benchmark_id",
             right_on="id",
@@ -103,15 +124,22 @@ class Against(GlobalStep):
         )
         return Decisions(drops, {"hits": hits_with_words, "benchmarks": counts.sort(sides)})
 
-    def _image_hits(self, data: Columns, reference: Columns) -> Iterator[tuple[str, str, str, float]]:
+    def _image_hits(
+        self, data: Columns, reference: Columns
+    ) -> Iterator[tuple[str, str, str, float]]:
         from omr_data.similar.pictures import alike_pictures
 
         ours, theirs = data.narrow["id"], reference.narrow["id"]
         for rows, others in alike_pictures(data.narrow, reference.narrow, self.radius):
             yield from ((ours[row], theirs[others[0]], "image", 1.0) for row in rows)
 
-    def _text_hits(self, data: Columns, reference: Columns) -> Iterator[tuple[str, str, str, float]]:
-        index = _Index([question for batch in _questions(reference.rows) for question in batch], self.similarity)
+    def _text_hits(
+        self, data: Columns, reference: Columns
+    ) -> Iterator[tuple[str, str, str, float]]:
+        index = _Index(
+            [question for batch in _questions(reference.rows) for question in batch],
+            self.similarity,
+        )
         for batch in _questions(data.rows):
             yield from index.hits(batch)
 
@@ -124,7 +152,15 @@ def _words_of(ids: "pl.Series", sides: Sequence[Columns]) -> "pl.DataFrame":
     if ids.is_empty():
         return empty
     there = pl.col("id").is_in(ids.unique().implode())
-    return pl.concat([empty, *(side.rows.select("id", "question").filter(there).collect(engine="streaming") for side in sides)])
+    return pl.concat(
+        [
+            empty,
+            *(
+                side.rows.select("id", "question").filter(there).collect(engine="streaming")
+                for side in sides
+            ),
+        ]
+    )
 
 
 class _Index:
@@ -137,17 +173,23 @@ class _Index:
 
     def _runs(self, size: int, most: int | None) -> dict[int, list[int]]:
         found: dict[int, list[int]] = defaultdict(list)
-        for number, runs in enumerate(_runs_of([question.text for question in self._questions], size)):
+        for number, runs in enumerate(
+            _runs_of([question.text for question in self._questions], size)
+        ):
             for run in set(runs):
                 found[run].append(number)
-        return {run: numbers for run, numbers in found.items() if most is None or len(numbers) <= most}
+        return {
+            run: numbers for run, numbers in found.items() if most is None or len(numbers) <= most
+        }
 
     def hits(self, batch: Sequence[_Question]) -> Iterator[tuple[str, str, str, float]]:
         """(id, benchmark id, how, similarity) for each problem that is in the benchmark: its best hit."""
         from rapidfuzz.distance import Indel
 
         texts = [question.text for question in batch]
-        for question, long, seeds in zip(batch, _runs_of(texts, WORDS), _runs_of(texts, SEED_WORDS), strict=True):
+        for question, long, seeds in zip(
+            batch, _runs_of(texts, WORDS), _runs_of(texts, SEED_WORDS), strict=True
+        ):
             shared = Counter(number for run in set(seeds) for number in self._seeds.get(run, ()))
             sharing = {number for run in set(long) for number in self._long.get(run, ())}
             best: tuple[float, str, str] | None = None
@@ -155,10 +197,15 @@ class _Index:
                 other = self._questions[number]
                 if not _may_be(question, other):
                     continue
-                score = Indel.normalized_similarity(question.text, other.text, score_cutoff=self._similarity)
+                score = Indel.normalized_similarity(
+                    question.text, other.text, score_cutoff=self._similarity
+                )
                 run = number in sharing
                 if score >= self._similarity or run:
-                    best = max(best or (-1.0, "", ""), (round(score, 4), other.id, "13 words" if run else "Indel"))
+                    best = max(
+                        best or (-1.0, "", ""),
+                        (round(score, 4), other.id, "13 words" if run else "Indel"),
+                    )
             if best is not None:
                 yield question.id, best[1], best[2], best[0]
 
@@ -176,10 +223,17 @@ def _runs_of(texts: Sequence[str], size: int) -> Iterator[list[int]]:
 
     from omr_data.similar.shingles import shingle
 
-    found, words = shingle(pl.Series(texts, dtype=pl.String), size), shingle(pl.Series(texts, dtype=pl.String), 1)
+    found, words = (
+        shingle(pl.Series(texts, dtype=pl.String), size),
+        shingle(pl.Series(texts, dtype=pl.String), 1),
+    )
     enough = np.diff(words.offsets) >= size
     for place in range(len(texts)):
-        yield found.hashes[found.offsets[place] : found.offsets[place + 1]].tolist() if enough[place] else []
+        yield (
+            found.hashes[found.offsets[place] : found.offsets[place + 1]].tolist()
+            if enough[place]
+            else []
+        )
 
 
 def _questions(rows: "pl.LazyFrame") -> Iterator[list[_Question]]:
@@ -188,8 +242,19 @@ def _questions(rows: "pl.LazyFrame") -> Iterator[list[_Question]]:
     from omr_data.similar.shingles import normalize
 
     for frame in rows.select("id", "question", "options").collect_batches(chunk_size=_ROWS):
-        texts = normalize(frame["question"].str.replace_all(IMAGE_MARK, " ", literal=True)).str.replace_all(r"\s+", " ").str.strip_chars()
+        texts = (
+            normalize(frame["question"].str.replace_all(IMAGE_MARK, " ", literal=True))
+            .str.replace_all(r"\s+", " ")
+            .str.strip_chars()
+        )
         yield [
-            _Question(id_, text, frozenset(_NUMBER.findall(text)), frozenset(option.strip().lower() for option in options))
-            for id_, text, options in zip(frame["id"], texts, frame["options"].to_list(), strict=True)
+            _Question(
+                id_,
+                text,
+                frozenset(_NUMBER.findall(text)),
+                frozenset(option.strip().lower() for option in options),
+            )
+            for id_, text, options in zip(
+                frame["id"], texts, frame["options"].to_list(), strict=True
+            )
         ]

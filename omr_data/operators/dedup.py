@@ -57,10 +57,17 @@ class _Dedup(GlobalStep):
         """The rows in order of who is kept, so that the smallest member of a component is the one."""
         import polars as pl
 
-        rank = pl.col("source").replace_strict(self.priority, range(len(self.priority)), default=len(self.priority), return_dtype=pl.Int32)
+        rank = pl.col("source").replace_strict(
+            self.priority,
+            range(len(self.priority)),
+            default=len(self.priority),
+            return_dtype=pl.Int32,
+        )
         return narrow.sort(rank, "id")
 
-    def _decisions(self, rows: "pl.DataFrame", components: "Components", likeness: "dict[int, float]") -> Decisions:
+    def _decisions(
+        self, rows: "pl.DataFrame", components: "Components", likeness: "dict[int, float]"
+    ) -> Decisions:
         """`likeness` gives each dropped row's similarity to what it was found through, if it was measured."""
         import numpy as np
         import polars as pl
@@ -79,8 +86,15 @@ class _Dedup(GlobalStep):
             schema_overrides={"similarity": pl.Float64},
         ).sort("dropped")
         sides = ("dropped_source", "kept_source")
-        sources = pairs.group_by(sides).agg(rows=pl.len().cast(pl.Int64), least_similarity=pl.col("similarity").min()).sort(sides)
-        return Decisions(dict.fromkeys(pairs["dropped"].to_list(), self.reason), {"pairs": pairs, "sources": sources})
+        sources = (
+            pairs.group_by(sides)
+            .agg(rows=pl.len().cast(pl.Int64), least_similarity=pl.col("similarity").min())
+            .sort(sides)
+        )
+        return Decisions(
+            dict.fromkeys(pairs["dropped"].to_list(), self.reason),
+            {"pairs": pairs, "sources": sources},
+        )
 
 
 @dataclass(frozen=True)
@@ -96,10 +110,15 @@ class Exact(_Dedup):
 
         from omr_data.similar.shingles import normalize
 
-        frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "question", "options", "images"])))
+        frame = pl.DataFrame(
+            pl.from_arrow(shard.select(["id", "source", "question", "options", "images"]))
+        )
         words = normalize(pl.Series(_words(frame))).str.replace_all(r"\s+", " ").str.strip_chars()
         images = frame["images"].list.eval(pl.element().struct.field("sha256")).list.join(" ")
-        keys = [hashlib.sha256(f"{text}\0{image}".encode()).digest()[:16] for text, image in zip(words, images, strict=True)]
+        keys = [
+            hashlib.sha256(f"{text}\0{image}".encode()).digest()[:16]
+            for text, image in zip(words, images, strict=True)
+        ]
         return frame.select("id", "source").with_columns(pl.Series("key", keys, pl.Binary))
 
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
@@ -108,9 +127,13 @@ class Exact(_Dedup):
         from omr_data.similar.clusters import Components
 
         rows = self._ordered(data.narrow)
-        first = rows.with_row_index("row").with_columns(pl.col("row").min().over("key").alias("first"))
+        first = rows.with_row_index("row").with_columns(
+            pl.col("row").min().over("key").alias("first")
+        )
         components = Components(rows.height)
-        for row, kept in first.filter(pl.col("row") != pl.col("first")).select("row", "first").iter_rows():
+        for row, kept in (
+            first.filter(pl.col("row") != pl.col("first")).select("row", "first").iter_rows()
+        ):
             components.join(kept, row)
         return self._decisions(rows, components, {})
 
@@ -217,17 +240,23 @@ class NearPair(_Dedup):
         rows = self._ordered(data.narrow)
         components = Components(rows.height)
         pictured = rows["pictures"].list.len().to_numpy() > 0
-        likeness = _join_near_texts(rows, data.rows, components, self.threshold, np.flatnonzero(~pictured))
+        likeness = _join_near_texts(
+            rows, data.rows, components, self.threshold, np.flatnonzero(~pictured)
+        )
         pairs = list(_pictured_pairs(rows, self.radius))
         texts = _Texts(rows, data.rows, sorted({row for pair in pairs for row in pair}))
         bytes_of = rows["bytes"].to_list()
-        unlike = {row for one, other in pairs if bytes_of[one] != bytes_of[other] for row in (one, other)}
+        unlike = {
+            row for one, other in pairs if bytes_of[one] != bytes_of[other] for row in (one, other)
+        }
         thumbnails = _thumbnails(rows, data.heavy, sorted(unlike))
         for one, other in pairs:
             if components.root(one) == components.root(other):
                 continue
             similarity = texts.jaccard(one, other)
-            if similarity >= self.threshold and (bytes_of[one] == bytes_of[other] or _same(thumbnails[one], thumbnails[other])):
+            if similarity >= self.threshold and (
+                bytes_of[one] == bytes_of[other] or _same(thumbnails[one], thumbnails[other])
+            ):
                 likeness[other] = similarity
                 components.join(one, other)
         return self._decisions(rows, components, likeness)
@@ -262,12 +291,22 @@ class Semantic(_Dedup):
 
         from omr_data.similar.vectors import rounded, sides
 
-        frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "question", "options", "images"])))
-        texts = pl.Series(_words(frame)).str.replace_all(IMAGE_MARK, " ", literal=True).str.strip_chars().to_list()
+        frame = pl.DataFrame(
+            pl.from_arrow(shard.select(["id", "source", "question", "options", "images"]))
+        )
+        texts = (
+            pl.Series(_words(frame))
+            .str.replace_all(IMAGE_MARK, " ", literal=True)
+            .str.strip_chars()
+            .to_list()
+        )
         vectors = rounded(self.embedder.embed(texts or [""]))[: len(texts)]
         images = frame["images"].list.eval(pl.element().struct.field("sha256")).list.join(" ")
         numbers = [" ".join(sorted(set(NUMBER.findall(text)))) for text in texts]
-        keys = [hashlib.sha256(f"{image}\0{found}".encode()).digest()[:8] for image, found in zip(images, numbers, strict=True)]
+        keys = [
+            hashlib.sha256(f"{image}\0{found}".encode()).digest()[:8]
+            for image, found in zip(images, numbers, strict=True)
+        ]
         return frame.select(
             "id",
             "source",
@@ -283,8 +322,18 @@ class Semantic(_Dedup):
         rows = self._ordered(data.narrow)
         components = Components(rows.height)
         vectors = _vectors(rows, data.heavy)
-        cosines = join_alike(vectors, rows["bits"].to_numpy(), rows["apart"].to_numpy(), self.threshold, components.parents)
-        return self._decisions(rows, components, {row: min(1.0, float(cosines[row])) for row in cosines.nonzero()[0].tolist()})
+        cosines = join_alike(
+            vectors,
+            rows["bits"].to_numpy(),
+            rows["apart"].to_numpy(),
+            self.threshold,
+            components.parents,
+        )
+        return self._decisions(
+            rows,
+            components,
+            {row: min(1.0, float(cosines[row])) for row in cosines.nonzero()[0].tolist()},
+        )
 
 
 def _check_threshold(name: str, threshold: float) -> None:
@@ -300,8 +349,15 @@ def _words(rows: "pa.Table | pl.DataFrame") -> "Texts":
     choices = options if isinstance(options, pl.Series) else pl.Series(pl.from_arrow(options))
     if not (choices.list.len() > 0).any():
         return questions
-    frame = pl.DataFrame({"question": questions if isinstance(questions, pl.Series) else pl.from_arrow(questions), "options": choices})
-    return frame.select(pl.col("question") + "\n" + pl.col("options").list.sort().list.join("\n"))["question"]
+    frame = pl.DataFrame(
+        {
+            "question": questions if isinstance(questions, pl.Series) else pl.from_arrow(questions),
+            "options": choices,
+        }
+    )
+    return frame.select(pl.col("question") + "\n" + pl.col("options").list.sort().list.join("\n"))[
+        "question"
+    ]
 
 
 # ----------------------------------------------------------------------------------------------- texts
@@ -322,11 +378,20 @@ def _text_columns(rows: "pa.Table", threshold: float) -> "pl.DataFrame":
         worded.append(np.diff(piece.offsets) > 0)
     bands = PERMUTATIONS // width
     every = np.concatenate(keys) if keys else np.zeros((0, bands), np.uint64)
-    return pl.DataFrame({"keys": pl.Series(every, dtype=pl.Array(pl.UInt64, bands)), "worded": np.concatenate(worded) if worded else []})
+    return pl.DataFrame(
+        {
+            "keys": pl.Series(every, dtype=pl.Array(pl.UInt64, bands)),
+            "worded": np.concatenate(worded) if worded else [],
+        }
+    )
 
 
 def _join_near_texts(
-    rows: "pl.DataFrame", whole: "pl.LazyFrame", components: "Components", threshold: float, among: "NDArray[np.int64] | None" = None
+    rows: "pl.DataFrame",
+    whole: "pl.LazyFrame",
+    components: "Components",
+    threshold: float,
+    among: "NDArray[np.int64] | None" = None,
 ) -> dict[int, float]:
     """Joins rows with nearly the same words; returns the similarity that each joined row was found by."""
     import numpy as np
@@ -379,7 +444,9 @@ class _Texts:
         return common / (len(first) + len(second) - common)
 
 
-def _read_shingles(rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]) -> "Iterator[tuple[int, Shingles, int]]":
+def _read_shingles(
+    rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]
+) -> "Iterator[tuple[int, Shingles, int]]":
     import polars as pl
 
     from omr_data.similar.shingles import pieces
@@ -414,7 +481,11 @@ def _pictured_pairs(rows: "pl.DataFrame", radius: int) -> "Iterator[tuple[int, i
     for ours, theirs in alike_pictures(rows, rows, radius):
         members = np.array(sorted({*ours, *theirs}), np.int64)
         if len(members) <= SQUARE:
-            yield from ((int(members[first]), int(members[second])) for second in range(len(members)) for first in range(second))
+            yield from (
+                (int(members[first]), int(members[second]))
+                for second in range(len(members))
+                for first in range(second)
+            )
             continue
         groups = groups_of(keys[members], members)
         yield from map(tuple, small_pairs(groups).tolist())
@@ -422,11 +493,17 @@ def _pictured_pairs(rows: "pl.DataFrame", radius: int) -> "Iterator[tuple[int, i
             yield from ((int(group[0]), int(row)) for row in group[1:])
 
 
-def _thumbnails(rows: "pl.DataFrame", heavy: "pl.LazyFrame", wanted: Sequence[int]) -> dict[int, list[bytes]]:
+def _thumbnails(
+    rows: "pl.DataFrame", heavy: "pl.LazyFrame", wanted: Sequence[int]
+) -> dict[int, list[bytes]]:
     import polars as pl
 
-    numbers = pl.LazyFrame({"id": rows["id"].gather(list(wanted)), "row": pl.Series(wanted, dtype=pl.Int64)})
-    return dict(heavy.join(numbers, on="id", how="inner").select("row", "thumbnails").collect().iter_rows())
+    numbers = pl.LazyFrame(
+        {"id": rows["id"].gather(list(wanted)), "row": pl.Series(wanted, dtype=pl.Int64)}
+    )
+    return dict(
+        heavy.join(numbers, on="id", how="inner").select("row", "thumbnails").collect().iter_rows()
+    )
 
 
 def _same(ours: Sequence[bytes], theirs: Sequence[bytes]) -> bool:

@@ -15,7 +15,11 @@ class PassRate(Map):
     """
 
     def apply(self, record: Record) -> Record:
-        outcomes = [response.verdict.outcome for response in record.responses if response.verdict is not None]
+        outcomes = [
+            response.verdict.outcome
+            for response in record.responses
+            if response.verdict is not None
+        ]
         decided = [outcome for outcome in outcomes if outcome != UNDECIDED]
         return replace(record, pass_rate=decided.count(RIGHT) / len(decided) if decided else None)
 

@@ -28,7 +28,12 @@ class Answers(MapMany):
         pairs = [_pair(record, response) for record in records for response in record.responses]
         verdicts = iter(self.verifier.verify_many(pairs))
         return [
-            replace(record, responses=tuple(replace(response, verdict=next(verdicts)) for response in record.responses))
+            replace(
+                record,
+                responses=tuple(
+                    replace(response, verdict=next(verdicts)) for response in record.responses
+                ),
+            )
             for record in records
         ]
 
@@ -51,7 +56,9 @@ class Judged(AskStep):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.among:
-            raise RecipeError(f"{self.name}: among is empty, so nothing would be judged. Leave it out for ('UNDECIDED',).")
+            raise RecipeError(
+                f"{self.name}: among is empty, so nothing would be judged. Leave it out for ('UNDECIDED',)."
+            )
 
     def get_teacher(self) -> Teacher:
         return self.judge.teacher
@@ -64,7 +71,11 @@ class Judged(AskStep):
         responses = []
         for response, request in zip(record.responses, self._by_response(record), strict=True):
             assert response.verdict is not None  # _by_response saw to it
-            verdict = response.verdict if request is None else self.judge.count(response.verdict, next(given))
+            verdict = (
+                response.verdict
+                if request is None
+                else self.judge.count(response.verdict, next(given))
+            )
             responses.append(replace(response, verdict=verdict))
         return replace(record, responses=tuple(responses))
 
@@ -77,16 +88,22 @@ class Judged(AskStep):
             if response.verdict is None:
                 raise RecipeError(f"{self.name} needs verdicts: put verify.Answers() before it.")
             judged = response.verdict.outcome in self.among
-            wanted.append(self.judge.request(_pair(record, response), response.verdict) if judged else None)
+            wanted.append(
+                self.judge.request(_pair(record, response), response.verdict) if judged else None
+            )
         return wanted
 
 
 def _pair(record: Record, response: Response) -> Pair:
-    return Pair(response.text, record.answer, record.options, response.finish_reason, record.question)
+    return Pair(
+        response.text, record.answer, record.options, response.finish_reason, record.question
+    )
 
 
 def _outcomes(record: Record) -> Mapping[str, int]:
-    return Counter(response.verdict.outcome for response in record.responses if response.verdict is not None)
+    return Counter(
+        response.verdict.outcome for response in record.responses if response.verdict is not None
+    )
 
 
 @dataclass(frozen=True)
@@ -96,5 +113,11 @@ class Gold(Filter):
     verifier: cascade.Verifier = cascade.STANDARD
 
     def reason(self, record: Record) -> str | None:
-        verdict = self.verifier.verify(Pair(f"<answer>{record.answer}</answer>", record.answer, record.options))
-        return None if verdict.outcome == RIGHT else f"the gold answer is not right against itself: {verdict.outcome}"
+        verdict = self.verifier.verify(
+            Pair(f"<answer>{record.answer}</answer>", record.answer, record.options)
+        )
+        return (
+            None
+            if verdict.outcome == RIGHT
+            else f"the gold answer is not right against itself: {verdict.outcome}"
+        )

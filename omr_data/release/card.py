@@ -35,15 +35,27 @@ Version {{version}}, {{rows}} rows.
 
 COLUMNS = (
     ("id", "unique; the question's id, `#` and the attempt"),
-    ("messages", "the chat: the prompt exactly as the teacher saw it, then its answer, if any; image marks where the images stand"),
+    (
+        "messages",
+        "the chat: the prompt exactly as the teacher saw it, then its answer, if any; image marks where the images stand",
+    ),
     ("images", "the original bytes, in the order of the marks"),
     ("answer, options", "the gold answer, and the options where the question has some"),
-    ("source, license", "the dataset that the question came from, and its license: it holds for this row"),
+    (
+        "source, license",
+        "the dataset that the question came from, and its license: it holds for this row",
+    ),
     ("question_id, attempt", "the question, and which of its answers this is"),
-    ("model, finish_reason, prompt_tokens, completion_tokens", "the teacher, and how the answer ended"),
+    (
+        "model, finish_reason, prompt_tokens, completion_tokens",
+        "the teacher, and how the answer ended",
+    ),
     ("pass_rate", "the share of the question's decided answers that are right, from 0 to 1"),
     ("verifier, verdict", "what judged the answer (name/revision), and why it counts as right"),
-    ("rollout", "the key of the request: sha256 of the teacher, its sampling parameters, the messages and the image hashes"),
+    (
+        "rollout",
+        "the key of the request: sha256 of the teacher, its sampling parameters, the messages and the image hashes",
+    ),
 )
 
 
@@ -108,14 +120,27 @@ def _contents(manifest: Mapping[str, Any]) -> str:
 
 
 def _size_category(rows: int) -> str:
-    bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M")]
+    bounds = [
+        (1_000, "n<1K"),
+        (10_000, "1K<n<10K"),
+        (100_000, "10K<n<100K"),
+        (1_000_000, "100K<n<1M"),
+        (10_000_000, "1M<n<10M"),
+    ]
     return next((name for bound, name in bounds if rows < bound), "10M<n<100M")
 
 
 def _sources(manifest: Mapping[str, Any]) -> str:
-    rows = [(line["source"], line["license"], f"{line['questions']:,}", f"{line['rows']:,}") for line in manifest["by_source"]]
+    rows = [
+        (line["source"], line["license"], f"{line['questions']:,}", f"{line['rows']:,}")
+        for line in manifest["by_source"]
+    ]
     pins = [
-        (source["repo"] or source["name"], source["commit"] or "", (source["digest"] or "made by this recipe")[:16])
+        (
+            source["repo"] or source["name"],
+            source["commit"] or "",
+            (source["digest"] or "made by this recipe")[:16],
+        )
         for source in manifest["sources"]
     ]
     table = _table(("source", "license", "questions", "rows"), rows, numbers=2)
@@ -137,7 +162,11 @@ def _steps(manifest: Mapping[str, Any]) -> str:
 
 
 def _dropped(manifest: Mapping[str, Any]) -> str:
-    lines = [(count["step"], reason, f"{number:,}") for count in manifest["counts"] for reason, number in count["dropped"].items()]
+    lines = [
+        (count["step"], reason, f"{number:,}")
+        for count in manifest["counts"]
+        for reason, number in count["dropped"].items()
+    ]
     return _table(("step", "reason", "rows"), lines, numbers=1) if lines else "Nothing was dropped."
 
 

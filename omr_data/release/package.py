@@ -81,7 +81,14 @@ def check_drift(plan: Plan, releases: Path) -> bool:
     )
 
 
-def release(built: Built, workspace: Workspace, releases: Path, prose: str | None, mapper: Mapper, reporter: Reporter) -> Path:
+def release(
+    built: Built,
+    workspace: Workspace,
+    releases: Path,
+    prose: str | None,
+    mapper: Mapper,
+    reporter: Reporter,
+) -> Path:
     """Writes the release and returns its folder; does nothing when it is there from the same plan.
 
     `prose` is the hand-written part of the card. Raises ReleaseError when the rows are not what the recipe promises.
@@ -101,7 +108,9 @@ def release(built: Built, workspace: Workspace, releases: Path, prose: str | Non
         manifest = _manifest(built, contents, files)
         (temporary / "README.md").write_text(card(manifest, prose))
         manifest["files"].insert(0, _file(temporary, temporary / "README.md"))
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        (temporary / "manifest.json").write_text(
+            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        )
         os.sync()
         temporary.rename(folder)
     except OSError as error:
@@ -126,18 +135,26 @@ def _contents(built: Built) -> Contents:
             rows += 1
             ids.add(one["id"])
             if len(ids) < rows:
-                raise ReleaseError(f"the id {one['id']!r} is there twice. Ids must be unique: give the sources different dataset names.")
+                raise ReleaseError(
+                    f"the id {one['id']!r} is there twice. Ids must be unique: give the sources different dataset names."
+                )
             count, questions = by_source.get((one["source"], one["license"]), (0, set()))
             questions.add(one["question_id"] or one["id"])
             by_source[one["source"], one["license"]] = (count + 1, questions)
             # An image of w x h pixels is about half a byte a pixel as PNG or JPEG; only the number of files depends on it.
             size += sum(image["width"] * image["height"] // 2 for image in one["images"])
-    return Contents(rows, size, {key: (count, len(questions)) for key, (count, questions) in sorted(by_source.items())})
+    return Contents(
+        rows,
+        size,
+        {key: (count, len(questions)) for key, (count, questions) in sorted(by_source.items())},
+    )
 
 
 def _check_rows(plan: Plan, contents: Contents) -> None:
     if not contents.rows:
-        raise ReleaseError(f"{plan.recipe.name} has no rows to release. `omr show --dropped` says what each step dropped, and why.")
+        raise ReleaseError(
+            f"{plan.recipe.name} has no rows to release. `omr show --dropped` says what each step dropped, and why."
+        )
     promised = plan.recipe.rows
     if promised is not None and contents.rows not in promised:
         raise ReleaseError(
@@ -147,7 +164,12 @@ def _check_rows(plan: Plan, contents: Contents) -> None:
 
 
 def _write_files(
-    built: Built, contents: Contents, temporary: Path, workspace: Workspace, mapper: Mapper, reporter: Reporter
+    built: Built,
+    contents: Contents,
+    temporary: Path,
+    workspace: Workspace,
+    mapper: Mapper,
+    reporter: Reporter,
 ) -> list[dict[str, Any]]:
     number = max(2, math.ceil(contents.size / SHARD_BYTES))
     starts, first = [], 0
@@ -158,7 +180,9 @@ def _write_files(
     tasks = []
     for index, (start, stop) in enumerate(pairwise(edges)):
         path = temporary / "data" / f"train-{index:05}-of-{number:05}.parquet"
-        tasks.append(FileTask(path, _overlapping(starts, first, start, stop), start, stop, workspace.images))
+        tasks.append(
+            FileTask(path, _overlapping(starts, first, start, stop), start, stop, workspace.images)
+        )
     with reporter.bar("writing the release", number, "files") as bar:
         for _ in mapper.map(write_file, tasks):
             bar.advance(1)
@@ -166,12 +190,22 @@ def _write_files(
 
 
 def _rows_of(built: Built) -> list[int]:
-    return [shard["rows"] for stage in built.cut.result for shard in built.folders[stage].summary()["shards"]]
+    return [
+        shard["rows"]
+        for stage in built.cut.result
+        for shard in built.folders[stage].summary()["shards"]
+    ]
 
 
-def _overlapping(starts: Sequence[tuple[Path, int]], total: int, start: int, stop: int) -> tuple[tuple[Path, int], ...]:
+def _overlapping(
+    starts: Sequence[tuple[Path, int]], total: int, start: int, stop: int
+) -> tuple[tuple[Path, int], ...]:
     ends = [*(first for _, first in starts[1:]), total]
-    return tuple((shard, first) for (shard, first), end in zip(starts, ends, strict=True) if first < stop and end > start)
+    return tuple(
+        (shard, first)
+        for (shard, first), end in zip(starts, ends, strict=True)
+        if first < stop and end > start
+    )
 
 
 def write_file(task: FileTask) -> None:
@@ -188,13 +222,22 @@ def write_file(task: FileTask) -> None:
 def _file(root: Path, path: Path) -> dict[str, Any]:
     with open(path, "rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"path": path.relative_to(root).as_posix(), "size": path.stat().st_size, "sha256": sha256}
+    return {
+        "path": path.relative_to(root).as_posix(),
+        "size": path.stat().st_size,
+        "sha256": sha256,
+    }
 
 
 def _manifest(built: Built, contents: Contents, files: list[dict[str, Any]]) -> dict[str, Any]:
     plan = built.plan
     sources = [
-        {"name": node.name, "repo": getattr(node.spec, "repo", None), "commit": node.pin.commit, "digest": node.pin.digest}
+        {
+            "name": node.name,
+            "repo": getattr(node.spec, "repo", None),
+            "commit": node.pin.commit,
+            "digest": node.pin.digest,
+        }
         for node in plan.nodes
         if isinstance(node.spec, Source)
     ]

@@ -22,7 +22,9 @@ GROUP_ROWS = 1_000
 
 def _features() -> dict[str, Any]:
     """The `datasets` features in the spelling that every version since 2.0 reads (datasets 5 alone writes "List")."""
-    text, whole, real = ({"dtype": kind, "_type": "Value"} for kind in ("string", "int64", "float64"))
+    text, whole, real = (
+        {"dtype": kind, "_type": "Value"} for kind in ("string", "int64", "float64")
+    )
     return {
         "id": text,
         "messages": [{"role": text, "content": text}],
@@ -55,7 +57,10 @@ def release_schema() -> "pa.Schema":
         "options": pa.list_(pa.string()),
     }
     features = _features()
-    fields = [pa.field(name, special[name] if name in special else kinds[feature["dtype"]]) for name, feature in features.items()]
+    fields = [
+        pa.field(name, special[name] if name in special else kinds[feature["dtype"]])
+        for name, feature in features.items()
+    ]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
@@ -75,9 +80,15 @@ def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, An
         "id": record.id,
         "messages": [
             *({"role": message.role, "content": message.text} for message in prompt),
-            *({"role": "assistant", "content": assistant_text(response)} for response in record.responses),
+            *(
+                {"role": "assistant", "content": assistant_text(response)}
+                for response in record.responses
+            ),
         ],
-        "images": [{"bytes": read_image(image), "path": f"{image.sha256}.{image.format.lower()}"} for image in record.images],
+        "images": [
+            {"bytes": read_image(image), "path": f"{image.sha256}.{image.format.lower()}"}
+            for image in record.images
+        ],
         "answer": record.answer,
         "options": list(record.options),
         "source": record.source,
@@ -102,16 +113,31 @@ def _answered(response: Response) -> dict[str, Any]:
     }
 
 
-_ANSWERED = ("attempt", "model", "finish_reason", "prompt_tokens", "completion_tokens", "verifier", "verdict", "rollout")
+_ANSWERED = (
+    "attempt",
+    "model",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "verifier",
+    "verdict",
+    "rollout",
+)
 """Columns about the answer: null in a problem."""
 
 
 def assistant_text(response: Response) -> str:
     """What a model is trained to say. Reasoning that the server returned apart goes back inside its tags."""
-    return f"<think>{response.reasoning}</think>{response.text}" if response.reasoning else response.text
+    return (
+        f"<think>{response.reasoning}</think>{response.text}"
+        if response.reasoning
+        else response.text
+    )
 
 
-def write_rows(path: Path, records: Iterable[Record], read_image: Callable[[ImageRef], bytes]) -> None:
+def write_rows(
+    path: Path, records: Iterable[Record], read_image: Callable[[ImageRef], bytes]
+) -> None:
     """Writes one file of a release in row groups of at most 64 MiB and 1,000 rows (the Hub's viewer scans 286 MiB a group).
 
     Rollouts of one question repeat its image: dictionary pages as large as a group keep it once.
@@ -120,13 +146,19 @@ def write_rows(path: Path, records: Iterable[Record], read_image: Callable[[Imag
     import pyarrow.parquet as pq
 
     schema = release_schema()
-    options: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "dictionary_pagesize_limit": GROUP_BYTES}
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": 3,
+        "dictionary_pagesize_limit": GROUP_BYTES,
+    }
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         group: list[dict[str, Any]] = []
         size = 0
         for record in records:
             group.append(row(record, read_image))
-            size += sum(len(image["bytes"]) for image in group[-1]["images"]) + sum(len(part["content"]) for part in group[-1]["messages"])
+            size += sum(len(image["bytes"]) for image in group[-1]["images"]) + sum(
+                len(part["content"]) for part in group[-1]["messages"]
+            )
             if size >= GROUP_BYTES or len(group) >= GROUP_ROWS:
                 writer.write_table(pa.Table.from_pylist(group, schema))
                 group, size = [], 0

@@ -50,7 +50,11 @@ def groups_of(keys: "NDArray[np.uint64]", items: "NDArray[np.int64]") -> "list[N
         values = np.ascontiguousarray(keys[:, column])
         order = np.argsort(values)
         values = values[order]
-        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])) if len(order) else np.zeros(0, np.int64)
+        starts = (
+            np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+            if len(order)
+            else np.zeros(0, np.int64)
+        )
         sizes = np.diff(np.concatenate([starts, [len(order)]]))
         two = starts[sizes == 2]
         pairs.append(np.sort(np.stack([items[order[two]], items[order[two + 1]]], 1), 1))
@@ -72,7 +76,9 @@ def small_pairs(groups: "list[NDArray[np.int64]]") -> "NDArray[np.int64]":
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
-def join_large(groups: "list[NDArray[np.int64]]", components: Components, alike: Callable[[int, int], bool]) -> None:
+def join_large(
+    groups: "list[NDArray[np.int64]]", components: Components, alike: Callable[[int, int], bool]
+) -> None:
     """Joins what is alike inside the large groups: linear in their size times the clusters in them, at most 32."""
     for group in groups:
         if len(group) <= SMALL:
@@ -82,7 +88,9 @@ def join_large(groups: "list[NDArray[np.int64]]", components: Components, alike:
             root = components.root(item)
             if any(components.root(leader) == root for leader in leaders[-LATEST:]):
                 continue
-            match = next((leader for leader in reversed(leaders[-LATEST:]) if alike(leader, item)), None)
+            match = next(
+                (leader for leader in reversed(leaders[-LATEST:]) if alike(leader, item)), None
+            )
             if match is None:
                 leaders.append(item)
             else:

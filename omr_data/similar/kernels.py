@@ -21,7 +21,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 PAD = 72
 """Bytes that must follow the last byte of `lower` and `marks`: loops read whole words of 8 bytes, and whole blocks of 64."""
 U, BYTE = np.uint64, np.uint8
-PLACES = np.array([int(value) | 1 for value in np.random.Generator(np.random.PCG64(5)).integers(2**63, size=64)], np.uint64)
+PLACES = np.array(
+    [int(value) | 1 for value in np.random.Generator(np.random.PCG64(5)).integers(2**63, size=64)],
+    np.uint64,
+)
 """Odd factors, one for each place of a run of words."""
 SLOTS = 128
 EMPTY = np.uint64(2**64 - 1)
@@ -62,7 +65,11 @@ def classify(data: "Bytes", lower: "Bytes", marks: "Bytes") -> None:
         byte = data[at]
         low = BYTE(byte | BYTE((BYTE(byte - BYTE(65)) < BYTE(26)) << 5))
         lower[at] = low
-        marks[at] = (BYTE(low - BYTE(97)) < BYTE(26)) | (BYTE(byte - BYTE(48)) < BYTE(10)) | (byte > BYTE(127))
+        marks[at] = (
+            (BYTE(low - BYTE(97)) < BYTE(26))
+            | (BYTE(byte - BYTE(48)) < BYTE(10))
+            | (byte > BYTE(127))
+        )
     for at in range(len(data), len(marks)):
         marks[at] = 0
 
@@ -111,7 +118,9 @@ def hash_words(edges: "Offsets", loads: "Hashes", words: "Hashes") -> None:
 
 
 @compiled
-def hash_runs(words: "Hashes", bounds: "Offsets", size: int, runs: "Hashes", offsets: "Offsets") -> int:
+def hash_runs(
+    words: "Hashes", bounds: "Offsets", size: int, runs: "Hashes", offsets: "Offsets"
+) -> int:
     """The hash of each run of `size` words in each text; of all words, where a text has fewer. Returns the number of runs."""
     count = 0
     for text in range(len(bounds) - 1):
@@ -140,7 +149,9 @@ def sketch(hashes: "Hashes", offsets: "Offsets", signatures: "NDArray[np.uint32]
         turn = U(0)
         while empty:
             for at in range(begin, end):
-                value = hashes[at] if turn == 0 else mixed(hashes[at] + turn * U(0x9E3779B97F4A7C15))
+                value = (
+                    hashes[at] if turn == 0 else mixed(hashes[at] + turn * U(0x9E3779B97F4A7C15))
+                )
                 slot = value >> U(57) if turn < SLOTS else turn - U(SLOTS)
                 empty -= best[slot] == EMPTY
                 best[slot] = min(best[slot], (turn << U(32)) | (value & U(0xFFFFFFFF)))

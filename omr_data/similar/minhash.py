@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 PERMUTATIONS = kernels.SLOTS
 RECALL = 0.995
-_FACTORS = np.random.Generator(np.random.PCG64(2)).integers(2**62, size=PERMUTATIONS, dtype=np.int64).astype(np.uint64) * np.uint64(
-    2
-) + np.uint64(1)
+_FACTORS = np.random.Generator(np.random.PCG64(2)).integers(
+    2**62, size=PERMUTATIONS, dtype=np.int64
+).astype(np.uint64) * np.uint64(2) + np.uint64(1)
 
 
 def signatures(shingles: Shingles) -> "NDArray[np.uint32]":

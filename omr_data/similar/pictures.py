@@ -70,7 +70,9 @@ def _small(data: bytes, mode: str, least: int) -> "NDArray[np.float32]":
             whole = Image.new("RGBA", image.size, "white")
             whole.alpha_composite(image.convert("RGBA"))
             image = whole  # type: ignore[assignment]
-        return np.asarray(image.convert(mode).resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+        return np.asarray(
+            image.convert(mode).resize((SIDE, SIDE), Image.Resampling.BOX), np.float32
+        )
 
 
 def _png(data: bytes) -> "NDArray[np.uint8] | None":
@@ -103,13 +105,19 @@ def box_means(rows: "NDArray[np.uint8]", width: int, cells: "NDArray[np.float32]
     height, side, channels = len(rows), cells.shape[0], cells.shape[2]
     sums = np.empty(rows.shape[1], np.uint32)
     for down in range(side):
-        top, bottom = (2 * down * height + side) // (2 * side), (2 * (down + 1) * height + side) // (2 * side)
+        top, bottom = (
+            (2 * down * height + side) // (2 * side),
+            (2 * (down + 1) * height + side) // (2 * side),
+        )
         sums[:] = 0
         for row in range(top, bottom):
             for at in range(len(sums)):
                 sums[at] += rows[row, at]
         for across in range(side):
-            left, right = (2 * across * width + side) // (2 * side), (2 * (across + 1) * width + side) // (2 * side)
+            left, right = (
+                (2 * across * width + side) // (2 * side),
+                (2 * (across + 1) * width + side) // (2 * side),
+            )
             for channel in range(channels):
                 total = np.uint64(0)
                 for at in range(left, right):
@@ -125,7 +133,9 @@ def _bits(flags: "NDArray[np.bool_]") -> int:
 def _boxes(cells: int) -> "NDArray[np.float32]":
     """A matrix that takes means of 64 places in so many cells of equal width."""
     edges = np.linspace(0, SIDE, cells + 1)
-    overlap = np.minimum(edges[1:, None], np.arange(1, SIDE + 1)) - np.maximum(edges[:-1, None], np.arange(SIDE))
+    overlap = np.minimum(edges[1:, None], np.arange(1, SIDE + 1)) - np.maximum(
+        edges[:-1, None], np.arange(SIDE)
+    )
     return np.asarray(np.clip(overlap, 0, None) * cells / SIDE, np.float32)
 
 
@@ -134,7 +144,9 @@ _COLUMNS, _ROWS = _boxes(8), _boxes(9)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def near(ours: "NDArray[np.uint64]", theirs: "NDArray[np.uint64]", radius: int) -> "NDArray[np.int64]":
+def near(
+    ours: "NDArray[np.uint64]", theirs: "NDArray[np.uint64]", radius: int
+) -> "NDArray[np.int64]":
     """Pairs (i, j) with ours[i] and theirs[j] within `radius` in BOTH hashes, shape (pairs, 2).
 
     Hashes have the shape (pictures, 2). Compares all with all, in blocks: about 500 million pairs a second.
@@ -152,7 +164,10 @@ def near(ours: "NDArray[np.uint64]", theirs: "NDArray[np.uint64]", radius: int) 
 
 def same_picture(one: bytes, other: bytes) -> bool:
     """Whether two thumbnails are of one picture."""
-    first, second = (np.frombuffer(thumbnail, np.uint8).astype(np.float32).reshape(SIDE, SIDE, 3) for thumbnail in (one, other))
+    first, second = (
+        np.frombuffer(thumbnail, np.uint8).astype(np.float32).reshape(SIDE, SIDE, 3)
+        for thumbnail in (one, other)
+    )
     apart = first - second
     blocks = apart.reshape(SIDE // 4, 4, SIDE // 4, 4, 3).mean((1, 3))
     return bool(np.abs(apart).max() <= CELL and np.abs(blocks).max() <= BLOCK)
@@ -164,7 +179,9 @@ def hash_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> 
 
     frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "images"])))
     found = _see(frame["images"].to_list(), read_image, hashes)
-    return frame.select("id", "source", pl.Series("pictures", found, pl.List(pl.Array(pl.UInt64, 2))))
+    return frame.select(
+        "id", "source", pl.Series("pictures", found, pl.List(pl.Array(pl.UInt64, 2)))
+    )
 
 
 def look_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
@@ -176,13 +193,24 @@ def look_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> 
     return frame.select(
         "id",
         "source",
-        pl.Series("pictures", [[one[:2] for one in row] for row in found], pl.List(pl.Array(pl.UInt64, 2))),
-        pl.Series("thumbnails", [[one.thumbnail for one in row] for row in found], pl.List(pl.Binary)),
-        pl.col("images").list.eval(pl.element().struct.field("sha256")).list.join(" ").alias("bytes"),
+        pl.Series(
+            "pictures", [[one[:2] for one in row] for row in found], pl.List(pl.Array(pl.UInt64, 2))
+        ),
+        pl.Series(
+            "thumbnails", [[one.thumbnail for one in row] for row in found], pl.List(pl.Binary)
+        ),
+        pl.col("images")
+        .list.eval(pl.element().struct.field("sha256"))
+        .list.join(" ")
+        .alias("bytes"),
     )
 
 
-def _see(rows: "list[list[dict[str, Any]]]", read_image: Callable[[ImageRef], bytes], see: Callable[[bytes], Seen]) -> list[list[Seen]]:
+def _see(
+    rows: "list[list[dict[str, Any]]]",
+    read_image: Callable[[ImageRef], bytes],
+    see: Callable[[bytes], Seen],
+) -> list[list[Seen]]:
     """What is seen in each picture of each row; a picture that several rows of the shard have is decoded once."""
     known: dict[str, Seen] = {}
     for image in (image for images in rows for image in images):
@@ -191,17 +219,24 @@ def _see(rows: "list[list[dict[str, Any]]]", read_image: Callable[[ImageRef], by
     return [[known[image["sha256"]] for image in images] for images in rows]
 
 
-def alike_pictures(ours: "pl.DataFrame", theirs: "pl.DataFrame", radius: int) -> "Iterator[tuple[list[int], list[int]]]":
+def alike_pictures(
+    ours: "pl.DataFrame", theirs: "pl.DataFrame", radius: int
+) -> "Iterator[tuple[list[int], list[int]]]":
     """Groups of rows: as many pictures, and each like its partner. The rows of a group have equal hashes, so that pictures
     which many rows have are compared once. Within one frame, a group comes with itself too, and a pair of groups once."""
     left = _by_looks(ours)
     right = left if ours is theirs else _by_looks(theirs)
-    first = [np.array([pictures[0] for pictures, _ in side], np.uint64).reshape(-1, 2) for side in (left, right)]
+    first = [
+        np.array([pictures[0] for pictures, _ in side], np.uint64).reshape(-1, 2)
+        for side in (left, right)
+    ]
     for one, other in near(first[0], first[1], radius).tolist():
         pictures, partners = left[one][0], right[other][0]
         if ours is theirs and one > other:
             continue
-        if len(pictures) == len(partners) and all(_within(a, b, radius) for a, b in zip(pictures, partners, strict=True)):
+        if len(pictures) == len(partners) and all(
+            _within(a, b, radius) for a, b in zip(pictures, partners, strict=True)
+        ):
             yield left[one][1], right[other][1]
 
 
@@ -209,7 +244,12 @@ def _by_looks(frame: "pl.DataFrame") -> list[tuple[list[list[int]], list[int]]]:
     import polars as pl
 
     rows = frame.select("pictures").with_row_index("row").filter(pl.col("pictures").list.len() > 0)
-    return [(pictures, members) for pictures, members in rows.group_by("pictures", maintain_order=True).agg("row").iter_rows()]
+    return [
+        (pictures, members)
+        for pictures, members in rows.group_by("pictures", maintain_order=True)
+        .agg("row")
+        .iter_rows()
+    ]
 
 
 def _within(one: Sequence[int], other: Sequence[int], radius: int) -> bool:

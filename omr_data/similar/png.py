@@ -27,7 +27,12 @@ def decode(data: bytes) -> "NDArray[np.uint8] | None":
     if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         return None
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    if depth != 8 or interlaced or kind not in _CHANNELS or not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 2**31):
+    if (
+        depth != 8
+        or interlaced
+        or kind not in _CHANNELS
+        or not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 2**31)
+    ):
         return None
     chunks = list(_chunks(data))
     if any(name == b"tRNS" for name, _ in chunks):
@@ -35,7 +40,9 @@ def decode(data: bytes) -> "NDArray[np.uint8] | None":
     channels = _CHANNELS[kind]
     size = height * (1 + width * channels)
     try:
-        raw = isal_zlib.decompressobj().decompress(b"".join(body for name, body in chunks if name == b"IDAT"), max_length=size)
+        raw = isal_zlib.decompressobj().decompress(
+            b"".join(body for name, body in chunks if name == b"IDAT"), max_length=size
+        )
     except IsalError:  # type: ignore[misc]  # the stub says an instance
         return None
     if len(raw) != size:
@@ -56,7 +63,9 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         start += 12 + size
 
 
-def _colored(indices: "NDArray[np.uint8]", chunks: list[tuple[bytes, bytes]]) -> "NDArray[np.uint8] | None":
+def _colored(
+    indices: "NDArray[np.uint8]", chunks: list[tuple[bytes, bytes]]
+) -> "NDArray[np.uint8] | None":
     """The colors that a palette gives; None where it lacks one."""
     palette = np.frombuffer(next((body for name, body in chunks if name == b"PLTE"), b""), np.uint8)
     if len(palette) % 3 or int(indices.max()) >= len(palette) // 3:
@@ -97,7 +106,9 @@ def unfilter(lines: "NDArray[np.uint8]", step: int, pixels: "NDArray[np.uint8]")
 
 
 @compiled
-def _undo_paeth(line: "NDArray[np.uint8]", above: "NDArray[np.uint8]", step: int, out: "NDArray[np.uint8]") -> None:
+def _undo_paeth(
+    line: "NDArray[np.uint8]", above: "NDArray[np.uint8]", step: int, out: "NDArray[np.uint8]"
+) -> None:
     """Up to four channels side by side, whose neighbors stay in registers: each waits for its own left one."""
     left0 = left1 = left2 = left3 = corner0 = corner1 = corner2 = corner3 = np.int64(0)
     for at in range(0, len(out), step):

@@ -48,7 +48,9 @@ def normalize(texts: "pl.Series") -> "pl.Series":
 
     text = pl.col("text")
     frame = pl.DataFrame({"text": texts.fill_null("")})
-    other = pl.when(text.str.len_bytes() > text.str.len_chars()).then(text)  # nulls elsewhere, which cost nothing
+    other = pl.when(text.str.len_bytes() > text.str.len_chars()).then(
+        text
+    )  # nulls elsewhere, which cost nothing
     return frame.select(pl.coalesce(other.str.normalize("NFKC"), text).str.to_lowercase())["text"]
 
 
@@ -58,7 +60,9 @@ def shingle(texts: "Texts", size: int = 5) -> Shingles:
     if not found:
         return Shingles(np.zeros(0, np.uint64), np.zeros(1, np.int64))
     counts = np.concatenate([np.diff(piece.offsets) for piece in found])
-    return Shingles(np.concatenate([piece.hashes for piece in found]), np.concatenate([[0], np.cumsum(counts)]))
+    return Shingles(
+        np.concatenate([piece.hashes for piece in found]), np.concatenate([[0], np.cumsum(counts)])
+    )
 
 
 def pieces(texts: "Texts", size: int = 5) -> Iterator[Shingles]:
@@ -71,7 +75,9 @@ def pieces(texts: "Texts", size: int = 5) -> Iterator[Shingles]:
         offsets = _offsets(array)
         start = 0
         while start < len(array):
-            stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + CHUNK, "right")) - 1)
+            stop = max(
+                start + 1, int(np.searchsorted(offsets, offsets[start] + CHUNK, "right")) - 1
+            )
             yield _shingle(*_lower(array.slice(start, stop - start)), size)
             start = stop
 
@@ -91,7 +97,9 @@ def _arrow(array: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    array = array if array.type in (pa.string(), pa.large_string()) else array.cast(pa.large_string())
+    array = (
+        array if array.type in (pa.string(), pa.large_string()) else array.cast(pa.large_string())
+    )
     return pc.fill_null(array, "") if array.null_count else array
 
 
@@ -112,9 +120,16 @@ def _bytes(array: Any) -> "tuple[NDArray[np.uint8], Offsets]":
 
 def _shingle(data: "NDArray[np.uint8]", offsets: "Offsets", size: int) -> Shingles:
     """The shingles of one piece, whose letters beyond ASCII are in lower case."""
-    lower, marks = np.empty(len(data) + kernels.PAD, np.uint8), np.empty(len(data) + kernels.PAD, np.uint8)
+    lower, marks = (
+        np.empty(len(data) + kernels.PAD, np.uint8),
+        np.empty(len(data) + kernels.PAD, np.uint8),
+    )
     kernels.classify(data, lower, marks)
-    edges, bounds, ends = np.empty(len(data) + 2, np.int64), np.empty_like(offsets), np.empty_like(offsets)
+    edges, bounds, ends = (
+        np.empty(len(data) + 2, np.int64),
+        np.empty_like(offsets),
+        np.empty_like(offsets),
+    )
     words = np.empty(kernels.find_words(_loads(marks), offsets, edges, bounds), np.uint64)
     kernels.hash_words(edges, _loads(lower), words)
     runs = np.empty(len(words), np.uint64)

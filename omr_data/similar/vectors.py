@@ -35,10 +35,14 @@ def rounded(embeddings: "NDArray[np.float32]") -> "Vectors":
 
 def sides(vectors: "Vectors") -> "NDArray[np.uint64]":
     """The 1,024 bits of each vector, shape (texts, 16). Planes are whole numbers too, so that no sum is rounded."""
-    planes = np.rint(np.random.Generator(np.random.PCG64(7)).standard_normal((PLANES, vectors.shape[1])) * 256)
+    planes = np.rint(
+        np.random.Generator(np.random.PCG64(7)).standard_normal((PLANES, vectors.shape[1])) * 256
+    )
     bits = np.empty((len(vectors), PLANES), bool)
     for start in range(0, len(vectors), 4_096):
-        bits[start : start + 4_096] = vectors[start : start + 4_096].astype(np.float64) @ planes.T > 0
+        bits[start : start + 4_096] = (
+            vectors[start : start + 4_096].astype(np.float64) @ planes.T > 0
+        )
     return np.packbits(bits, 1, "little").view("<u8")
 
 
@@ -61,7 +65,11 @@ def band(bits: "NDArray[np.uint64]", width: int, number: int) -> "NDArray[np.uin
 
 
 def join_alike(
-    vectors: "Vectors", bits: "NDArray[np.uint64]", apart: "NDArray[np.uint64]", threshold: float, parents: "NDArray[np.int64]"
+    vectors: "Vectors",
+    bits: "NDArray[np.uint64]",
+    apart: "NDArray[np.uint64]",
+    threshold: float,
+    parents: "NDArray[np.int64]",
 ) -> "NDArray[np.float64]":
     """Joins the components (in `parents`, a union-find) of vectors with a cosine of at least the threshold and an equal number in
     `apart`; returns the cosine through which each was joined, 0 where it was not. Vectors of length 0 are like no other.
@@ -73,7 +81,9 @@ def join_alike(
     for number in range(PLANES // width):
         keys = mix_pairs(band(bits[some], width, number), apart[some])
         order = np.argsort(keys, kind="stable")
-        edges = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]], append=~keys[order[-1:]]))
+        edges = np.flatnonzero(
+            np.diff(keys[order], prepend=~keys[order[:1]], append=~keys[order[-1:]])
+        )
         join_groups(some[order], edges, vectors, lengths, threshold, parents, cosines)
     return cosines
 

@@ -22,7 +22,10 @@ def text(row: Mapping[str, Any], column: str) -> str:
     if not value.strip():
         raise BadRow(f"column '{column}' is empty")
     if len(value) > MAX_TEXT:
-        raise BadRow(f"column '{column}' is too long", f"{len(value):,} characters, at most {MAX_TEXT:,} are read")
+        raise BadRow(
+            f"column '{column}' is too long",
+            f"{len(value):,} characters, at most {MAX_TEXT:,} are read",
+        )
     return value
 
 

@@ -33,7 +33,12 @@ Split = Literal["teacher", "train", "heldout"]
 SIDE = 64
 FAMILIES = ("text", "sum", "larger", "bars", "choice")
 LEVELS = (1, 2, 3)
-COLORS = {"red": (208, 40, 40), "green": (30, 140, 50), "blue": (40, 70, 210), "orange": (235, 140, 20)}
+COLORS = {
+    "red": (208, 40, 40),
+    "green": (30, 140, 50),
+    "blue": (40, 70, 210),
+    "orange": (235, 140, 20),
+}
 INKS = ((20, 20, 20), (120, 20, 90), (20, 60, 130), (10, 90, 60))
 ROWS_PER_PART = 300
 
@@ -64,7 +69,11 @@ class Problem:
     @property
     def operands(self) -> str:
         """What decides the split: the numbers in any order, and the bars in any order. 3 + 4 and 4 + 3 are never in two splits."""
-        return f"{sorted(zip(self.colors, self.numbers, strict=True))}" if self.colors else f"{sorted(self.numbers)}"
+        return (
+            f"{sorted(zip(self.colors, self.numbers, strict=True))}"
+            if self.colors
+            else f"{sorted(self.numbers)}"
+        )
 
 
 def split_of(problem: Problem) -> Split:
@@ -82,7 +91,14 @@ def problems(split: Split, family: str, level: int, seed: int | str = 0) -> Iter
             yield problem
 
 
-def distinct(split: Split, family: str, level: int, count: int, seed: int | str = 0, taken: Collection[str] = frozenset()) -> list[Problem]:
+def distinct(
+    split: Split,
+    family: str,
+    level: int,
+    count: int,
+    seed: int | str = 0,
+    taken: Collection[str] = frozenset(),
+) -> list[Problem]:
     """So many different problems, none of them with an identity in `taken`.
 
     Raises:
@@ -115,14 +131,25 @@ class Source(flow.Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, given, known in (("family", self.families, FAMILIES), ("level", self.levels, LEVELS), ("split", (self.split,), _SPLITS)):
+        for name, given, known in (
+            ("family", self.families, FAMILIES),
+            ("level", self.levels, LEVELS),
+            ("split", (self.split,), _SPLITS),
+        ):
             if unknown := [value for value in given if value not in known]:
-                raise SourceError(f"drawn.Source has no {name} {unknown[0]!r}. There are: {', '.join(map(str, known))}.")
+                raise SourceError(
+                    f"drawn.Source has no {name} {unknown[0]!r}. There are: {', '.join(map(str, known))}."
+                )
         if self.count < 1:
-            raise SourceError(f"drawn.Source is asked for {self.count} rows; at least one is needed.")
+            raise SourceError(
+                f"drawn.Source is asked for {self.count} rows; at least one is needed."
+            )
 
     def parts(self, files: Files) -> Sequence[Part]:
-        return [Part("", start, min(start + ROWS_PER_PART, self.count)) for start in range(0, self.count, ROWS_PER_PART)]
+        return [
+            Part("", start, min(start + ROWS_PER_PART, self.count))
+            for start in range(0, self.count, ROWS_PER_PART)
+        ]
 
     def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
         cells = [(family, level) for level in self.levels for family in self.families]
@@ -133,7 +160,10 @@ class Source(flow.Source):
             made[family, level] = distinct(self.split, family, level, share, self.seed, taken)
             taken.update(problem.identity for problem in made[family, level])
         for number in range(part.start, part.stop):
-            yield {"number": number, "problem": made[cells[number % len(cells)]][number // len(cells)]}
+            yield {
+                "number": number,
+                "problem": made[cells[number % len(cells)]][number // len(cells)],
+            }
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
         problem: Problem = row["problem"]
@@ -166,7 +196,9 @@ def _text(level: int, numbers: random.Random) -> Problem:
 def _sum(level: int, numbers: random.Random) -> Problem:
     top = {1: 20, 2: 40, 3: 99}[level]
     a, b = numbers.randint(1, top), numbers.randint(1, top)
-    return Problem("sum", level, "What is the sum of the two numbers?", str(a + b), f"{a}+{b}={a + b}", (a, b))
+    return Problem(
+        "sum", level, "What is the sum of the two numbers?", str(a + b), f"{a}+{b}={a + b}", (a, b)
+    )
 
 
 def _larger(level: int, numbers: random.Random) -> Problem:
@@ -175,7 +207,14 @@ def _larger(level: int, numbers: random.Random) -> Problem:
     if level == 3:
         low, high = sorted((a, b))
         work = f"{high}-{low}={high - low}"
-        return Problem("larger", level, "What is the difference of the two numbers?", str(high - low), work, (a, b))
+        return Problem(
+            "larger",
+            level,
+            "What is the difference of the two numbers?",
+            str(high - low),
+            work,
+            (a, b),
+        )
     return Problem("larger", level, "Which number is larger?", str(max(a, b)), f"{a},{b}", (a, b))
 
 
@@ -187,10 +226,20 @@ def _bars(level: int, numbers: random.Random) -> Problem:
     drawn = tuple(heights.values())
     if level < 3:
         question = f"How high is the {first} bar?"
-        return Problem("bars", level, question, str(heights[first]), f"{first} {heights[first]}", drawn, colors)
+        return Problem(
+            "bars", level, question, str(heights[first]), f"{first} {heights[first]}", drawn, colors
+        )
     total = heights[first] + heights[second]
     question = f"How high are the {first} and the {second} bar together?"
-    return Problem("bars", level, question, str(total), f"{heights[first]}+{heights[second]}={total}", drawn, colors)
+    return Problem(
+        "bars",
+        level,
+        question,
+        str(total),
+        f"{heights[first]}+{heights[second]}={total}",
+        drawn,
+        colors,
+    )
 
 
 def _choice(level: int, numbers: random.Random) -> Problem:
@@ -199,7 +248,11 @@ def _choice(level: int, numbers: random.Random) -> Problem:
     question, right, work = {
         1: ("Which number is drawn?", drawn[0], f"{drawn[0]}"),
         2: ("Which number is larger?", max(drawn), ",".join(map(str, drawn))),
-        3: ("What is the sum of the two numbers?", sum(drawn), "+".join(map(str, drawn)) + f"={sum(drawn)}"),
+        3: (
+            "What is the sum of the two numbers?",
+            sum(drawn),
+            "+".join(map(str, drawn)) + f"={sum(drawn)}",
+        ),
     }[level]
     others = {number for number in drawn if number != right}
     while len(others) < 3:
@@ -208,7 +261,9 @@ def _choice(level: int, numbers: random.Random) -> Problem:
     options = [str(number) for number in (right, *sorted(others)[:3])]
     numbers.shuffle(options)
     letter = "ABCD"[options.index(str(right))]
-    return Problem("choice", level, question, str(right), f"{work} {letter}", drawn, (), tuple(options))
+    return Problem(
+        "choice", level, question, str(right), f"{work} {letter}", drawn, (), tuple(options)
+    )
 
 
 _MAKERS: dict[str, Callable[[int, random.Random], Problem]] = {
@@ -253,7 +308,10 @@ def _draw_bars(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random)
     """Bars stand on a line; each unit is 6 pixels high and marked by a thin line."""
     unit, floor = 6, SIDE - 5
     for height in range(0, 10):
-        pen.line((2, floor - unit * height, SIDE - 2, floor - unit * height), fill=(175, 175, 175) if height else (40, 40, 40))
+        pen.line(
+            (2, floor - unit * height, SIDE - 2, floor - unit * height),
+            fill=(175, 175, 175) if height else (40, 40, 40),
+        )
     slot = (SIDE - 6) // len(problem.numbers)
     wide = looks.randint(8, slot - 3)
     for place, (height, color) in enumerate(zip(problem.numbers, problem.colors, strict=True)):

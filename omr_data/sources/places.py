@@ -48,7 +48,10 @@ class LocalPlaces:
         pin = self.pin_hub(repo, commit, patterns)
         root = Path(
             huggingface_hub.snapshot_download(
-                repo, repo_type="dataset", revision=pin.commit, allow_patterns=[one for pattern in patterns for one in pattern.split("|")]
+                repo,
+                repo_type="dataset",
+                revision=pin.commit,
+                allow_patterns=[one for pattern in patterns for one in pattern.split("|")],
             )
         )
         return _matching(root, patterns, f"{repo} at commit {pin.commit}")
@@ -60,7 +63,9 @@ class LocalPlaces:
     def fetch_local(self, folder: Path, patterns: Sequence[str]) -> Files:
         """The files of a local folder that match. Raises SourceError when there is none."""
         if not folder.is_dir():
-            raise SourceError(f"the folder {folder} does not exist. Give the folder that holds {', '.join(patterns)}.")
+            raise SourceError(
+                f"the folder {folder} does not exist. Give the folder that holds {', '.join(patterns)}."
+            )
         return _matching(folder, patterns, str(folder))
 
     def _in_mirror(self, mirror: Path, repo: str, patterns: Sequence[str]) -> Files:
@@ -79,7 +84,12 @@ class LocalPlaces:
 def _matching(root: Path, patterns: Sequence[str], where: str) -> Files:
     paths: set[str] = set()
     for pattern in patterns:
-        found = {path.relative_to(root).as_posix() for one in pattern.split("|") for path in root.glob(one) if path.is_file()}
+        found = {
+            path.relative_to(root).as_posix()
+            for one in pattern.split("|")
+            for path in root.glob(one)
+            if path.is_file()
+        }
         if not found:
             raise SourceError(
                 f"{where} has no file that matches {' or '.join(pattern.split('|'))}. The dataset is incomplete, or its layout has changed."
@@ -101,7 +111,9 @@ def digest_files(files: Files) -> str:
 def check_commit(repo: str, commit: str) -> str:
     """The commit, if it is one. A branch or tag moves, so it is no pin."""
     if not _COMMIT.fullmatch(commit):
-        raise UnpinnedError(f"{repo} is pinned to {commit!r}, which is no commit (40 hex digits). Branches and tags move; run `omr pin`.")
+        raise UnpinnedError(
+            f"{repo} is pinned to {commit!r}, which is no commit (40 hex digits). Branches and tags move; run `omr pin`."
+        )
     return commit
 
 
@@ -112,7 +124,9 @@ def read_pins(path: Path) -> dict[str, str]:
     try:
         pins = json.loads(path.read_text())
     except ValueError as error:
-        raise SourceError(f"{path} is not valid JSON ({error}). Mend it, or delete it and run `omr pin`.") from error
+        raise SourceError(
+            f"{path} is not valid JSON ({error}). Mend it, or delete it and run `omr pin`."
+        ) from error
     if not isinstance(pins, dict):
         raise SourceError(f"{path} must be one JSON object that maps repository ids to commits.")
     return {str(repo): check_commit(str(repo), str(commit)) for repo, commit in pins.items()}

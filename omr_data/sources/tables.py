@@ -16,7 +16,11 @@ ROWS_PER_PART = 1_000
 
 def table_paths(files: Files, folder: str = "") -> list[str]:
     """The .json, .jsonl and .parquet files below a folder. Raises SourceError when there is none."""
-    paths = [path for path in files.paths if path.startswith(folder) and path.endswith((".json", ".jsonl", ".parquet"))]
+    paths = [
+        path
+        for path in files.paths
+        if path.startswith(folder) and path.endswith((".json", ".jsonl", ".parquet"))
+    ]
     if not paths:
         raise SourceError(
             f"{files.root / folder} has no .json, .jsonl or .parquet file. The dataset is incomplete, or its layout has changed."
@@ -28,8 +32,15 @@ def table_parts(files: Files, paths: Sequence[str]) -> list[Part]:
     """The files cut into parts, in order. Counts the lines of JSON files (about 1 GB/s), and reads parquet footers."""
     parts = []
     for path in paths:
-        rows = _count_parquet(files.root / path) if path.endswith(".parquet") else _count_lines(files.root / path)
-        parts += [Part(path, start, min(start + ROWS_PER_PART, rows)) for start in range(0, rows, ROWS_PER_PART)]
+        rows = (
+            _count_parquet(files.root / path)
+            if path.endswith(".parquet")
+            else _count_lines(files.root / path)
+        )
+        parts += [
+            Part(path, start, min(start + ROWS_PER_PART, rows))
+            for start in range(0, rows, ROWS_PER_PART)
+        ]
     return parts
 
 
@@ -70,7 +81,9 @@ def _count_parquet(path: Path) -> int:
     try:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path} is not a readable parquet file: {error}. Fetch it again.") from error
+        raise SourceError(
+            f"{path} is not a readable parquet file: {error}. Fetch it again."
+        ) from error
 
 
 def _parquet_rows(path: Path, part: Part) -> Iterator[dict[str, Any]]:

@@ -68,7 +68,10 @@ def inspect_image(data: bytes) -> ImageRef:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise BadRow("image too large", f"{width} x {height} pixels, at most {MAX_PIXELS:,} are decoded")
+                    raise BadRow(
+                        "image too large",
+                        f"{width} x {height} pixels, at most {MAX_PIXELS:,} are decoded",
+                    )
                 image.load()
                 return ImageRef(hashlib.sha256(data).hexdigest(), width, height, str(image.format))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -58,7 +58,15 @@ class Count:
 
 def count_from_json(data: Mapping[str, Any]) -> Count:
     """Inverse of `Count.to_json`."""
-    return Count(data["step"], data["fingerprint"], data["in"], data["out"], data["kept"], Counter(data["dropped"]), Counter(data["tally"]))
+    return Count(
+        data["step"],
+        data["fingerprint"],
+        data["in"],
+        data["out"],
+        data["kept"],
+        Counter(data["dropped"]),
+        Counter(data["tally"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +109,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}). Delete the folder {path.parent} and build again.") from error
+        raise StoreError(
+            f"{path} cannot be read ({error}). Delete the folder {path.parent} and build again."
+        ) from error
     if not isinstance(data, dict):
-        raise StoreError(f"{path} holds no JSON object. Delete the folder {path.parent} and build again.")
+        raise StoreError(
+            f"{path} holds no JSON object. Delete the folder {path.parent} and build again."
+        )
     return data
 
 

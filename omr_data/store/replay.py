@@ -29,9 +29,16 @@ def export_rollouts(store: RolloutStore, path: Path) -> tuple[int, int]:
     import pyarrow.parquet as pq
 
     rows = 0
-    with atomic_path(path) as scratch, pq.ParquetWriter(scratch, _schema(), compression="zstd") as writer:
+    with (
+        atomic_path(path) as scratch,
+        pq.ParquetWriter(scratch, _schema(), compression="zstd") as writer,
+    ):
         for chunk in store.pages(ROWS):
-            writer.write_table(pa.Table.from_pylist([_row(identity, response) for identity, response in chunk], schema=_schema()))
+            writer.write_table(
+                pa.Table.from_pylist(
+                    [_row(identity, response) for identity, response in chunk], schema=_schema()
+                )
+            )
             rows += len(chunk)
     return rows, store.stats().requests
 
@@ -64,8 +71,12 @@ def _checked(path: Path) -> Iterator[tuple[str, str, Response]]:
         with pq.ParquetFile(path) as file:
             there = file.schema_arrow.names
             if missing := sorted({*_schema().names} - {"logprob", *there}):
-                raise StoreError(f"{path} is no export of rollouts: it has no column {', '.join(missing)}.")
-            for batch in file.iter_batches(batch_size=ROWS, columns=[name for name in _schema().names if name in there]):
+                raise StoreError(
+                    f"{path} is no export of rollouts: it has no column {', '.join(missing)}."
+                )
+            for batch in file.iter_batches(
+                batch_size=ROWS, columns=[name for name in _schema().names if name in there]
+            ):
                 for row in batch.to_pylist():
                     key, identity = row.pop("key"), row.pop("request")
                     if key != known and hashlib.sha256(identity.encode()).hexdigest() != key:
@@ -75,11 +86,15 @@ def _checked(path: Path) -> Iterator[tuple[str, str, Response]]:
                     known = key
                     yield key, identity, Response(**row, key=key)
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path} cannot be read: {error}. Give a file that `omr rollouts export` wrote.") from error
+        raise StoreError(
+            f"{path} cannot be read: {error}. Give a file that `omr rollouts export` wrote."
+        ) from error
 
 
 def _row(identity: str, response: Response) -> dict[str, Any]:
-    return {name: getattr(response, name) for name in _schema().names if name != "request"} | {"request": identity}
+    return {name: getattr(response, name) for name in _schema().names if name != "request"} | {
+        "request": identity
+    }
 
 
 def _schema() -> "pa.Schema":

@@ -35,7 +35,9 @@ PRAGMA user_version = 1;
 """
 
 
-_COLUMNS = "hex(key), attempt, model, finish_reason, prompt_tokens, completion_tokens, seconds, body"
+_COLUMNS = (
+    "hex(key), attempt, model, finish_reason, prompt_tokens, completion_tokens, seconds, body"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class RolloutStore:
         """Opens for writing and creates the file if needed. One writer at a time."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with _errors(path):
-            connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+            connection = sqlite3.connect(
+                path, timeout=30, check_same_thread=False, isolation_level=None
+            )
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -83,9 +87,19 @@ class RolloutStore:
         """Whether there is a store to read. A process that was killed while it made one has left a file without all tables."""
         if not path.exists():
             return False
-        with _errors(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        with (
+            _errors(path),
+            closing(
+                sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+            ) as connection,
+        ):
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = {
+                name
+                for (name,) in connection.execute(
+                    "SELECT name FROM sqlite_master WHERE type = 'table'"
+                )
+            }
         return bool(version) or not tables <= {"requests", "rollouts", "failures"}
 
     @classmethod
@@ -93,9 +107,13 @@ class RolloutStore:
     def read(cls, path: Path) -> "Iterator[RolloutStore]":
         """Opens for reading only. Raises StoreError when there is no such store."""
         if not cls.is_there(path):
-            raise StoreError(f"there is no rollout store at {path}. A build makes one, and `omr rollouts import` fills one.")
+            raise StoreError(
+                f"there is no rollout store at {path}. A build makes one, and `omr rollouts import` fills one."
+            )
         with _errors(path):
-            connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30, check_same_thread=False)
+            connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30, check_same_thread=False
+            )
             try:
                 yield cls(path, connection)
             finally:
@@ -104,33 +122,44 @@ class RolloutStore:
     def attempts(self, keys: Sequence[str]) -> dict[str, set[int]]:
         """The attempt numbers that are stored, by key. Keys with none are absent."""
         found: dict[str, set[int]] = {}
-        for key, attempt in self._select("SELECT hex(key), attempt FROM rollouts WHERE key IN ({})", keys):
+        for key, attempt in self._select(
+            "SELECT hex(key), attempt FROM rollouts WHERE key IN ({})", keys
+        ):
             found.setdefault(key.lower(), set()).add(attempt)
         return found
 
     def settled(self, keys: Sequence[str]) -> dict[str, set[int]]:
         """The attempt numbers that need no asking: answered, or failed in a way that asking again cannot mend."""
         found = self.attempts(keys)
-        for key, attempt in self._select("SELECT hex(key), attempt FROM failures WHERE retriable = 0 AND key IN ({})", keys):
+        for key, attempt in self._select(
+            "SELECT hex(key), attempt FROM failures WHERE retriable = 0 AND key IN ({})", keys
+        ):
             found.setdefault(key.lower(), set()).add(attempt)
         return found
 
     def responses(self, keys: Sequence[str]) -> dict[str, list[Response]]:
         """The stored responses by key, in order of attempt. Keys with none are absent."""
         found: dict[str, list[Response]] = {}
-        for row in self._select(f"SELECT {_COLUMNS} FROM rollouts WHERE key IN ({{}}) ORDER BY key, attempt", keys):
+        for row in self._select(
+            f"SELECT {_COLUMNS} FROM rollouts WHERE key IN ({{}}) ORDER BY key, attempt", keys
+        ):
             response = self._response(row)
             found.setdefault(response.key, []).append(response)
         return found
 
     def pages(self, rows: int) -> Iterator[list[tuple[str, Response]]]:
         """Every answer with its request's identity, so many at a time, in order of key and attempt."""
-        columns = ", ".join(f"rollouts.{name}" for name in _COLUMNS.removeprefix("hex(key), ").split(", "))
+        columns = ", ".join(
+            f"rollouts.{name}" for name in _COLUMNS.removeprefix("hex(key), ").split(", ")
+        )
         cursor = self._db.execute(
             f"SELECT hex(rollouts.key), {columns}, identity FROM rollouts JOIN requests USING (key) ORDER BY rollouts.key, attempt"
         )
         while page := cursor.fetchmany(rows):
-            yield [(self._decompress.decompress(row[-1]).decode(), self._response(row[:-1])) for row in page]
+            yield [
+                (self._decompress.decompress(row[-1]).decode(), self._response(row[:-1]))
+                for row in page
+            ]
 
     def _response(self, row: tuple[Any, ...]) -> Response:
         key, attempt, model, finish_reason, prompt_tokens, completion_tokens, seconds, body = row
@@ -161,28 +190,56 @@ class RolloutStore:
             identities[key] = request.identity
             for result in results:
                 if isinstance(result, Failure):
-                    failures.append((key, result.attempt, result.kind, result.status, result.tries, result.retriable, result.detail, now))
+                    failures.append(
+                        (
+                            key,
+                            result.attempt,
+                            result.kind,
+                            result.status,
+                            result.tries,
+                            result.retriable,
+                            result.detail,
+                            now,
+                        )
+                    )
                 else:
                     rollouts.append(self._row(key, result, now))
-        requests = [(key, self._compress.compress(identity.encode())) for key, identity in identities.items()]
+        requests = [
+            (key, self._compress.compress(identity.encode()))
+            for key, identity in identities.items()
+        ]
         with _errors(self.path), self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?)", requests)
-            self._db.executemany("INSERT OR IGNORE INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rollouts)
-            self._db.executemany("DELETE FROM failures WHERE key = ? AND attempt = ?", [row[:2] for row in rollouts])
-            self._db.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", failures)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rollouts
+            )
+            self._db.executemany(
+                "DELETE FROM failures WHERE key = ? AND attempt = ?", [row[:2] for row in rollouts]
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", failures
+            )
 
     def stats(self) -> RolloutStats:
         """Counts over the whole store. Reads every rollout's header, not its text."""
-        count = self._db.execute("SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM rollouts")
+        count = self._db.execute(
+            "SELECT count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) FROM rollouts"
+        )
         rollouts, prompt_tokens, completion_tokens = count.fetchone()
         (requests,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
         (failures,) = self._db.execute("SELECT count(*) FROM failures").fetchone()
-        models = dict(self._db.execute("SELECT model, count(*) FROM rollouts GROUP BY model ORDER BY model").fetchall())
+        models = dict(
+            self._db.execute(
+                "SELECT model, count(*) FROM rollouts GROUP BY model ORDER BY model"
+            ).fetchall()
+        )
         return RolloutStats(requests, rollouts, failures, prompt_tokens, completion_tokens, models)
 
     def _row(self, key: bytes, response: Response, now: float) -> tuple[Any, ...]:
         optional = {"reasoning": response.reasoning, "logprob": response.logprob}
-        content = {"text": response.text} | {name: value for name, value in optional.items() if value is not None}
+        content = {"text": response.text} | {
+            name: value for name, value in optional.items() if value is not None
+        }
         body = self._compress.compress(json.dumps(content, ensure_ascii=False).encode())
         return (
             key,
@@ -219,4 +276,6 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"the rollout store {path}: {error}. What was committed before is kept; mend the cause and run again.") from error
+        raise StoreError(
+            f"the rollout store {path}: {error}. What was committed before is kept; mend the cause and run again."
+        ) from error

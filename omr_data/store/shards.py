@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 from omr_data.errors import StoreError
 from omr_data.records import Record, from_table, schema, to_table
 from omr_data.store.atomic import atomic_path, write_text
-from omr_data.store.ledger import Count, ShardEntry, count_from_json, read_entry, read_json, sum_counts, write_entry
+from omr_data.store.ledger import (
+    Count,
+    ShardEntry,
+    count_from_json,
+    read_entry,
+    read_json,
+    sum_counts,
+    write_entry,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,14 +71,24 @@ class StageFolder:
 
     def tables(self) -> list[str]:
         """The names of the side tables that are there."""
-        return sorted(path.stem.removeprefix("table-") for path in self.path.glob("table-*.parquet"))
+        return sorted(
+            path.stem.removeprefix("table-") for path in self.path.glob("table-*.parquet")
+        )
 
-    def commit(self, number: int, records: Sequence[Record], dropped: Sequence[Dropped], counts: Sequence[Count]) -> None:
+    def commit(
+        self,
+        number: int,
+        records: Sequence[Record],
+        dropped: Sequence[Dropped],
+        counts: Sequence[Count],
+    ) -> None:
         """Writes a shard: records, dropped ones, then the ledger entry. Raises StoreError; nothing half-written stays."""
         size = write_parquet(self.shard(number), to_table(records))
         if dropped:
             write_parquet(self.dropped(number), _dropped_table(dropped))
-        write_entry(self.entry(number), ShardEntry(number, len(records), size, len(dropped), tuple(counts)))
+        write_entry(
+            self.entry(number), ShardEntry(number, len(records), size, len(dropped), tuple(counts))
+        )
 
     def finish(self, shards: int, name: str) -> None:
         """Writes the stage's summary after its last shard: the stage is done."""
@@ -80,7 +98,10 @@ class StageFolder:
             "stage": name,
             "rows": sum(entry.rows for entry in entries),
             "counts": [count.to_json() for count in counts],
-            "shards": [{"rows": entry.rows, "size": entry.size, "dropped": entry.dropped} for entry in entries],
+            "shards": [
+                {"rows": entry.rows, "size": entry.size, "dropped": entry.dropped}
+                for entry in entries
+            ],
         }
         write_text(self.path / "stage.json", json.dumps(summary, ensure_ascii=False, indent=1))
 
@@ -133,7 +154,9 @@ def read_shard(path: Path) -> "pa.Table":
     try:
         table = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"the shard {path} cannot be read: {error}. Delete the folder {path.parent} and build again.") from error
+        raise StoreError(
+            f"the shard {path} cannot be read: {error}. Delete the folder {path.parent} and build again."
+        ) from error
     missing = set(schema().names) - set(table.column_names)
     if missing:
         raise StoreError(
@@ -160,5 +183,7 @@ def _dropped_table(dropped: Sequence[Dropped]) -> "pa.Table":
 
     table = to_table([drop.record for drop in dropped])
     for name in ("step", "reason", "detail"):
-        table = table.append_column(name, pa.array([getattr(drop, name) for drop in dropped], pa.string()))
+        table = table.append_column(
+            name, pa.array([getattr(drop, name) for drop in dropped], pa.string())
+        )
     return table

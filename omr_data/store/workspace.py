@@ -52,7 +52,9 @@ class Workspace:
             self.root.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreError(f"the workspace {self.root} cannot be used: {error.strerror}. Choose another folder with --work.") from error
+            raise StoreError(
+                f"the workspace {self.root} cannot be used: {error.strerror}. Choose another folder with --work."
+            ) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

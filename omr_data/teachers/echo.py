@@ -39,7 +39,10 @@ class _Session:
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
         for batch in self.budget.within(batches):
-            yield [(request, [self._response(request, attempt) for attempt in request.attempts]) for request in batch]
+            yield [
+                (request, [self._response(request, attempt) for attempt in request.attempts])
+                for request in batch
+            ]
 
     def note(self) -> str:
         return ""
@@ -48,4 +51,10 @@ class _Session:
         digest = hashlib.sha256(f"{request.key}:{attempt}".encode()).digest()
         answer = self.teacher.answers[int.from_bytes(digest[:4]) % len(self.teacher.answers)]
         text = f"<think>I say {answer}</think><answer>{answer}</answer>"
-        return Response(text=text, attempt=attempt, model="echo", completion_tokens=len(text.split()), key=request.key)
+        return Response(
+            text=text,
+            attempt=attempt,
+            model="echo",
+            completion_tokens=len(text.split()),
+            key=request.key,
+        )

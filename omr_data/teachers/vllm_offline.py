@@ -26,14 +26,29 @@ from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.identity import PLACE
 from omr_data.records import Failure, Request, Response
 from omr_data.teachers.openai_api.model import ChatModel
-from omr_data.teachers.openai_api.wire import EMPTY, data_url, failure, is_empty, messages, runs, sampling, seed
+from omr_data.teachers.openai_api.wire import (
+    EMPTY,
+    data_url,
+    failure,
+    is_empty,
+    messages,
+    runs,
+    sampling,
+    seed,
+)
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, RequestOutput, SamplingParams
 
 GROUP_SECONDS = 0.05
 """Answers are handed over, and committed, at most this often."""
-OF_THE_CHAT = ("chat_template", "chat_template_kwargs", "add_generation_prompt", "continue_final_message", "mm_processor_kwargs")
+OF_THE_CHAT = (
+    "chat_template",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+    "mm_processor_kwargs",
+)
 """Fields of `extra_body` that say how a chat becomes a prompt; the others are vLLM's sampling parameters."""
 
 
@@ -76,11 +91,15 @@ class Teacher(ChatModel):
         wanted = _wanted(self)
         _parameters(wanted, {})  # raises now, and not when a large model is loaded
         # vLLM's own default would draw the same numbers in every process, where attempts have no seeds of their own.
-        arguments = {"seed": 0 if self.seed is not None else random.randrange(2**31)} | json.loads(self.engine)
+        arguments = {"seed": 0 if self.seed is not None else random.randrange(2**31)} | json.loads(
+            self.engine
+        )
         try:
             llm = LLM(self.path or self.model, **arguments)
         except (VLLMError, ValueError, TypeError, OSError, RuntimeError) as error:
-            raise TeacherError(f"vLLM cannot load {self.path or self.model} with {self.engine}: {error}") from error
+            raise TeacherError(
+                f"vLLM cannot load {self.path or self.model} with {self.engine}: {error}"
+            ) from error
         try:
             yield _Session(self, llm, wanted, read_image, budget)
         finally:
@@ -97,7 +116,14 @@ class _Run:
 class _Session:
     """The engine at work. `_waiting` holds the runs in it by vLLM's number for them."""
 
-    def __init__(self, teacher: Teacher, llm: "LLM", wanted: dict[str, Any], read_image: ReadImage, budget: Budget) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        llm: "LLM",
+        wanted: dict[str, Any],
+        read_image: ReadImage,
+        budget: Budget,
+    ) -> None:
         self._teacher, self._llm, self._read_image, self._budget = teacher, llm, read_image, budget
         self._chat = {name: wanted[name] for name in OF_THE_CHAT if name in wanted}
         self._sampling = llm.model_config.get_diff_sampling_param() | wanted
@@ -124,7 +150,9 @@ class _Session:
                 self._step()
             except TeacherError as error:
                 fatal = error
-            if self._results and (time.monotonic() - handed >= GROUP_SECONDS or fatal or not (left or self._waiting)):
+            if self._results and (
+                time.monotonic() - handed >= GROUP_SECONDS or fatal or not (left or self._waiting)
+            ):
                 results, self._results = self._results, []
                 yield results
                 handed = time.monotonic()
@@ -139,19 +167,32 @@ class _Session:
         from vllm.exceptions import VLLMClientError, VLLMServerError
 
         for request in batch:
-            chat: Any = messages(request, lambda image: data_url(image, base64.b64encode(self._read_image(image)).decode()))
+            chat: Any = messages(
+                request,
+                lambda image: data_url(image, base64.b64encode(self._read_image(image)).decode()),
+            )
             for attempts in runs(request.attempts, len(request.attempts)):
                 base = self._teacher.seed
-                own = {"n": len(attempts), "seed": None if base is None else seed(base, request.key, attempts[0])}
+                own = {
+                    "n": len(attempts),
+                    "seed": None if base is None else seed(base, request.key, attempts[0]),
+                }
                 try:
-                    (number,) = self._llm.enqueue_chat(chat, _parameters(self._sampling, own), use_tqdm=False, **self._chat)
+                    (number,) = self._llm.enqueue_chat(
+                        chat, _parameters(self._sampling, own), use_tqdm=False, **self._chat
+                    )
                 except VLLMServerError as error:
                     raise _stopped(error) from error
                 except (VLLMClientError, ValueError) as error:
-                    failures: list[Response | Failure] = [failure(one, "rejected", str(error), 0, 1, retriable=False) for one in attempts]
+                    failures: list[Response | Failure] = [
+                        failure(one, "rejected", str(error), 0, 1, retriable=False)
+                        for one in attempts
+                    ]
                     self._results.append((request, failures))
                 else:  # vLLM adds a random tail to its number, and gives the answer without it
-                    self._waiting[number.partition("-")[0]] = _Run(request, attempts, time.monotonic())
+                    self._waiting[number.partition("-")[0]] = _Run(
+                        request, attempts, time.monotonic()
+                    )
 
     def _step(self) -> None:
         """One step of the engine; what it finished becomes results."""
@@ -178,10 +219,14 @@ class _Session:
             found.append(self._response(run.request.key, attempt, sample, prompt_tokens, seconds))
         return found
 
-    def _response(self, key: str, attempt: int, sample: "CompletionOutput", prompt_tokens: int, seconds: float) -> Response | Failure:
+    def _response(
+        self, key: str, attempt: int, sample: "CompletionOutput", prompt_tokens: int, seconds: float
+    ) -> Response | Failure:
         reason = sample.finish_reason or "stop"
         if reason in ("abort", "error"):
-            return failure(attempt, "server error", f"vLLM ended it with {reason!r}", 0, 1, retriable=True)
+            return failure(
+                attempt, "server error", f"vLLM ended it with {reason!r}", 0, 1, retriable=True
+            )
         if is_empty(sample.text, reason):
             return failure(attempt, EMPTY, "the answer's text is empty", 0, 1, retriable=True)
         return Response(
@@ -205,7 +250,10 @@ def _wanted(teacher: Teacher) -> dict[str, Any]:
     """What is asked of every run, in vLLM's names: the format of an answer has another one there than in a request's body."""
     from vllm.sampling_params import StructuredOutputsParams
 
-    fields = sampling(teacher) | {"max_tokens": teacher.max_tokens, "logprobs": 0 if teacher.logprob == "sum" else None}
+    fields = sampling(teacher) | {
+        "max_tokens": teacher.max_tokens,
+        "logprobs": 0 if teacher.logprob == "sum" else None,
+    }
     wanted = fields.pop("response_format", None) or {"type": "text"}
     match wanted:
         case {"type": "text"}:
@@ -214,7 +262,9 @@ def _wanted(teacher: Teacher) -> dict[str, Any]:
             return fields | {"structured_outputs": StructuredOutputsParams(json_object=True)}
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
             return fields | {"structured_outputs": StructuredOutputsParams(json=schema)}
-    raise TeacherError(f"response_format is {wanted}; in this process it is text, json_object, or json_schema with a schema.")
+    raise TeacherError(
+        f"response_format is {wanted}; in this process it is text, json_object, or json_schema with a schema."
+    )
 
 
 def _parameters(wanted: Mapping[str, Any], own: Mapping[str, Any]) -> "SamplingParams":

@@ -40,14 +40,31 @@ def packed_attention(
         q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
         window = (-1, 0) if causal else (-1, -1)
         grouped = query.shape[1] != key.shape[1]
-        out = varlen_attn(q, k, v, edges, edges, longest, longest, scale=scaling, window_size=window, enable_gqa=grouped)
+        out = varlen_attn(
+            q,
+            k,
+            v,
+            edges,
+            edges,
+            longest,
+            longest,
+            scale=scaling,
+            window_size=window,
+            enable_gqa=grouped,
+        )
         assert isinstance(out, torch.Tensor)  # no auxiliary output was asked for
         return out[None], None
     return _padded(query[0], key[0], value[0], edges, longest, scaling, causal)[None], None
 
 
 def _padded(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, edges: torch.Tensor, longest: int, scaling: float | None, causal: bool
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    edges: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    causal: bool,
 ) -> torch.Tensor:
     """The same with tensors of (heads, L, d), each sequence in a row of its own. Returns (L, heads, d)."""
     starts, lengths = edges[:-1].long(), edges.diff()
@@ -56,9 +73,13 @@ def _padded(
     at = torch.where(inside, starts[:, None] + place, 0)
     # Padding stands behind a sequence, so that in causal attention no token sees it.
     mask = None if causal or bool(inside.all()) else inside[:, None, None]
-    q, k, v = (tensor[:, at].transpose(0, 1) for tensor in (query, key, value))  # (sequences, heads, longest, d)
+    q, k, v = (
+        tensor[:, at].transpose(0, 1) for tensor in (query, key, value)
+    )  # (sequences, heads, longest, d)
     grouped = query.shape[0] != key.shape[0]
-    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scaling, enable_gqa=grouped)
+    out = scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, scale=scaling, enable_gqa=grouped
+    )
     return out.transpose(1, 2)[inside]
 
 

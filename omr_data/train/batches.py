@@ -51,7 +51,9 @@ class Batch:
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         held = {one.name: getattr(self, one.name) for one in fields(self)}
-        changed: dict[str, Any] = {name: change(value) for name, value in held.items() if isinstance(value, torch.Tensor)}
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in held.items() if isinstance(value, torch.Tensor)
+        }
         return replace(self, **changed)
 
 
@@ -111,9 +113,13 @@ def first_fit(order: Sequence[int], lengths: "NDArray[np.int64]", capacity: int)
     return packs
 
 
-def epoch_packs(lengths: "NDArray[np.int64]", capacity: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_packs(
+    lengths: "NDArray[np.int64]", capacity: int, seed: int, epoch: int
+) -> list[list[int]]:
     """The packs of one epoch over the rows that fit."""
-    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(np.flatnonzero(lengths <= capacity))
+    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(
+        np.flatnonzero(lengths <= capacity)
+    )
     return first_fit(order.tolist(), lengths, capacity)
 
 
@@ -129,11 +135,20 @@ class Steps:
 
     def count(self, epochs: float) -> int:
         """Steps in so many epochs, as the first one packs; at least one."""
-        return max(1, int(epochs * len(epoch_packs(self.lengths, self.capacity, self.seed, 0)) / self.per_step))
+        return max(
+            1,
+            int(
+                epochs * len(epoch_packs(self.lengths, self.capacity, self.seed, 0)) / self.per_step
+            ),
+        )
 
     def iterate(self, first: int) -> Iterator[list[list[int]]]:
         """The packs of step `first`, and of those after it, without end."""
-        return deal(lambda epoch: epoch_packs(self.lengths, self.capacity, self.seed, epoch), self.per_step, first)
+        return deal(
+            lambda epoch: epoch_packs(self.lengths, self.capacity, self.seed, epoch),
+            self.per_step,
+            first,
+        )
 
 
 def deal(epoch: Callable[[int], list[T]], per_step: int, first: int) -> Iterator[list[T]]:

@@ -57,25 +57,42 @@ class Encoder:
         TrainError: the folder lacks a part, the template does not begin a chat as it goes on, or the model is of another class.
     """
 
-    def __init__(self, model: str, revision: str | None = None, max_pixels: int | None = None) -> None:
+    def __init__(
+        self, model: str, revision: str | None = None, max_pixels: int | None = None
+    ) -> None:
         try:
             self.config = AutoConfig.from_pretrained(model, revision=revision)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
-            self.image_processor: Any = AutoImageProcessor.from_pretrained(model, revision=revision, backend="pil")  # type: ignore[no-untyped-call]
+            self.image_processor: Any = AutoImageProcessor.from_pretrained(
+                model, revision=revision, backend="pil"
+            )  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
-            raise TrainError(f"{model} cannot be loaded: {error} A model folder needs config, tokenizer and image processor.") from error
+            raise TrainError(
+                f"{model} cannot be loaded: {error} A model folder needs config, tokenizer and image processor."
+            ) from error
         if not hasattr(self.config, "image_token_id") or not hasattr(self.config, "vision_config"):
-            raise TrainError(f"{model} is a {self.config.model_type}; models of the classes Qwen2.5-VL and Qwen3-VL can be trained.")
+            raise TrainError(
+                f"{model} is a {self.config.model_type}; models of the classes Qwen2.5-VL and Qwen3-VL can be trained."
+            )
         if not self.tokenizer.chat_template or self.tokenizer.eos_token is None:
-            raise TrainError(f"{model} has no chat template or no end token: give the instruction-tuned model.")
+            raise TrainError(
+                f"{model} has no chat template or no end token: give the instruction-tuned model."
+            )
         if max_pixels is not None and max_pixels < self.image_processor.size["longest_edge"]:
             self.image_processor.size["longest_edge"] = max_pixels
         self.merge: int = self.image_processor.merge_size
         self.image_token: int = self.config.image_token_id
         self.end_token: int = self.tokenizer.eos_token_id
-        self.pad_token: int = self.end_token if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        self.image_tokens = {self.image_token, getattr(self.config, "video_token_id", self.image_token)}
-        self.patch_values: int = 3 * self.image_processor.temporal_patch_size * self.image_processor.patch_size**2
+        self.pad_token: int = (
+            self.end_token if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        )
+        self.image_tokens = {
+            self.image_token,
+            getattr(self.config, "video_token_id", self.image_token),
+        }
+        self.patch_values: int = (
+            3 * self.image_processor.temporal_patch_size * self.image_processor.patch_size**2
+        )
 
     def chat(self, messages: Chat, images: Sequence[bytes]) -> Example:
         """A whole chat; what the assistant says are targets. Raises BadRow when marks and images do not match, or one is broken."""
@@ -106,14 +123,21 @@ class Encoder:
         counts = np.ones(len(ids), dtype=np.int64)
         counts[ids == self.image_token] = grids.prod(1) // self.merge**2
         ids = np.repeat(ids, counts)
-        targets = np.repeat(targets, counts) & (ids != self.image_token)  # an image in an answer is nothing to predict
-        return Example(ids, targets, mrope_positions(ids, grids, self.image_token, self.merge), patches, grids)
+        targets = np.repeat(targets, counts) & (
+            ids != self.image_token
+        )  # an image in an answer is nothing to predict
+        return Example(
+            ids, targets, mrope_positions(ids, grids, self.image_token, self.merge), patches, grids
+        )
 
     def _size(self, pieces: Sequence[tuple[str, bool]], images: Sequence[bytes]) -> tuple[int, int]:
         tokens = [(self._tokens(text), spoken) for text, spoken in pieces]
         pads = sum(int((ids == self.image_token).sum()) for ids, _ in tokens)
         self._match(pads, images)
-        seen = sum(self.image_processor.get_number_of_image_patches(*_height_width(data)) // self.merge**2 for data in images)
+        seen = sum(
+            self.image_processor.get_number_of_image_patches(*_height_width(data)) // self.merge**2
+            for data in images
+        )
         return sum(len(ids) for ids, _ in tokens) - pads + seen, sum(
             int((ids != self.image_token).sum()) for ids, spoken in tokens if spoken
         )
@@ -126,10 +150,16 @@ class Encoder:
 
     def _match(self, marks: int, images: Sequence[bytes]) -> None:
         if marks != len(images):
-            raise BadRow("image marks and images do not match", f"{marks} {IMAGE_MARK} marks, {len(images)} images")
+            raise BadRow(
+                "image marks and images do not match",
+                f"{marks} {IMAGE_MARK} marks, {len(images)} images",
+            )
 
     def _tokens(self, text: str) -> "NDArray[np.int64]":
-        return np.array(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
+        return np.array(
+            self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"],
+            dtype=np.int64,
+        )
 
     def _spoken(self, messages: Chat) -> list[tuple[str, bool]]:
         """The chat in pieces, each with whether the assistant says it. What the template puts after the last end token is left out."""
@@ -138,7 +168,10 @@ class Encoder:
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before, after = self._render(messages[:number], True), self._render(messages[: number + 1], False)
+            before, after = (
+                self._render(messages[:number], True),
+                self._render(messages[: number + 1], False),
+            )
             answer, found, _ = after[len(before) :].rpartition(end)
             if not (before.startswith(done) and after.startswith(before) and found):
                 raise TrainError(
@@ -152,8 +185,15 @@ class Encoder:
         return pieces
 
     def _render(self, messages: Chat, generate: bool) -> str:
-        turns = [{"role": message["role"], "content": self._parts(message["content"])} for message in messages]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
+        turns = [
+            {"role": message["role"], "content": self._parts(message["content"])}
+            for message in messages
+        ]
+        return str(
+            self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=generate
+            )
+        )
 
     def plain(self, text: str) -> str:
         """A text in which control tokens are broken up: data must not open a turn."""
@@ -166,11 +206,17 @@ class Encoder:
         first, *others = self.plain(text).split(IMAGE_MARK)
         parts: list[dict[str, Any]] = [{"type": "text", "text": first}] if first else []
         for piece in others:
-            parts += [{"type": "image"}, {"type": "text", "text": piece}] if piece else [{"type": "image"}]
+            parts += (
+                [{"type": "image"}, {"type": "text", "text": piece}]
+                if piece
+                else [{"type": "image"}]
+            )
         return parts
 
 
-def mrope_positions(ids: "NDArray[np.int64]", grids: "NDArray[np.int64]", image_token: int, merge: int) -> "NDArray[np.int64]":
+def mrope_positions(
+    ids: "NDArray[np.int64]", grids: "NDArray[np.int64]", image_token: int, merge: int
+) -> "NDArray[np.int64]":
     """Positions of shape (3, n): equal numbers in text; (time, row, column) inside an image, after which text resumes at the
     image's start plus its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1; images are one frame)."""
     positions = np.zeros((3, len(ids)), dtype=np.int64)
@@ -182,7 +228,9 @@ def mrope_positions(ids: "NDArray[np.int64]", grids: "NDArray[np.int64]", image_
         following += start - at
         cells = np.arange(rows * columns)
         at = start + rows * columns
-        positions[:, start:at] = following + np.stack([0 * cells, cells // columns, cells % columns])
+        positions[:, start:at] = following + np.stack(
+            [0 * cells, cells // columns, cells % columns]
+        )
         following += max(rows, columns)
     positions[:, at:] = following + np.arange(len(ids) - at)
     return positions
@@ -197,9 +245,15 @@ def _open(data: bytes) -> Image.Image:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRow("image broken", str(error)[:200]) from error
     if max(image.size) > NARROWEST * min(image.size):
-        raise BadRow("image too narrow", f"{image.width} x {image.height} pixels: Qwen-VL takes sides of up to 1 to {NARROWEST}")
+        raise BadRow(
+            "image too narrow",
+            f"{image.width} x {image.height} pixels: Qwen-VL takes sides of up to 1 to {NARROWEST}",
+        )
     if image.width * image.height > MAX_PIXELS:
-        raise BadRow("image too large", f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded")
+        raise BadRow(
+            "image too large",
+            f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded",
+        )
     return image
 
 

@@ -16,7 +16,12 @@ from typing import Any
 
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -38,7 +43,9 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have one, in order."""
-        return sorted(int(path.name.partition("-")[2]) for path in (self.out / FOLDER).glob("step-????????"))
+        return sorted(
+            int(path.name.partition("-")[2]) for path in (self.out / FOLDER).glob("step-????????")
+        )
 
     def save(self, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
         """Writes one after `step` steps. Does nothing where it is there."""
@@ -53,7 +60,11 @@ class Checkpoints:
         self.ranks.barrier()
         model, optim = get_state_dict(policy, optimizer)
         with _quiet():
-            save({"model": model, "optimizer": optim}, checkpoint_id=temporary, no_dist=self.ranks.world == 1)
+            save(
+                {"model": model, "optimizer": optim},
+                checkpoint_id=temporary,
+                no_dist=self.ranks.world == 1,
+            )
         self.ranks.barrier()
         if self.ranks.first:
             os.sync()
@@ -81,8 +92,12 @@ class Checkpoints:
             with _quiet():
                 load(state, checkpoint_id=folder, no_dist=self.ranks.world == 1)
         except (CheckpointException, OSError, ValueError, RuntimeError) as error:
-            raise TrainError(f"{folder} cannot be read: {str(error)[:300]}. Delete it to go on from the one before.") from error
-        set_state_dict(policy, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+            raise TrainError(
+                f"{folder} cannot be read: {str(error)[:300]}. Delete it to go on from the one before."
+            ) from error
+        set_state_dict(
+            policy, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
+        )
 
 
 def _remove(folder: Path) -> None:
@@ -100,19 +115,29 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def export(policy: Policy, encoder: Encoder, folder: Path, ranks: Ranks, dtype: torch.dtype | None = None) -> None:
+def export(
+    policy: Policy, encoder: Encoder, folder: Path, ranks: Ranks, dtype: torch.dtype | None = None
+) -> None:
     """Writes a folder of safetensors, config, tokenizer and image processor that transformers and vLLM load; replaces what is there.
 
     Gathers the model in the first rank's host memory. `dtype` None keeps float32.
     """
-    state: dict[str, Any] = get_model_state_dict(policy, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    state: dict[str, Any] = get_model_state_dict(
+        policy, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
     if ranks.first:
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(folder.with_name(f".{folder.name}.old"), ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
         own = {name for name, _ in policy.named_parameters()}
-        tied = {name for name, _ in policy.named_parameters(remove_duplicate=False)} - own  # written once, under its first name
-        named = {name.removeprefix("model."): value.to(dtype or value.dtype) for name, value in state.items() if name not in tied}
+        tied = {
+            name for name, _ in policy.named_parameters(remove_duplicate=False)
+        } - own  # written once, under its first name
+        named = {
+            name.removeprefix("model."): value.to(dtype or value.dtype)
+            for name, value in state.items()
+            if name not in tied
+        }
         policy.model.save_pretrained(temporary, state_dict=named)
         policy.published.save_pretrained(temporary)
         encoder.tokenizer.save_pretrained(temporary)

@@ -31,7 +31,9 @@ class Sampling:
 class Engine(Protocol):
     """Gives answers."""
 
-    def sample(self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int) -> list[list[Sampled]]:
+    def sample(
+        self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int
+    ) -> list[list[Sampled]]:
         """n answers to each prompt. Another `step` draws others. All ranks call it equally often."""
         ...
 
@@ -55,17 +57,28 @@ class Own:
     encoder: Encoder
     ranks: Ranks
 
-    def sample(self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int) -> list[list[Sampled]]:
+    def sample(
+        self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int
+    ) -> list[list[Sampled]]:
         """Deterministic on one kind of machine for (seed, step, rank): on another number of ranks, answers are others."""
         longest = max((len(prompt) for prompt in prompts), default=0) + sampling.max_tokens
         at_once = max(1, min(ROWS, TOKENS // longest) // sampling.n)
         found: list[list[Sampled]] = []
         with self.policy.generating():
             for start in range(0, len(prompts), at_once):
-                digest = hashlib.sha256(f"{sampling.seed}:{step}:{self.ranks.rank}:{start}".encode()).digest()
+                digest = hashlib.sha256(
+                    f"{sampling.seed}:{step}:{self.ranks.rank}:{start}".encode()
+                ).digest()
                 torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
                 some = prompts[start : start + at_once]
-                found += self.policy.generate(self.encoder, some, sampling.n, sampling.max_tokens, sampling.temperature, sampling.top_p)
+                found += self.policy.generate(
+                    self.encoder,
+                    some,
+                    sampling.n,
+                    sampling.max_tokens,
+                    sampling.temperature,
+                    sampling.top_p,
+                )
         return found
 
     def sync(self, policy: Policy) -> None:

@@ -99,7 +99,9 @@ def source_problems(source: Source, places: Places) -> tuple[list[Problem], Coun
                     continue
                 chat = ({"role": "user", "content": render_question(record)},)
                 data = tuple(images.store.read(image) for image in record.images)
-                found.append(Problem(record.id, chat, data, record.answer, record.options, record.source))
+                found.append(
+                    Problem(record.id, chat, data, record.answer, record.options, record.source)
+                )
     return found, bad
 
 
@@ -112,11 +114,15 @@ def named_source(name: str, given: Mapping[str, str]) -> Source:
     if kind is None:
         raise TrainError(f"{name} is no release, and omr_data.sources has no source of that name.")
     hints = get_type_hints(kind)
-    made: Source = kind(**read_values(name, {one.name: hints[one.name] for one in fields(kind)}, given, TrainError))
+    made: Source = kind(
+        **read_values(name, {one.name: hints[one.name] for one in fields(kind)}, given, TrainError)
+    )
     return made
 
 
-def evaluate(settings: Eval, problems: Sequence[Problem], data: str, bad: Mapping[str, int] | None = None) -> tuple[Score, list[Answered]]:
+def evaluate(
+    settings: Eval, problems: Sequence[Problem], data: str, bad: Mapping[str, int] | None = None
+) -> tuple[Score, list[Answered]]:
     """Asks the model everything and verifies its answers; `bad` are rows of the data that are no questions. Under `torchrun`, the
     questions are dealt out.
 
@@ -124,9 +130,13 @@ def evaluate(settings: Eval, problems: Sequence[Problem], data: str, bad: Mappin
         TrainError: the model or the settings do not fit, or no question is left.
     """
     if settings.n > 1 and settings.temperature <= 0:
-        raise TrainError(f"n is {settings.n} at temperature {settings.temperature}: greedy answers are all the same; give a temperature.")
+        raise TrainError(
+            f"n is {settings.n} at temperature {settings.temperature}: greedy answers are all the same; give a temperature."
+        )
     if wrong := [k for k in settings.pass_at if not 1 <= k <= settings.n]:
-        raise TrainError(f"pass_at has {wrong[0]}, and n is {settings.n}: pass@k takes at least k answers.")
+        raise TrainError(
+            f"pass_at has {wrong[0]}, and n is {settings.n}: pass@k takes at least k answers."
+        )
     chosen = list(problems[: settings.questions])
     if not chosen:
         raise TrainError(f"{data} has no question.")
@@ -156,7 +166,9 @@ def _groups(problems: Sequence[Problem], size: int) -> Iterator[Sequence[Problem
         yield problems[start : start + size]
 
 
-def _answer(engine: Own, encoder: Encoder, part: Sequence[Problem], settings: Eval, step: int) -> list[Answered | str]:
+def _answer(
+    engine: Own, encoder: Encoder, part: Sequence[Problem], settings: Eval, step: int
+) -> list[Answered | str]:
     """The answers to some questions; for one that cannot be put, why."""
     prompts: list[Example] = []
     faults: list[str] = []
@@ -167,7 +179,9 @@ def _answer(engine: Own, encoder: Encoder, part: Sequence[Problem], settings: Ev
         except BadRow as error:
             faults.append(error.reason)
     whole = [problem for problem, fault in zip(part, faults, strict=True) if not fault]
-    sampling = Sampling(settings.n, settings.max_tokens, settings.temperature, settings.top_p, settings.seed)
+    sampling = Sampling(
+        settings.n, settings.max_tokens, settings.temperature, settings.top_p, settings.seed
+    )
     sampled = engine.sample(whole, prompts, sampling, step)
     texts = [[encoder.text(one.ids) for one in group] for group in sampled]
     verdicts = outcomes(whole, texts, [[one.ended for one in group] for group in sampled])
@@ -178,7 +192,9 @@ def _answer(engine: Own, encoder: Encoder, part: Sequence[Problem], settings: Ev
     return [fault or next(answered) for fault in faults]
 
 
-def score(answered: Sequence[Answered], settings: Eval, data: str, skipped: Mapping[str, int]) -> Score:
+def score(
+    answered: Sequence[Answered], settings: Eval, data: str, skipped: Mapping[str, int]
+) -> Score:
     """The measures of some answered questions."""
     rates = np.array([one.outcomes.count(RIGHT) / len(one.outcomes) for one in answered])
     sources = sorted({one.source for one in answered})
@@ -189,9 +205,16 @@ def score(answered: Sequence[Answered], settings: Eval, data: str, skipped: Mapp
         questions=len(answered),
         answers=len(answered) * settings.n,
         accuracy=interval(rates, settings.n),
-        pass_at={k: interval(np.array([pass_at(one.outcomes, k) for one in answered]), settings.n) for k in settings.pass_at},
-        undecided=sum(one.outcomes.count(UNDECIDED) for one in answered) / (len(answered) * settings.n),
-        by_source={source: interval(rates[of == number], settings.n) for number, source in enumerate(sources)},
+        pass_at={
+            k: interval(np.array([pass_at(one.outcomes, k) for one in answered]), settings.n)
+            for k in settings.pass_at
+        },
+        undecided=sum(one.outcomes.count(UNDECIDED) for one in answered)
+        / (len(answered) * settings.n),
+        by_source={
+            source: interval(rates[of == number], settings.n)
+            for number, source in enumerate(sources)
+        },
         skipped=dict(sorted(skipped.items())),
     )
 
@@ -207,7 +230,10 @@ def interval(values: "np.ndarray[Any, Any]", n: int) -> Share:
     mean, count = float(values.mean()), len(values)
     if n == 1 or values.std() == 0:
         z = 1.959964  # of the normal distribution
-        middle, spread = (mean + z * z / (2 * count)), z * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count))
+        middle, spread = (
+            (mean + z * z / (2 * count)),
+            z * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count)),
+        )
         scale = 1 + z * z / count
         return Share(mean, max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale))
     drawn = np.random.Generator(np.random.Philox(key=0)).integers(0, count, (RESAMPLES, count))

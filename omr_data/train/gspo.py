@@ -87,10 +87,19 @@ def train(settings: GSPO, data: str, out: Path) -> Path:
         reference = load_policy(settings, group, settings.seed) if settings.kl > 0 else None
         half = torch.bfloat16 if settings.precision == "bfloat16" else None
         own = settings.engine == OWN
-        engine: Engine = Own(policy, encoder, group) if own else Server(settings.engine, out / "served", encoder, group, half)
-        journal, title = Journal(out, group.first), f"{settings.loss.upper()} of {settings.model} on {release.name}"
+        engine: Engine = (
+            Own(policy, encoder, group)
+            if own
+            else Server(settings.engine, out / "served", encoder, group, half)
+        )
+        journal, title = (
+            Journal(out, group.first),
+            f"{settings.loss.upper()} of {settings.model} on {release.name}",
+        )
         try:
-            _Run(settings, release, encoder, policy, reference, engine, group, journal, out).go(numbers, report)
+            _Run(settings, release, encoder, policy, reference, engine, group, journal, out).go(
+                numbers, report
+            )
         except CollapseError:
             journal.plot(CURVES, title)
             raise
@@ -107,10 +116,14 @@ def _check(settings: GSPO, group: Ranks) -> None:
             f"{settings.minibatches} mini-batches on {group.world} processes."
         )
     if settings.rollouts < 2 or settings.temperature <= 0:
-        raise TrainError("a group needs at least two different answers: rollouts must be 2 or more, and temperature above 0.")
+        raise TrainError(
+            "a group needs at least two different answers: rollouts must be 2 or more, and temperature above 0."
+        )
 
 
-def _usable(settings: GSPO, release: Release, encoder: Encoder, group: Ranks, report: Reporter) -> list[int]:
+def _usable(
+    settings: GSPO, release: Release, encoder: Encoder, group: Ranks, report: Reporter
+) -> list[int]:
     """The questions whose prompts can be used; says how many cannot, and why. The processes share the work."""
     numbers = release.problems()
     mine = numbers[group.rank :: group.world]
@@ -156,27 +169,43 @@ class _Run:
         done = checkpoints.last()
         self.journal.begin(settings, self.release.name, self.release.identity, done)
         checkpoints.load(self.policy, optimizer)
-        history: list[Mapping[str, float]] = [line for line in self.journal.lines() if line["step"] <= done]
-        report.say(f"  {settings.steps:,} steps of {settings.prompts_per_step} of {len(numbers):,} questions x {settings.rollouts}")
+        history: list[Mapping[str, float]] = [
+            line for line in self.journal.lines() if line["step"] <= done
+        ]
+        report.say(
+            f"  {settings.steps:,} steps of {settings.prompts_per_step} of {len(numbers):,} questions x {settings.rollouts}"
+        )
         with report.bar(settings.loss, settings.steps, "steps") as bar:
             bar.advance(done)
-            for chosen in islice(prompt_order(numbers, settings.prompts_per_step, settings.seed, done), settings.steps - done):
+            for chosen in islice(
+                prompt_order(numbers, settings.prompts_per_step, settings.seed, done),
+                settings.steps - done,
+            ):
                 values = self._step(chosen, done, optimizer)
                 done += 1
                 self.journal.add(done, values)
-                bar.advance(1, f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  entropy {values['entropy']:.2f}")
+                bar.advance(
+                    1,
+                    f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  entropy {values['entropy']:.2f}",
+                )
                 history.append(values)
                 check_collapse(history, settings)
                 if done % settings.save_every == 0 or done == settings.steps:
                     checkpoints.save(done, self.policy, optimizer)
 
-    def _step(self, chosen: Sequence[int], step: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def _step(
+        self, chosen: Sequence[int], step: int, optimizer: torch.optim.Optimizer
+    ) -> dict[str, float]:
         clock = [time.perf_counter()]
-        problems = [self.release.problem(number) for number in chosen[self.group.rank :: self.group.world]]
+        problems = [
+            self.release.problem(number) for number in chosen[self.group.rank :: self.group.world]
+        ]
         prompts = [self.encoder.prompt(problem.messages, problem.images) for problem in problems]
         self.engine.sync(self.policy)
         settings = self.settings
-        sampling = Sampling(settings.rollouts, settings.max_tokens, settings.temperature, seed=settings.seed)
+        sampling = Sampling(
+            settings.rollouts, settings.max_tokens, settings.temperature, seed=settings.seed
+        )
         sampled = self.engine.sample(problems, prompts, sampling, step)
         clock.append(time.perf_counter())
         answers = judge(problems, sampled, self.encoder, self.settings)
@@ -194,7 +223,9 @@ class _Run:
         clock.append(time.perf_counter())
         return self._measures(answers, watched, clock) | {"lr": lr}
 
-    def _packs(self, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]], part: int) -> list[Pack]:
+    def _packs(
+        self, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]], part: int
+    ) -> list[Pack]:
         """One mini-batch of this rank: the answers that teach something, packed. Every rank has equally many packs, some empty."""
         size = len(prompts) // self.settings.minibatches
         kept = [
@@ -208,14 +239,23 @@ class _Run:
         capacity = max([self.settings.pack_length, *lengths.tolist()])
         packed: list[list[int]] = first_fit(range(len(examples)), lengths, capacity)
         packed += [[] for _ in range(self.group.most(len(packed)) - len(packed))]
-        return [self._pack([examples[place] for place in places], [kept[place][1] for place in places]) for places in packed]
+        return [
+            self._pack([examples[place] for place in places], [kept[place][1] for place in places])
+            for places in packed
+        ]
 
     def _pack(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Pack:
         device = self.group.device
         logps = [answer.sampled.logps for answer in answers]
         known = [np.array(one) for one in logps if one is not None]
-        engine = torch.from_numpy(np.concatenate(known)).float().to(device) if known and len(known) == len(logps) else None
-        worth = torch.tensor([answer.advantage for answer in answers], dtype=torch.float32, device=device)
+        engine = (
+            torch.from_numpy(np.concatenate(known)).float().to(device)
+            if known and len(known) == len(logps)
+            else None
+        )
+        worth = torch.tensor(
+            [answer.advantage for answer in answers], dtype=torch.float32, device=device
+        )
         return Pack(collate(examples, self.encoder), worth, engine)
 
     @torch.no_grad()
@@ -225,13 +265,20 @@ class _Run:
         old, entropy = self.policy(batch, self.settings.temperature)
         watched.entropy += float(entropy.sum())
         watched.targets += len(entropy)
-        reference = None if self.reference is None else self.reference(batch, self.settings.temperature)[0]
+        reference = (
+            None if self.reference is None else self.reference(batch, self.settings.temperature)[0]
+        )
         return replace(pack, old=old, reference=reference)
 
-    def _update(self, packs: Sequence[Pack], optimizer: torch.optim.Optimizer, watched: Watched) -> None:
+    def _update(
+        self, packs: Sequence[Pack], optimizer: torch.optim.Optimizer, watched: Watched
+    ) -> None:
         """One optimizer step over a mini-batch of all ranks; none where no answer teaches anything."""
         settings = self.settings
-        answers, targets = self.group.sum(sum(len(pack.advantages) for pack in packs), sum(len(pack.batch.labels) for pack in packs))
+        answers, targets = self.group.sum(
+            sum(len(pack.advantages) for pack in packs),
+            sum(len(pack.batch.labels) for pack in packs),
+        )
         if not answers:
             return
         total = targets if settings.loss == "dapo" else answers
@@ -243,10 +290,14 @@ class _Run:
                 watched.targets += len(entropy)
             old = new.detach() if pack.old is None else pack.old
             tokens = Tokens(old, batch.sequence, pack.advantages, pack.engine)
-            found = LOSSES[settings.loss](new, tokens, settings.clip, total, settings.importance_cap)
+            found = LOSSES[settings.loss](
+                new, tokens, settings.clip, total, settings.importance_cap
+            )
             loss = found.loss
             if pack.reference is not None:
-                loss = loss + settings.kl * kl(new, pack.reference, batch.sequence, len(pack.advantages), answers)
+                loss = loss + settings.kl * kl(
+                    new, pack.reference, batch.sequence, len(pack.advantages), answers
+                )
             torch.autograd.backward(loss * self.group.world)  # FSDP takes the mean over ranks
             watched.ratio += float(found.ratio)
             watched.drift += float(found.drift)
@@ -257,16 +308,26 @@ class _Run:
         optimizer.step()
         optimizer.zero_grad()
 
-    def _measures(self, answers: Sequence[Sequence[Answer]], watched: Watched, clock: Sequence[float]) -> dict[str, float]:
+    def _measures(
+        self, answers: Sequence[Sequence[Answer]], watched: Watched, clock: Sequence[float]
+    ) -> dict[str, float]:
         """Means over all ranks."""
         counted = counts(answers)
         rewards = sum(answer.reward or 0.0 for group in answers for answer in group)
         names = sorted(counted)
         sums = dict(zip(names, self.group.sum(*(counted[name] for name in names)), strict=True))
         reward, entropy, targets, ratio, drift, clipped, compared = self.group.sum(
-            rewards, watched.entropy, watched.targets, watched.ratio, watched.drift, watched.clipped, watched.compared
+            rewards,
+            watched.entropy,
+            watched.targets,
+            watched.ratio,
+            watched.drift,
+            watched.clipped,
+            watched.compared,
         )
-        phases = dict(zip(PHASES, (after - before for before, after in pairwise(clock)), strict=True))
+        phases = dict(
+            zip(PHASES, (after - before for before, after in pairwise(clock)), strict=True)
+        )
         return {
             "accuracy": sums["right"] / sums["answers"],
             "reward": reward / max(1, sums["rewarded"]),
@@ -300,7 +361,9 @@ def check_collapse(history: Sequence[Mapping[str, float]], settings: GSPO) -> No
         raise CollapseError(f"step {len(history):,}: the gradient is no number. {advice}")
     if len(history) < 2 * window:
         return
-    means = np.convolve([values["accuracy"] for values in history], np.ones(window) / window, "valid")
+    means = np.convolve(
+        [values["accuracy"] for values in history], np.ones(window) / window, "valid"
+    )
     if means[-1] < settings.collapse * means.max():
         raise CollapseError(
             f"step {len(history):,}: accuracy collapsed to {means[-1]:.3f} over {window} steps, from {means.max():.3f} at its best; "

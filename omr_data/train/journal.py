@@ -35,7 +35,9 @@ class Journal:
         if step and path.is_file():
             before = json.loads(path.read_text())
             filled = as_json(settings)
-            now = {name: canonical(filled[name]) for name in identity_fields(settings)} | {"release": identity}
+            now = {name: canonical(filled[name]) for name in identity_fields(settings)} | {
+                "release": identity
+            }
             for name, value in now.items():
                 held = before.get(name)
                 if canonical(tuple(held) if isinstance(held, list) else held) != value:
@@ -44,7 +46,11 @@ class Journal:
                     )
         if not self._writes:
             return
-        held = as_json(settings) | {"data": data, "release": identity, "fingerprint": fingerprint(settings)}
+        held = as_json(settings) | {
+            "data": data,
+            "release": identity,
+            "fingerprint": fingerprint(settings),
+        }
         write_text(path, json.dumps(held, indent=1) + "\n")
         kept = [line for line in self.lines() if line["step"] <= step]
         write_text(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
@@ -54,14 +60,21 @@ class Journal:
         """All that was measured, step by step."""
         if not self._metrics.is_file():
             return []
-        return [json.loads(line) for line in self._metrics.read_text().splitlines() if line.endswith("}")]
+        return [
+            json.loads(line)
+            for line in self._metrics.read_text().splitlines()
+            if line.endswith("}")
+        ]
 
     def add(self, step: int, values: Mapping[str, float | int]) -> None:
         """One line. Costs about 50 microseconds."""
         if not self._writes:
             return
         with self._metrics.open("a") as stream:
-            stream.write(json.dumps({"step": step} | {name: _short(value) for name, value in values.items()}) + "\n")
+            stream.write(
+                json.dumps({"step": step} | {name: _short(value) for name, value in values.items()})
+                + "\n"
+            )
         for other in self._others:
             other(step, values)
 
@@ -96,22 +109,36 @@ def _others(out: Path, settings: dict[str, Any]) -> list[Any]:
     return found
 
 
-def _plot(path: Path, lines: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[str]], title: str) -> None:
+def _plot(
+    path: Path, lines: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[str]], title: str
+) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [names for panel in panels if (names := [name for name in panel if any(name in line for line in lines)])]
+    shown = [
+        names
+        for panel in panels
+        if (names := [name for name in panel if any(name in line for line in lines)])
+    ]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, grid = pyplot.subplots(rows, columns, figsize=(4.6 * columns, 3.0 * rows), layout="constrained", squeeze=False)
+    figure, grid = pyplot.subplots(
+        rows, columns, figsize=(4.6 * columns, 3.0 * rows), layout="constrained", squeeze=False
+    )
     for axes, names in zip(grid.flat, shown, strict=False):
         for name in names:
             points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
             steps, values = [step for step, _ in points], [value for _, value in points]
             (line,) = axes.plot(steps, values, alpha=0.3, linewidth=1)
-            axes.plot(steps, _smooth(values), color=line.get_color(), linewidth=1.8, label=name.replace("_", " "))
+            axes.plot(
+                steps,
+                _smooth(values),
+                color=line.get_color(),
+                linewidth=1.8,
+                label=name.replace("_", " "),
+            )
         axes.set_title(", ".join(name.replace("_", " ") for name in names), fontsize=10)
         axes.grid(alpha=0.3)
         if len(names) > 1:
@@ -128,4 +155,7 @@ def _plot(path: Path, lines: Sequence[Mapping[str, Any]], panels: Sequence[Seque
 def _smooth(values: Sequence[float]) -> list[float]:
     """A running mean over a fiftieth of the steps."""
     width = max(1, len(values) // 50)
-    return [sum(part := values[max(0, end - width) : end]) / len(part) for end in range(1, len(values) + 1)]
+    return [
+        sum(part := values[max(0, end - width) : end]) / len(part)
+        for end in range(1, len(values) + 1)
+    ]

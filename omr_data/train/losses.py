@@ -51,26 +51,40 @@ class Loss:
 class PolicyLoss(Protocol):
     """`total`: answers of the whole batch (gspo, grpo), or tokens (dapo)."""
 
-    def __call__(self, new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float) -> Loss: ...
+    def __call__(
+        self, new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float
+    ) -> Loss: ...
 
 
-def gspo(new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float) -> Loss:
+def gspo(
+    new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float
+) -> Loss:
     """-mean over answers of min(s A, clip(s) A), with s = exp(mean over its tokens of new - old)."""
     count = len(tokens.advantages)
     log_ratio = _mean_by_answer(new - tokens.old, tokens.answer, count)
-    weight = None if tokens.engine is None else _mean_by_answer(tokens.old - tokens.engine, tokens.answer, count)
+    weight = (
+        None
+        if tokens.engine is None
+        else _mean_by_answer(tokens.old - tokens.engine, tokens.answer, count)
+    )
     worth, ratio, clipped = _clipped(log_ratio, tokens.advantages, clip, weight, cap)
-    return Loss(-worth.sum() / total, count, ratio.sum(), log_ratio.detach().abs().sum(), clipped.sum())
+    return Loss(
+        -worth.sum() / total, count, ratio.sum(), log_ratio.detach().abs().sum(), clipped.sum()
+    )
 
 
-def grpo(new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float) -> Loss:
+def grpo(
+    new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float
+) -> Loss:
     """-mean over answers of the mean over tokens of min(r A, clip(r) A), with r = exp(new - old) of each token."""
     worth, sums = _by_token(new, tokens, clip, cap)
     means = _mean_by_answer(worth, tokens.answer, len(tokens.advantages))
     return Loss(-means.sum() / total, *sums)
 
 
-def dapo(new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float) -> Loss:
+def dapo(
+    new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: float, cap: float
+) -> Loss:
     """-mean over all tokens of min(r A, clip(r) A), with r = exp(new - old) of each token."""
     worth, sums = _by_token(new, tokens, clip, cap)
     return Loss(-worth.sum() / total, *sums)
@@ -79,7 +93,9 @@ def dapo(new: torch.Tensor, tokens: Tokens, clip: tuple[float, float], total: fl
 LOSSES: Mapping[str, PolicyLoss] = {"gspo": gspo, "grpo": grpo, "dapo": dapo}
 
 
-def kl(new: torch.Tensor, reference: torch.Tensor, answer: torch.Tensor, count: int, total: float) -> torch.Tensor:
+def kl(
+    new: torch.Tensor, reference: torch.Tensor, answer: torch.Tensor, count: int, total: float
+) -> torch.Tensor:
     """Mean over answers of the mean over tokens of exp(d) - d - 1, d = reference - new: the k3 estimate of the divergence from
     the reference (Schulman, "Approximating KL divergence"; GRPO, equation 4)."""
     gap = reference - new
@@ -119,7 +135,11 @@ def _by_token(
 
 
 def _clipped(
-    log_ratio: torch.Tensor, advantage: torch.Tensor, clip: tuple[float, float], log_weight: torch.Tensor | None, cap: float
+    log_ratio: torch.Tensor,
+    advantage: torch.Tensor,
+    clip: tuple[float, float],
+    log_weight: torch.Tensor | None,
+    cap: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """min(r A, clip(r) A), weighed; the ratio; and where the clip decides (1) or not (0)."""
     ratio = log_ratio.exp()
@@ -132,5 +152,7 @@ def _clipped(
 
 def _mean_by_answer(values: torch.Tensor, answer: torch.Tensor, count: int) -> torch.Tensor:
     sums = torch.zeros(count, dtype=values.dtype, device=values.device).index_add(0, answer, values)
-    sizes = torch.zeros(count, dtype=values.dtype, device=values.device).index_add(0, answer, torch.ones_like(values))
+    sizes = torch.zeros(count, dtype=values.dtype, device=values.device).index_add(
+        0, answer, torch.ones_like(values)
+    )
     return sums / sizes

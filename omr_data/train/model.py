@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -64,17 +69,27 @@ class Policy(nn.Module):
             packed_edges=batch.edges,
             packed_longest=batch.longest,
         ).last_hidden_state
-        return token_scores(states[0, batch.predict_at], self.model.lm_head.weight, batch.labels, temperature)
+        return token_scores(
+            states[0, batch.predict_at], self.model.lm_head.weight, batch.labels, temperature
+        )
 
     @torch.no_grad()
     def generate(
-        self, encoder: Encoder, prompts: Sequence[Example], n: int, max_tokens: int, temperature: float, top_p: float
+        self,
+        encoder: Encoder,
+        prompts: Sequence[Example],
+        n: int,
+        max_tokens: int,
+        temperature: float,
+        top_p: float,
     ) -> list[list[Sampled]]:
         """n answers to each prompt; temperature 0 takes the likeliest token. Inside `generating`.
 
         Random numbers come from torch's global generator: seed it first.
         """
-        with torch.compiler.set_stance("force_eager"):  # every new length of the cache would be compiled anew
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # every new length of the cache would be compiled anew
             out = self.model.generate(
                 **_left_padded(encoder, prompts, self.model.device),
                 num_return_sequences=n,
@@ -117,13 +132,19 @@ def _until(ids: Sequence[int], end: int) -> Sampled:
     return Sampled(tuple(ids[: ids.index(end) + 1] if ended else ids), ended)
 
 
-def _left_padded(encoder: Encoder, prompts: Sequence[Example], device: torch.device) -> dict[str, torch.Tensor]:
+def _left_padded(
+    encoder: Encoder, prompts: Sequence[Example], device: torch.device
+) -> dict[str, torch.Tensor]:
     longest = max(len(prompt) for prompt in prompts)
     ids = np.full((len(prompts), longest), encoder.pad_token)
     mask = np.zeros((len(prompts), longest), dtype=np.int64)
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :], mask[row, longest - len(prompt) :] = prompt.ids, 1
-    arrays = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": (ids == encoder.image_token).astype(np.int64)}
+    arrays = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "mm_token_type_ids": (ids == encoder.image_token).astype(np.int64),
+    }
     if any(len(prompt.grids) for prompt in prompts):
         arrays["pixel_values"] = np.concatenate([prompt.patches for prompt in prompts])
         arrays["image_grid_thw"] = np.concatenate([prompt.grids for prompt in prompts])
@@ -131,7 +152,11 @@ def _left_padded(encoder: Encoder, prompts: Sequence[Example], device: torch.dev
 
 
 def token_scores(
-    states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0, chunk: int | None = None
+    states: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    temperature: float = 1.0,
+    chunk: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """log softmax(states @ weight.T / temperature) at the labels, and the entropy of that distribution, each (tokens,) in float32.
 
@@ -145,10 +170,14 @@ def token_scores(
         checkpoint(_scores, part, weight, wanted, temperature, use_reentrant=False)
         for part, wanted in zip(torch.split(states, size), torch.split(labels, size), strict=True)
     ]
-    return torch.cat([logps for logps, _ in parts]), torch.cat([entropies for _, entropies in parts])
+    return torch.cat([logps for logps, _ in parts]), torch.cat(
+        [entropies for _, entropies in parts]
+    )
 
 
-def _scores(states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _scores(
+    states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     logits = (states @ weight.T).float() / temperature
     total = logits.logsumexp(-1)
     with torch.no_grad():
@@ -170,34 +199,52 @@ def load_policy(settings: Model, ranks: Ranks, seed: int = 0) -> Policy:
     torch.manual_seed(seed)
     try:
         if settings.start == "random":
-            made = auto.from_config(AutoConfig.from_pretrained(name, revision=revision), dtype=torch.float32)
+            made = auto.from_config(
+                AutoConfig.from_pretrained(name, revision=revision), dtype=torch.float32
+            )
         else:
-            made = auto.from_pretrained(name, revision=revision, dtype=torch.float32, attn_implementation="sdpa")
+            made = auto.from_pretrained(
+                name, revision=revision, dtype=torch.float32, attn_implementation="sdpa"
+            )
     except (OSError, ValueError) as error:
-        raise TrainError(f"{name} cannot be loaded: {error} Give a folder of weights that transformers reads, or a Hub id.") from error
+        raise TrainError(
+            f"{name} cannot be loaded: {error} Give a folder of weights that transformers reads, or a Hub id."
+        ) from error
     held = settings if isinstance(settings, Trained) else Trained()
     return prepare(made, ranks, settings.precision, held.activation_checkpointing, held.compile)
 
 
-def prepare(made: Any, ranks: Ranks, precision: str, activation_checkpointing: bool, compile: bool) -> Policy:
+def prepare(
+    made: Any, ranks: Ranks, precision: str, activation_checkpointing: bool, compile: bool
+) -> Policy:
     """Makes a policy of a model of transformers: recomputation, compilation and sharding, in this order, block by block."""
     made.train()
     if activation_checkpointing:
-        made.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        made.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
+        )
     policy = Policy(made)
-    blocks = [module for module in made.modules() if type(module).__name__ in made._no_split_modules]
+    blocks = [
+        module for module in made.modules() if type(module).__name__ in made._no_split_modules
+    ]
     if compile:
-        torch._dynamo.config.recompile_limit = 32  # text and vision blocks, with and without pictures, share one code
+        torch._dynamo.config.recompile_limit = (
+            32  # text and vision blocks, with and without pictures, share one code
+        )
         for block in blocks:
             block.compile()
     if ranks.world > 1 or ranks.device.type == "cuda":
         half = precision == "bfloat16"
-        mixed = MixedPrecisionPolicy(torch.bfloat16 if half else None, torch.float32, cast_forward_inputs=False)
+        mixed = MixedPrecisionPolicy(
+            torch.bfloat16 if half else None, torch.float32, cast_forward_inputs=False
+        )
         mesh = init_device_mesh(ranks.device.type, (ranks.world,))
         for block in blocks:
             fully_shard(block, mesh=mesh, mp_policy=mixed)
         fully_shard(policy, mesh=mesh, mp_policy=mixed, reshard_after_forward=False)
         register_fsdp_forward_method(policy, "generate")
     elif precision == "bfloat16":
-        raise TrainError("precision bfloat16 on one CPU process has no float32 masters: use float32, or a GPU.")
+        raise TrainError(
+            "precision bfloat16 on one CPU process has no float32 masters: use float32, or a GPU."
+        )
     return policy.to(ranks.device)

@@ -61,17 +61,24 @@ class Ranks:
 @contextmanager
 def ranks() -> Iterator[Ranks]:
     """Joins the processes that `torchrun` started (gloo on CPU, nccl on GPUs), or stands alone."""
-    world, rank, local = (int(os.environ.get(name, usual)) for name, usual in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")))
+    world, rank, local = (
+        int(os.environ.get(name, usual))
+        for name, usual in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+    )
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    grouped = world > 1 or device.type == "cuda"  # FSDP wants a group for mixed precision on one GPU too
+    grouped = (
+        world > 1 or device.type == "cuda"
+    )  # FSDP wants a group for mixed precision on one GPU too
     if not grouped:
         yield Ranks(rank, world, device)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if world > 1:
-        dist.init_process_group(backend, timeout=LONGEST, device_id=device if device.type == "cuda" else None)
+        dist.init_process_group(
+            backend, timeout=LONGEST, device_id=device if device.type == "cuda" else None
+        )
     else:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:

@@ -35,7 +35,9 @@ class Answer:
     advantage: float = float("nan")
 
 
-def outcomes(problems: Sequence[Problem], texts: Sequence[Sequence[str]], ended: Sequence[Sequence[bool]]) -> list[list[Outcome]]:
+def outcomes(
+    problems: Sequence[Problem], texts: Sequence[Sequence[str]], ended: Sequence[Sequence[bool]]
+) -> list[list[Outcome]]:
     """The verdict on every answer of every problem."""
     pairs = [
         Pair(text, problem.gold, problem.options, "stop" if whole else "length")
@@ -46,7 +48,12 @@ def outcomes(problems: Sequence[Problem], texts: Sequence[Sequence[str]], ended:
     return [[next(verdicts).outcome for _ in answers] for answers in texts]
 
 
-def judge(problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], encoder: Encoder, settings: GSPO) -> list[list[Answer]]:
+def judge(
+    problems: Sequence[Problem],
+    sampled: Sequence[Sequence[Sampled]],
+    encoder: Encoder,
+    settings: GSPO,
+) -> list[list[Answer]]:
     """Rewards and advantages of the answers of each problem, a group each."""
     texts = [[encoder.text(one.ids) for one in group] for group in sampled]
     verdicts = outcomes(problems, texts, [[one.ended for one in group] for group in sampled])
@@ -56,7 +63,11 @@ def judge(problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], enc
     for row, group in enumerate(sampled):
         for column, one in enumerate(group):
             forged = not encoder.image_tokens.isdisjoint(one.ids)
-            reward = None if forged else _reward(one, verdicts[row][column], formats[row][column], settings)
+            reward = (
+                None
+                if forged
+                else _reward(one, verdicts[row][column], formats[row][column], settings)
+            )
             if reward is not None:
                 rewards[row, column], counted[row, column] = reward, True
     worth = advantages(rewards, counted)
@@ -81,7 +92,9 @@ def _reward(one: Sampled, outcome: Outcome, formatted: bool, settings: GSPO) -> 
         return None
     reward = (1 - settings.format_weight) * (outcome == RIGHT) + settings.format_weight * formatted
     if settings.overlong == "soft":
-        reward -= soft_overlong(len(one.ids), settings.max_tokens, min(settings.overlong_buffer, settings.max_tokens))
+        reward -= soft_overlong(
+            len(one.ids), settings.max_tokens, min(settings.overlong_buffer, settings.max_tokens)
+        )
     return reward
 
 

@@ -60,7 +60,9 @@ class Release:
         try:
             return encoder.chat(*self.chat(number))
         except BadRow as error:
-            raise TrainError(f"row {number:,} of {self.name}: {error}. It is damaged: download or build it again.") from error
+            raise TrainError(
+                f"row {number:,} of {self.name}: {error}. It is damaged: download or build it again."
+            ) from error
 
     def problems(self) -> list[int]:
         """The number of the first row of each question, in order."""
@@ -74,7 +76,14 @@ class Release:
         row = self.data[number]
         asked = tuple(message for message in row["messages"] if message["role"] != "assistant")
         images = tuple(image["bytes"] for image in row["images"])
-        return Problem(row["question_id"], asked, images, row["answer"], tuple(row["options"] or ()), row["source"])
+        return Problem(
+            row["question_id"],
+            asked,
+            images,
+            row["answer"],
+            tuple(row["options"] or ()),
+            row["source"],
+        )
 
 
 def open_release(name: str) -> Release:
@@ -87,18 +96,26 @@ def open_release(name: str) -> Release:
     if folder.is_dir():
         manifest = folder / "manifest.json"
         if not manifest.is_file():
-            raise TrainError(f"{folder} is no release: it has no manifest.json. Give a folder like releases/NAME/VERSION.")
+            raise TrainError(
+                f"{folder} is no release: it has no manifest.json. Give a folder like releases/NAME/VERSION."
+            )
         text = manifest.read_bytes()
-        return Release(name, sha256(text).hexdigest(), _checked(name, _load(name, str(folder), None), text))
+        return Release(
+            name, sha256(text).hexdigest(), _checked(name, _load(name, str(folder), None), text)
+        )
     repo, _, version = name.partition("@")
     if repo.count("/") != 1 or not version:
-        raise TrainError(f"there is no release {name}. Give a folder, or organization/name@version for one on the Hub.")
+        raise TrainError(
+            f"there is no release {name}. Give a folder, or organization/name@version for one on the Hub."
+        )
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         commit = str(HfApi().dataset_info(repo, revision=version).sha)
-        text = Path(hf_hub_download(repo, "manifest.json", repo_type="dataset", revision=commit)).read_bytes()
+        text = Path(
+            hf_hub_download(repo, "manifest.json", repo_type="dataset", revision=commit)
+        ).read_bytes()
     except (HfHubHTTPError, OSError) as error:
         raise TrainError(f"{name} cannot be read from the Hub: {error}") from error
     return Release(name, commit, _checked(name, _load(name, repo, commit), text))
@@ -123,7 +140,9 @@ def _checked(name: str, data: datasets.Dataset, manifest: bytes) -> datasets.Dat
         raise TrainError(f"{name} is no release: it has no column {', '.join(missing)}.")
     promised = json.loads(manifest).get("rows")
     if len(data) != promised:
-        raise TrainError(f"{name} has {len(data):,} rows, and its manifest says {promised}. Build or download it again.")
+        raise TrainError(
+            f"{name} has {len(data):,} rows, and its manifest says {promised}. Build or download it again."
+        )
     return data
 
 
@@ -157,7 +176,9 @@ def measure(release: Release, encoder: Encoder, group: Ranks, report: Reporter) 
     return Measured(tokens, targets, Counter(reason for *_, reason in every if reason))
 
 
-def prompt_order(numbers: Sequence[int], per_step: int, seed: int, first: int) -> Iterator[list[int]]:
+def prompt_order(
+    numbers: Sequence[int], per_step: int, seed: int, first: int
+) -> Iterator[list[int]]:
     """The questions of step `first` and of those after it, without end: each epoch in a new order, a pure function of the seed."""
 
     def epoch(number: int) -> list[int]:

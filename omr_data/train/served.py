@@ -40,7 +40,14 @@ IN_FLIGHT = 256
 class Server:
     """The engine behind a URL, without /v1. `dtype`: what the server computes in, and is sent."""
 
-    def __init__(self, url: str, folder: Path, encoder: Encoder, ranks: Ranks, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        encoder: Encoder,
+        ranks: Ranks,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self._url = url.rstrip("/").removesuffix("/v1")
         self._folder, self._encoder, self._ranks, self._dtype = folder, encoder, ranks, dtype
         self._model: str | None = None
@@ -52,7 +59,9 @@ class Server:
             asyncio.run(self._load())
         self._ranks.barrier()
 
-    def sample(self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int) -> list[list[Sampled]]:
+    def sample(
+        self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int
+    ) -> list[list[Sampled]]:
         """n answers to each problem, with the server's log-probabilities.
 
         Raises:
@@ -62,7 +71,10 @@ class Server:
 
     async def _load(self) -> None:
         async with self._session() as http:
-            weights = {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder.resolve())}}
+            weights = {
+                "method": "reload_weights",
+                "kwargs": {"weights_path": str(self._folder.resolve())},
+            }
             await self._call(http, "POST", "/collective_rpc", weights)
             # The workers forget images by themselves when they load; the scheduler must be told, or it counts on what is gone.
             for cache in ("mm", "encoder", "prefix"):
@@ -72,16 +84,29 @@ class Server:
                         f"{self._url} keeps its {cache} cache of the old weights: others use it. Give the trainer a server of its own."
                     )
 
-    async def _sample(self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int) -> list[list[Sampled]]:
+    async def _sample(
+        self, problems: Sequence[Problem], prompts: Sequence[Example], sampling: Sampling, step: int
+    ) -> list[list[Sampled]]:
         async with self._session() as http:
             if self._model is None:
-                self._model = str((await self._call(http, "GET", "/v1/models", {}))["data"][0]["id"])
+                self._model = str(
+                    (await self._call(http, "GET", "/v1/models", {}))["data"][0]["id"]
+                )
             room = asyncio.Semaphore(IN_FLIGHT)
-            asked = (self._ask(http, room, problem, prompt, sampling, step) for problem, prompt in zip(problems, prompts, strict=True))
+            asked = (
+                self._ask(http, room, problem, prompt, sampling, step)
+                for problem, prompt in zip(problems, prompts, strict=True)
+            )
             return await asyncio.gather(*asked)
 
     async def _ask(
-        self, http: aiohttp.ClientSession, room: asyncio.Semaphore, problem: Problem, prompt: Example, sampling: Sampling, step: int
+        self,
+        http: aiohttp.ClientSession,
+        room: asyncio.Semaphore,
+        problem: Problem,
+        prompt: Example,
+        sampling: Sampling,
+        step: int,
     ) -> list[Sampled]:
         digest = hashlib.sha256(f"{sampling.seed}:{step}:{problem.id}".encode()).digest()
         body = {
@@ -98,18 +123,32 @@ class Server:
                 f"{self._url} reads {problem.id} as {len(read or ())} tokens, and the trainer as {len(prompt)}, or as other ones: "
                 "give both the same model folder, with its chat template and image sizes."
             )
-        return [_read(choice) for choice in sorted(answer["choices"], key=lambda choice: choice["index"])]
+        return [
+            _read(choice)
+            for choice in sorted(answer["choices"], key=lambda choice: choice["index"])
+        ]
 
     def _chat(self, problem: Problem) -> list[dict[str, Any]]:
-        turns = tuple(Message(turn["role"], self._encoder.plain(turn["content"])) for turn in problem.messages)  # type: ignore[arg-type]
+        turns = tuple(
+            Message(turn["role"], self._encoder.plain(turn["content"])) for turn in problem.messages
+        )  # type: ignore[arg-type]
         refs = [inspect_image(data) for data in problem.images]
-        held = {ref.sha256: base64.b64encode(data).decode() for ref, data in zip(refs, problem.images, strict=True)}
-        return messages(Request("", turns, tuple(refs), ()), lambda ref: data_url(ref, held[ref.sha256]))
+        held = {
+            ref.sha256: base64.b64encode(data).decode()
+            for ref, data in zip(refs, problem.images, strict=True)
+        }
+        return messages(
+            Request("", turns, tuple(refs), ()), lambda ref: data_url(ref, held[ref.sha256])
+        )
 
     def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=SECONDS))
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=SECONDS)
+        )
 
-    async def _call(self, http: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _call(
+        self, http: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
         """The JSON of an answer. What may pass is tried again, a second longer apart each time."""
         fault = ""
         for attempt in range(TRIES):
@@ -133,5 +172,7 @@ class Server:
 def _read(choice: dict[str, Any]) -> Sampled:
     logps = tuple(float(token["logprob"]) for token in choice["logprobs"]["content"])
     if not logps or len(logps) != len(choice["token_ids"]):
-        raise TrainError(f"the server gives {len(choice['token_ids'])} tokens and {len(logps)} log-probabilities for one answer.")
+        raise TrainError(
+            f"the server gives {len(choice['token_ids'])} tokens and {len(logps)} log-probabilities for one answer."
+        )
     return Sampled(tuple(choice["token_ids"]), choice["finish_reason"] == "stop", logps)

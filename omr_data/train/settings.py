@@ -37,7 +37,9 @@ class Model(Spec):
         for name in self.positive:
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise TrainError(f"{type(self).__name__}: {name} is {value}, and must be at least 1.")
+                raise TrainError(
+                    f"{type(self).__name__}: {name} is {value}, and must be at least 1."
+                )
 
     @property
     def folder(self) -> str:
@@ -72,7 +74,13 @@ class SFT(Trained):
     their number. `steps`, or as many as `epochs` have. `loaders`: processes that read and encode, for each rank.
     """
 
-    positive: ClassVar[tuple[str, ...]] = ("pack_length", "packs_per_step", "steps", "save_every", "keep")
+    positive: ClassVar[tuple[str, ...]] = (
+        "pack_length",
+        "packs_per_step",
+        "steps",
+        "save_every",
+        "keep",
+    )
 
     pack_length: int = 4_096
     packs_per_step: int = 1
@@ -128,10 +136,17 @@ class GSPO(Trained):
     def clip(self) -> tuple[float, float]:
         """How far below and above 1 a ratio may count."""
         low, high = CLIPS[self.loss]
-        return low if self.clip_low is None else self.clip_low, high if self.clip_high is None else self.clip_high
+        return (
+            low if self.clip_low is None else self.clip_low,
+            high if self.clip_high is None else self.clip_high,
+        )
 
 
-CLIPS: Mapping[str, tuple[float, float]] = {"gspo": (3e-4, 4e-4), "grpo": (0.2, 0.2), "dapo": (0.2, 0.28)}
+CLIPS: Mapping[str, tuple[float, float]] = {
+    "gspo": (3e-4, 4e-4),
+    "grpo": (0.2, 0.2),
+    "dapo": (0.2, 0.28),
+}
 """Lower and upper clip of each paper; GSPO's are the published run's."""
 
 
@@ -193,4 +208,8 @@ def changed(settings: S, given: Mapping[str, str]) -> S:
 def as_json(settings: Model) -> dict[str, Any]:
     """The settings as plain values, those that are left to others filled in."""
     values = {name: getattr(settings, name) for name in type(settings).__dataclass_fields__}
-    return values | dict(zip(("clip_low", "clip_high"), settings.clip, strict=True)) if isinstance(settings, GSPO) else values
+    return (
+        values | dict(zip(("clip_low", "clip_high"), settings.clip, strict=True))
+        if isinstance(settings, GSPO)
+        else values
+    )

@@ -29,7 +29,14 @@ from omr_data.train.rows import Measured, Release, measure, open_release
 from omr_data.train.settings import SFT, Trained
 from omr_data.train.speed import Cost, peak
 
-CURVES = (("loss",), ("lr",), ("grad_norm",), ("tokens_per_second",), ("mfu",), ("seconds", "seconds_data"))
+CURVES = (
+    ("loss",),
+    ("lr",),
+    ("grad_norm",),
+    ("tokens_per_second",),
+    ("mfu",),
+    ("seconds", "seconds_data"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,10 @@ class Packs(Dataset[list[Batch]]):
         return len(self._steps)
 
     def __getitem__(self, number: int) -> list[Batch]:
-        chats = ([self._release.example(row, self._encoder) for row in pack] for pack in self._steps[number].packs)
+        chats = (
+            [self._release.example(row, self._encoder) for row in pack]
+            for pack in self._steps[number].packs
+        )
         return [collate(examples, self._encoder) for examples in chats]
 
 
@@ -65,7 +75,9 @@ def train(settings: SFT, data: str, out: Path) -> Path:
     with ranks() as group:
         report = reporter(Console(stderr=True, quiet=not group.first))
         if settings.packs_per_step < 1 or settings.packs_per_step % group.world:
-            raise TrainError(f"packs_per_step is {settings.packs_per_step}, and must be a multiple of the {group.world} processes.")
+            raise TrainError(
+                f"packs_per_step is {settings.packs_per_step}, and must be a multiple of the {group.world} processes."
+            )
         encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
         release = open_release(data)
         measured = measure(release, encoder, group, report)
@@ -73,7 +85,13 @@ def train(settings: SFT, data: str, out: Path) -> Path:
         policy = load_policy(settings, group, settings.seed)
         journal = Journal(out, group.first)
         _run(settings, release, encoder, measured, plan, policy, group, report, journal, out)
-        export(policy, encoder, out / "model", group, torch.bfloat16 if settings.precision == "bfloat16" else None)
+        export(
+            policy,
+            encoder,
+            out / "model",
+            group,
+            torch.bfloat16 if settings.precision == "bfloat16" else None,
+        )
         journal.plot(CURVES, f"SFT of {settings.model} on {release.name}")
     return out / "model"
 
@@ -84,11 +102,20 @@ def _plan(settings: SFT, measured: Measured, report: Reporter) -> Steps:
     for reason, count in sorted(measured.bad.items()):
         report.say(f"  {count:,} rows left out: {reason}")
     if long := int((tokens > settings.pack_length).sum()):
-        report.say(f"  {long:,} rows left out: longer than {settings.pack_length:,} tokens (the longest has {int(tokens.max()):,})")
+        report.say(
+            f"  {long:,} rows left out: longer than {settings.pack_length:,} tokens (the longest has {int(tokens.max()):,})"
+        )
     fits = np.flatnonzero((tokens > 0) & (tokens <= settings.pack_length))
     if not len(fits):
-        raise TrainError(f"no row of the release is a chat of at most {settings.pack_length:,} tokens. Raise pack_length.")
-    return Steps(np.where(tokens > 0, tokens, settings.pack_length + 1), settings.pack_length, settings.packs_per_step, settings.seed)
+        raise TrainError(
+            f"no row of the release is a chat of at most {settings.pack_length:,} tokens. Raise pack_length."
+        )
+    return Steps(
+        np.where(tokens > 0, tokens, settings.pack_length + 1),
+        settings.pack_length,
+        settings.packs_per_step,
+        settings.seed,
+    )
 
 
 def _steps(plan: Steps, measured: Measured, group: Ranks, first: int, last: int) -> list[Step]:
@@ -98,7 +125,11 @@ def _steps(plan: Steps, measured: Measured, group: Ranks, first: int, last: int)
         rows = np.array([row for pack in packs for row in pack])
         lengths = measured.tokens[rows]
         mine = tuple(tuple(pack) for pack in packs[group.rank :: group.world])
-        found.append(Step(mine, int(measured.targets[rows].sum()), int(lengths.sum()), int((lengths**2).sum())))
+        found.append(
+            Step(
+                mine, int(measured.targets[rows].sum()), int(lengths.sum()), int((lengths**2).sum())
+            )
+        )
     return found
 
 
@@ -123,14 +154,20 @@ def _run(
     steps = _steps(plan, measured, group, done, last)
     cost, best = Cost.of(policy), peak(group.device)
     begun = f", from {done:,}" if done else ""
-    report.say(f"  {last:,} steps of {settings.packs_per_step} packs of {settings.pack_length:,} tokens{begun}")
+    report.say(
+        f"  {last:,} steps of {settings.packs_per_step} packs of {settings.pack_length:,} tokens{begun}"
+    )
     with report.bar("sft", last, "steps") as bar:
         bar.advance(done)
         before = time.perf_counter()
-        for step, batches in zip(steps, _loaded(settings, release, encoder, steps, group), strict=True):
+        for step, batches in zip(
+            steps, _loaded(settings, release, encoder, steps, group), strict=True
+        ):
             began = time.perf_counter()
             lr = cosine(settings.lr, done, last, settings.warmup)
-            loss, norm, patches = _step(policy, optimizer, batches, step.targets, lr, settings.grad_clip, group)
+            loss, norm, patches = _step(
+                policy, optimizer, batches, step.targets, lr, settings.grad_clip, group
+            )
             done += 1
             after = time.perf_counter()
             seconds = after - before  # waiting for data counts
@@ -140,7 +177,9 @@ def _run(
                 "seconds": seconds, "seconds_data": began - before, "tokens_per_second": step.tokens / seconds,
             }  # fmt: skip
             if best is not None:
-                values["mfu"] = cost.flops(step.tokens, step.squares, patches) / seconds / (best * group.world)
+                values["mfu"] = (
+                    cost.flops(step.tokens, step.squares, patches) / seconds / (best * group.world)
+                )
             journal.add(done, values)
             bar.advance(1, _note(values))
             if done % settings.save_every == 0 or done == last:
@@ -153,15 +192,33 @@ def _note(values: dict[str, float]) -> str:
     return f"loss {values['loss']:.3f}  {values['tokens_per_second']:,.0f} tokens/s{used}"
 
 
-def _loaded(settings: SFT, release: Release, encoder: Encoder, steps: list[Step], group: Ranks) -> Iterator[list[Batch]]:
+def _loaded(
+    settings: SFT, release: Release, encoder: Encoder, steps: list[Step], group: Ranks
+) -> Iterator[list[Batch]]:
     """The batches of each step in order, some steps ahead where there are loader processes."""
-    ahead: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": "spawn"} if settings.loaders else {}
+    ahead: dict[str, Any] = (
+        {"prefetch_factor": 2, "multiprocessing_context": "spawn"} if settings.loaders else {}
+    )
     packs = Packs(release, encoder, steps)
-    return iter(DataLoader(packs, batch_size=None, num_workers=settings.loaders, pin_memory=group.device.type == "cuda", **ahead))
+    return iter(
+        DataLoader(
+            packs,
+            batch_size=None,
+            num_workers=settings.loaders,
+            pin_memory=group.device.type == "cuda",
+            **ahead,
+        )
+    )
 
 
 def _step(
-    policy: Policy, optimizer: torch.optim.Optimizer, batches: list[Batch], targets: int, lr: float, clip: float, group: Ranks
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    batches: list[Batch],
+    targets: int,
+    lr: float,
+    clip: float,
+    group: Ranks,
 ) -> tuple[float, float, int]:
     """One optimizer step: the mean loss over all targets, the norm of its gradient, and the patches that all ranks saw."""
     summed = torch.zeros((), dtype=torch.float64, device=group.device)
@@ -188,7 +245,13 @@ def _step(
 def adamw(policy: Policy, settings: Trained, group: Ranks) -> torch.optim.AdamW:
     """The optimizer over all parameters; its rate is set before each step."""
     betas, fused = (settings.betas[0], settings.betas[1]), group.device.type == "cuda"
-    return torch.optim.AdamW(policy.parameters(), lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.AdamW(
+        policy.parameters(),
+        lr=settings.lr,
+        betas=betas,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
 
 
 def clip_gradients(policy: Policy, most: float) -> float:

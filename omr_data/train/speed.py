@@ -10,7 +10,16 @@ import torch
 
 from omr_data.train.model import Policy
 
-PEAKS = {"H200": 989e12, "H100": 989e12, "H800": 989e12, "B200": 2250e12, "A100": 312e12, "A800": 312e12, "H20": 148e12, "L40S": 362e12}
+PEAKS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "H800": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "H20": 148e12,
+    "L40S": 362e12,
+}
 """Dense bfloat16 FLOP/s by name of the card, SXM versions, from the makers' data sheets."""
 
 
@@ -27,9 +36,13 @@ class Cost:
         """Counts the weights; the table of words counts once, as the head."""
         config = policy.model.config.text_config
         vision = sum(value.numel() for value in policy.model.model.visual.parameters())
-        layers = sum(value.numel() for value in policy.model.model.language_model.layers.parameters())
+        layers = sum(
+            value.numel() for value in policy.model.model.language_model.layers.parameters()
+        )
         head = config.vocab_size * config.hidden_size
-        width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+        width = config.num_attention_heads * getattr(
+            config, "head_dim", config.hidden_size // config.num_attention_heads
+        )
         return cls(6 * (layers + head), 6 * vision, 6 * config.num_hidden_layers * width)
 
     def flops(self, tokens: int, squares: int, patches: int) -> float:

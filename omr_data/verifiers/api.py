@@ -31,11 +31,16 @@ def verify(
     `response` is the whole text, thinking included. `finish_reason="length"` says that it was cut off, which makes a
     missing answer UNDECIDED. Safe from any thread or event loop; a formula that does not finish costs at most 3 seconds.
     """
-    return cascade.Verifier(tuple(verifiers)).verify(Pair(response, gold, tuple(options), finish_reason))
+    return cascade.Verifier(tuple(verifiers)).verify(
+        Pair(response, gold, tuple(options), finish_reason)
+    )
 
 
 def verify_many(
-    pairs: Iterable[Pair], verifiers: Sequence[OneVerifier] = cascade.DEFAULT, workers: int = 1, judge: Judge | None = None
+    pairs: Iterable[Pair],
+    verifiers: Sequence[OneVerifier] = cascade.DEFAULT,
+    workers: int = 1,
+    judge: Judge | None = None,
 ) -> list[Verdict]:
     """The verdicts on many pairs, in order, from so many processes (each takes about a second to start).
 
@@ -46,7 +51,10 @@ def verify_many(
     if workers == 1:
         verdicts = rules.verify_many(every)
     else:
-        chunks = [(number, rules, every[start : start + _CHUNK]) for number, start in enumerate(range(0, len(every), _CHUNK))]
+        chunks = [
+            (number, rules, every[start : start + _CHUNK])
+            for number, start in enumerate(range(0, len(every), _CHUNK))
+        ]
         with mapper(workers, _start) as processes:
             done = dict(processes.map(_verify_chunk, chunks))
         verdicts = [verdict for number in sorted(done) for verdict in done[number]]

@@ -40,7 +40,9 @@ class Verifier(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.verifiers:
-            raise VerifyError("cascade.Verifier has no verifiers. Leave the field out for the default order.")
+            raise VerifyError(
+                "cascade.Verifier has no verifiers. Leave the field out for the default order."
+            )
 
     def verify(self, pair: Pair) -> Verdict:
         """The verdict on one pair. Never raises for what a response holds."""
@@ -57,13 +59,19 @@ class Verifier(Spec):
         for verdict, step in self._path(pair):
             steps.append(step)
             last = verdict
-        return [*steps, ("verdict", f"{last.outcome} by {last.verifier}/{last.revision}: {last.reason}")]
+        return [
+            *steps,
+            ("verdict", f"{last.outcome} by {last.verifier}/{last.revision}: {last.reason}"),
+        ]
 
     def _path(self, pair: Pair) -> Iterator[tuple[Verdict, Step]]:
         """The verdict so far, step by step."""
         found = extract(pair.response)
         verdict = self._unstated(pair, found)
-        yield verdict, ("extract", f"{found.how}: {found.answer}" if found.answer is not None else found.how)
+        yield (
+            verdict,
+            ("extract", f"{found.how}: {found.answer}" if found.answer is not None else found.how),
+        )
         if found.answer is None:
             return
         claim, gold = clean(found.answer), clean(pair.gold)
@@ -80,7 +88,9 @@ class Verifier(Spec):
                 return
         if not asked:
             decision = (
-                Decision(RIGHT, "the same text") if claim == gold else Decision(UNDECIDED, "no verifier knows this kind of gold answer")
+                Decision(RIGHT, "the same text")
+                if claim == gold
+                else Decision(UNDECIDED, "no verifier knows this kind of gold answer")
             )
             verdict = _verdict(self, found.answer, decision)
             yield verdict, (self.name, decision.reason)
@@ -88,7 +98,9 @@ class Verifier(Spec):
     def _unstated(self, pair: Pair, found: Extraction) -> Verdict:
         """The verdict where no answer is stated."""
         if pair.finish_reason == "length":
-            return Verdict(UNDECIDED, self.name, self.revision, None, "cut off before an answer was stated")
+            return Verdict(
+                UNDECIDED, self.name, self.revision, None, "cut off before an answer was stated"
+            )
         return Verdict(WRONG, self.name, self.revision, None, found.how)
 
 

@@ -9,11 +9,16 @@ from omr_data.verifiers.base import Decision, right, unsure, wrong
 from omr_data.verifiers.numbers import read_number
 from omr_data.verifiers.words import phrase
 
-_LETTER = re.compile(r"(?:(?:the )?(?:option|choice|answer) )?[\(\[]?([A-Za-z])[\)\]]?\s*[.:]?", re.IGNORECASE)
-_LETTER_AND_TEXT = re.compile(
-    r"(?:(?:option|choice) )?(?:[\(\[]([A-Za-z])[\)\]]|([A-Za-z])[.):]|([A-Za-z])\s*[-=])\s*(\S.*)", re.DOTALL | re.IGNORECASE
+_LETTER = re.compile(
+    r"(?:(?:the )?(?:option|choice|answer) )?[\(\[]?([A-Za-z])[\)\]]?\s*[.:]?", re.IGNORECASE
 )
-_SEVERAL = re.compile(r"[\(\[]?[A-Za-z][\)\]]?(?:(?:\s*(?:,|and|or|&|/)\s*|\s+)[\(\[]?[A-Za-z][\)\]]?)+|[A-Z]{2,}")
+_LETTER_AND_TEXT = re.compile(
+    r"(?:(?:option|choice) )?(?:[\(\[]([A-Za-z])[\)\]]|([A-Za-z])[.):]|([A-Za-z])\s*[-=])\s*(\S.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_SEVERAL = re.compile(
+    r"[\(\[]?[A-Za-z][\)\]]?(?:(?:\s*(?:,|and|or|&|/)\s*|\s+)[\(\[]?[A-Za-z][\)\]]?)+|[A-Z]{2,}"
+)
 
 
 @dataclass(frozen=True)
@@ -85,4 +90,8 @@ def _by_text(claim: str, options: tuple[str, ...]) -> set[int]:
 
 def _inside(claim: str, options: tuple[str, ...]) -> list[int]:
     said = f" {phrase(claim)} "
-    return [index for index, option in enumerate(options) if phrase(option) and f" {phrase(option)} " in said]
+    return [
+        index
+        for index, option in enumerate(options)
+        if phrase(option) and f" {phrase(option)} " in said
+    ]

@@ -120,7 +120,13 @@ def _tokens(text: str) -> list[str]:
         if match is None:
             raise Unreadable(f"{text[at : at + 10]!r} is not understood")
         number, command, function, letter, sign = match.groups()
-        found.append(number or (f"\\{command}" if command else "") or (f"\\{function}" if function else "") or letter or sign)
+        found.append(
+            number
+            or (f"\\{command}" if command else "")
+            or (f"\\{function}" if function else "")
+            or letter
+            or sign
+        )
         at = match.end()
     return found
 
@@ -189,7 +195,11 @@ class _Parser:
             base = _unary(_factorial, base)
         if self.peek() in ("^", "**"):
             self.take()
-            exponent = self.signed(depth + 1) if self.peek() in ("-", "(") else self.argument(depth + 1, powered=True)
+            exponent = (
+                self.signed(depth + 1)
+                if self.peek() in ("-", "(")
+                else self.argument(depth + 1, powered=True)
+            )
             return _binary(_power, base, exponent)
         return base
 
@@ -258,7 +268,9 @@ class _Parser:
             self.take()
             degree = self.sum(depth + 1)
             self.take("]")
-            return _binary(_power, self.argument(depth), _binary(_divide, lambda _: Fraction(1), degree))
+            return _binary(
+                _power, self.argument(depth), _binary(_divide, lambda _: Fraction(1), degree)
+            )
         return _unary(_root, self.argument(depth))
 
     def logarithm(self, depth: int) -> Evaluate:
@@ -267,7 +279,11 @@ class _Parser:
             raise Unreadable("a logarithm without a base")
         self.take()
         base = self.argument(depth)
-        return _binary(_divide, self.function(cmath.log, depth), _unary(lambda value: cmath.log(complex(value)), base))
+        return _binary(
+            _divide,
+            self.function(cmath.log, depth),
+            _unary(lambda value: cmath.log(complex(value)), base),
+        )
 
     def function(self, call: Callable[[complex], complex], depth: int) -> Evaluate:
         power: Evaluate | None = None
@@ -299,7 +315,11 @@ def _absolute(value: Value) -> Value:
 
 
 def _add(one: Value, other: Value) -> Value:
-    return one + other if isinstance(one, Fraction) and isinstance(other, Fraction) else complex(one) + complex(other)
+    return (
+        one + other
+        if isinstance(one, Fraction) and isinstance(other, Fraction)
+        else complex(one) + complex(other)
+    )
 
 
 def _multiply(one: Value, other: Value) -> Value:
@@ -311,7 +331,11 @@ def _multiply(one: Value, other: Value) -> Value:
 
 
 def _divide(one: Value, other: Value) -> Value:
-    return one / other if isinstance(one, Fraction) and isinstance(other, Fraction) else complex(one) / complex(other)
+    return (
+        one / other
+        if isinstance(one, Fraction) and isinstance(other, Fraction)
+        else complex(one) / complex(other)
+    )
 
 
 def _power(base: Value, exponent: Value) -> Value:

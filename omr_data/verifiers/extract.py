@@ -15,7 +15,9 @@ import unicodedata
 from dataclasses import dataclass
 
 _THINK = re.compile(r"<think>|</think>", re.IGNORECASE)
-_FORMAT = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
+_FORMAT = re.compile(
+    r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL
+)
 _PHRASE = re.compile(r"\banswer\s*(?:is|:|=)\s*:?\s*", re.IGNORECASE)
 _BARE = 60
 _LONGEST = 4_000
@@ -37,7 +39,12 @@ def extract(response: str) -> Extraction:
         found = find(text)
         if found is not None and found.strip():
             return Extraction(found.strip()[:_LONGEST], how)
-    return Extraction(None, "no answer is stated outside the thinking" if text.strip() else "there is no text outside the thinking")
+    return Extraction(
+        None,
+        "no answer is stated outside the thinking"
+        if text.strip()
+        else "there is no text outside the thinking",
+    )
 
 
 def visible(response: str) -> str:
@@ -61,11 +68,17 @@ def visible(response: str) -> str:
 def has_format(response: str) -> bool:
     """Whether a response is exactly `<think>..</think><answer>..</answer>`, each tag once: the format reward of RL is this, 0 or 1."""
     match = _FORMAT.fullmatch(response)
-    return match is not None and not any(tag in part for part in match.groups() for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+    return match is not None and not any(
+        tag in part
+        for part in match.groups()
+        for tag in ("<think>", "</think>", "<answer>", "</answer>")
+    )
 
 
 def _between(opening: str, closing: str, text: str) -> str | None:
-    lower = text.lower() if text.isascii() else re.sub(r"[A-Z]", lambda letter: letter[0].lower(), text)
+    lower = (
+        text.lower() if text.isascii() else re.sub(r"[A-Z]", lambda letter: letter[0].lower(), text)
+    )
     stop = lower.rfind(closing)
     start = lower.rfind(opening, 0, stop) if stop >= 0 else -1
     return text[start + len(opening) : stop] if start >= 0 else None
@@ -109,7 +122,11 @@ def _phrase(text: str) -> str | None:
 
 def _whole(text: str) -> str | None:
     stripped = text.strip()
-    return stripped if len(stripped) <= _BARE and not any(mark in stripped for mark in ("\n", "<", "\\boxed")) else None
+    return (
+        stripped
+        if len(stripped) <= _BARE and not any(mark in stripped for mark in ("\n", "<", "\\boxed"))
+        else None
+    )
 
 
 _FINDERS = (
@@ -123,10 +140,33 @@ _FINDERS = (
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SIGNS = str.maketrans(
-    {"−": "-", "–": "-", "—": "-", "﹣": "-", "×": "\\times ", "÷": "/", "∞": "\\infty ", "π": "\\pi ", "∪": "\\cup ", "\0": ""}
+    {
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "﹣": "-",
+        "×": "\\times ",
+        "÷": "/",
+        "∞": "\\infty ",
+        "π": "\\pi ",
+        "∪": "\\cup ",
+        "\0": "",
+    }
 )
-_WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|textrm|operatorname|mbox)\s*\{([^{}]*)\}")
-_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"))
+_WRAPPED = re.compile(
+    r"\\(?:text|textbf|textit|mathrm|mathbf|textrm|operatorname|mbox)\s*\{([^{}]*)\}"
+)
+_DELIMITERS = (
+    ("$$", "$$"),
+    ("$", "$"),
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("**", "**"),
+    ("`", "`"),
+    ('"', '"'),
+    ("“", "”"),
+    ("'", "'"),
+)
 
 
 @functools.lru_cache(maxsize=4_096)
@@ -135,11 +175,20 @@ def clean(answer: str) -> str:
 
     Unicode signs become their plain ones; superscripts become powers, so that 10² is never 102.
     """
-    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", answer.translate(_SIGNS))
+    text = re.sub(
+        "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+",
+        lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}",
+        answer.translate(_SIGNS),
+    )
     text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
     for command in ("\\displaystyle", "\\left", "\\right", "\\!", "\\,", "\\;", "\\:", "~"):
         text = text.replace(command, " " if command in ("\\,", "\\;", "\\:", "~") else "")
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\%", "%").replace("\\$", "$")
+    text = (
+        text.replace("\\dfrac", "\\frac")
+        .replace("\\tfrac", "\\frac")
+        .replace("\\%", "%")
+        .replace("\\$", "$")
+    )
     text = " ".join(_WRAPPED.sub(r" \1 ", text).split())
     while (shorter := _peel(text)) != text:
         text = shorter
@@ -152,9 +201,17 @@ def _peel(text: str) -> str:
         return text[7:-1].strip()
     for opening, closing in _DELIMITERS:
         inner = text[len(opening) : len(text) - len(closing)]
-        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing) and opening not in inner:
+        if (
+            len(text) > len(opening) + len(closing)
+            and text.startswith(opening)
+            and text.endswith(closing)
+            and opening not in inner
+        ):
             return inner.strip()
     phrase = _PHRASE.search(text[:60])
-    if phrase and re.fullmatch(r"(?:so |thus |therefore |hence )?,? ?(?:the )?(?:final |correct )?", text[: phrase.start()].lower()):
+    if phrase and re.fullmatch(
+        r"(?:so |thus |therefore |hence )?,? ?(?:the )?(?:final |correct )?",
+        text[: phrase.start()].lower(),
+    ):
         return text[phrase.end() :].strip()
     return text[:-1].rstrip() if text.endswith((".", "。")) and not text.endswith("..") else text

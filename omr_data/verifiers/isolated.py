@@ -113,14 +113,18 @@ class AlgebraWorkers:
         """Ends every idle worker. The pool may be used again, and starts new ones."""
         idle = []
         with suppress(queue.Empty):
-            while True:  # all of them first: a place that is given back is the next one that is taken
+            while (
+                True
+            ):  # all of them first: a place that is given back is the next one that is taken
                 idle.append(self._idle.get_nowait())
         for worker in idle:
             self._drop(worker)
 
     def _start(self) -> _Worker:
         command = [sys.executable, "-m", "omr_data.verifiers.isolated", str(self.memory)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         with self._lock:
             self._live.add(process.pid)
         worker = _Worker(process)
@@ -164,11 +168,18 @@ def _work(memory: int) -> None:
         claim, gold = json.loads(line)
         try:
             # Delimited, since math-verify reads LaTeX only inside them; its own time-outs are signals and stay off.
-            sides = [parse(f"${text}$", parsing_timeout=None, raise_on_error=False) for text in (gold, claim)]
+            sides = [
+                parse(f"${text}$", parsing_timeout=None, raise_on_error=False)
+                for text in (gold, claim)
+            ]
             # What is not read as mathematics comes back as its text alone.
             unread = any(all(isinstance(one, str) for one in side) for side in sides)
             answer: Answer = (
-                "unreadable" if unread else "equal" if verify(*sides, timeout_seconds=None, raise_on_error=False) else "different"
+                "unreadable"
+                if unread
+                else "equal"
+                if verify(*sides, timeout_seconds=None, raise_on_error=False)
+                else "different"
             )
         except (MemoryError, RecursionError):
             answer = "memory"

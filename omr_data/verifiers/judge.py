@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING
 from omr_data.errors import TeacherError, VerifyError
 from omr_data.flow import Budget, Teacher
 from omr_data.identity import Spec
-from omr_data.records import IMAGE_MARK, RIGHT, UNDECIDED, WRONG, Message, Outcome, Request, Response, Verdict
+from omr_data.records import (
+    IMAGE_MARK,
+    RIGHT,
+    UNDECIDED,
+    WRONG,
+    Message,
+    Outcome,
+    Request,
+    Response,
+    Verdict,
+)
 from omr_data.verifiers.extract import extract, visible
 
 if TYPE_CHECKING:
@@ -53,27 +63,51 @@ class Judge(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.votes / 2 < self.needed <= self.votes:
-            raise VerifyError(f"{self.name}: {self.needed} of {self.votes} votes is no majority. Give needed from more than half to all.")
-        if missing := [place for place in ("{question}", "{gold}", "{claim}") if place not in self.prompt]:
-            raise VerifyError(f"{self.name}: the prompt has no place {missing[0]}. It needs {{question}}, {{gold}} and {{claim}}.")
+            raise VerifyError(
+                f"{self.name}: {self.needed} of {self.votes} votes is no majority. Give needed from more than half to all."
+            )
+        if missing := [
+            place for place in ("{question}", "{gold}", "{claim}") if place not in self.prompt
+        ]:
+            raise VerifyError(
+                f"{self.name}: the prompt has no place {missing[0]}. It needs {{question}}, {{gold}} and {{claim}}."
+            )
 
     def request(self, pair: "Pair", verdict: Verdict) -> Request | None:
         """What to ask about a pair that has a verdict, or None when there is no answer to judge."""
         if verdict.extracted is None:
             return None
-        options = "".join(f"\n({chr(ord('A') + number)}) {option}" for number, option in enumerate(pair.options))
-        values = {"question": pair.question.replace(IMAGE_MARK, "") + options, "gold": pair.gold, "claim": verdict.extracted}
+        options = "".join(
+            f"\n({chr(ord('A') + number)}) {option}" for number, option in enumerate(pair.options)
+        )
+        values = {
+            "question": pair.question.replace(IMAGE_MARK, "") + options,
+            "gold": pair.gold,
+            "claim": verdict.extracted,
+        }
         # One pass, so that an answer which holds "{gold}" is not filled in again; a mark of an image would ask for one.
-        text = re.sub(r"\{(question|gold|claim)\}", lambda place: values[place[1]][:_LONGEST].replace(IMAGE_MARK, ""), self.prompt)
+        text = re.sub(
+            r"\{(question|gold|claim)\}",
+            lambda place: values[place[1]][:_LONGEST].replace(IMAGE_MARK, ""),
+            self.prompt,
+        )
         return self.teacher.request((Message("user", text),), (), self.votes)
 
     def count(self, verdict: Verdict, answers: Sequence[Response]) -> Verdict:
         """The verdict after the votes; `answers` may be fewer than were asked for."""
         votes = Counter(vote(answer) for answer in answers)
         votes[None] += self.votes - len(answers)
-        outcome: Outcome = next((one for one in (RIGHT, WRONG) if votes[one] >= self.needed), UNDECIDED)
+        outcome: Outcome = next(
+            (one for one in (RIGHT, WRONG) if votes[one] >= self.needed), UNDECIDED
+        )
         said = f"{votes[RIGHT]} RIGHT, {votes[WRONG]} WRONG, {votes[None]} no vote, of {self.votes} by {self.teacher.model_id}"
-        return replace(verdict, outcome=outcome, verifier=self.name, revision=self.revision, reason=f"{said}; {self.needed} are needed")
+        return replace(
+            verdict,
+            outcome=outcome,
+            verifier=self.name,
+            revision=self.revision,
+            reason=f"{said}; {self.needed} are needed",
+        )
 
     def verify_many(self, pairs: "Sequence[Pair]", verdicts: Sequence[Verdict]) -> list[Verdict]:
         """The verdicts, with those that are UNDECIDED put to the vote. Nothing is stored: in a recipe, use verify.Judged."""
@@ -84,7 +118,8 @@ class Judge(Spec):
         }
         answers = self._ask(list({request.key: request for request in asked.values()}.values()))
         return [
-            self.count(verdict, answers.get(asked[place].key, ())) if place in asked else verdict for place, verdict in enumerate(verdicts)
+            self.count(verdict, answers.get(asked[place].key, ())) if place in asked else verdict
+            for place, verdict in enumerate(verdicts)
         ]
 
     def _ask(self, requests: Sequence[Request]) -> dict[str, list[Response]]:
@@ -97,7 +132,9 @@ class Judge(Spec):
             with self.teacher.open(1, _no_image, Budget()) as session:
                 for answers in session.answer(iter(batches)):
                     for request, results in answers:
-                        found[request.key] = [result for result in results if isinstance(result, Response)]
+                        found[request.key] = [
+                            result for result in results if isinstance(result, Response)
+                        ]
         except TeacherError:
             # A judge that is down says nothing about the pairs it did not see: they have no votes, and stay UNDECIDED.
             pass

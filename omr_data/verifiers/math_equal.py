@@ -69,21 +69,33 @@ class Verifier(base.Verifier):
         if kinds & {"equation", "list"}:
             if kinds == {"list", "tuple"}:
                 ordered = self._ordered(claim.parts, gold.parts)
-                return ordered if ordered.outcome == RIGHT else undecided("one is a tuple, the other a list")
+                return (
+                    ordered
+                    if ordered.outcome == RIGHT
+                    else undecided("one is a tuple, the other a list")
+                )
             if kinds == {"equation", "expression"}:
                 return self._side(claim, gold)
-        if "expression" in kinds and not _readable((claim if claim.kind == "expression" else gold).parts[0]):
+        if "expression" in kinds and not _readable(
+            (claim if claim.kind == "expression" else gold).parts[0]
+        ):
             return undecided("one of the two is no formula")
         return wrong(f"one is a {claim.kind}, the gold answer a {gold.kind}")
 
     def _side(self, claim: Shape, gold: Shape) -> Decision:
         """ "y = 2x + 1" against "2x + 1": the value is the same when one side is a bare name."""
         equation, expression = (claim, gold) if claim.kind == "equation" else (gold, claim)
-        named = [side for side in equation.parts if re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?", side)]
+        named = [
+            side
+            for side in equation.parts
+            if re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?", side)
+        ]
         if len(named) != 1:
             return undecided("one is an equation, the other is not")
         rest = next(side for side in equation.parts if side != named[0])
-        return self._expressions(*((rest, expression.parts[0]) if equation is claim else (expression.parts[0], rest)))
+        return self._expressions(
+            *((rest, expression.parts[0]) if equation is claim else (expression.parts[0], rest))
+        )
 
     def _ordered(self, claim: Sequence[str], gold: Sequence[str]) -> Decision:
         if len(claim) != len(gold):
@@ -91,7 +103,9 @@ class Verifier(base.Verifier):
         parts = [self._part(one, other) for one, other in zip(claim, gold, strict=True)]
         if bad := next((part for part in parts if part.outcome == WRONG), None):
             return wrong(f"a part differs: {bad.reason}")
-        return next((part for part in parts if part.outcome == UNDECIDED), right("equal part by part"))
+        return next(
+            (part for part in parts if part.outcome == UNDECIDED), right("equal part by part")
+        )
 
     def _unordered(self, claim: Sequence[str], gold: Sequence[str]) -> Decision:
         """Each gold part needs a partner, and each claimed part too; equal parts count once."""
@@ -115,11 +129,22 @@ class Verifier(base.Verifier):
     def _expressions(self, claim: str, gold: str) -> Decision:
         numbers = read_number(claim), read_number(gold)
         if numbers[0] and numbers[1] and not (numbers[0].words or numbers[1].words):
-            same = close(numbers[0], numbers[1], self.significant) and numbers[0].percent == numbers[1].percent
-            return right("the same number") if same else wrong(f"{_short(claim)} is not {_short(gold)}")
+            same = (
+                close(numbers[0], numbers[1], self.significant)
+                and numbers[0].percent == numbers[1].percent
+            )
+            return (
+                right("the same number")
+                if same
+                else wrong(f"{_short(claim)} is not {_short(gold)}")
+            )
         infinite = [_INFINITY.fullmatch(text) for text in (claim, gold)]
         if any(infinite):
-            same = infinite[0] is not None and infinite[1] is not None and infinite[0][1] == infinite[1][1]
+            same = (
+                infinite[0] is not None
+                and infinite[1] is not None
+                and infinite[0][1] == infinite[1][1]
+            )
             return right("both are infinite") if same else wrong("one is infinite")
         try:
             first, second = read_formula(claim), read_formula(gold)
@@ -129,7 +154,12 @@ class Verifier(base.Verifier):
             return _by_algebra(claim, gold)
         if all(same_value(one, other) for one, other in pairs):
             return right(f"equal in value at {len(pairs)} points" if names else "equal in value")
-        if numbers[0] and not numbers[0].exact and not names and _rounds(complex(pairs[0][1]), claim, self.significant):
+        if (
+            numbers[0]
+            and not numbers[0].exact
+            and not names
+            and _rounds(complex(pairs[0][1]), claim, self.significant)
+        ):
             return right("the gold value, rounded")
         return wrong("the values differ")
 
@@ -145,7 +175,11 @@ def _rounds(value: complex, claim: str, significant: int) -> bool:
     number = read_number(claim)
     assert number is not None  # the caller read it
     half = 0.5 * 10.0**-number.places * (1 + 1e-9)
-    return abs(value.imag) < 1e-9 and number.digits >= significant and abs(value.real - float(number.value)) <= half
+    return (
+        abs(value.imag) < 1e-9
+        and number.digits >= significant
+        and abs(value.real - float(number.value)) <= half
+    )
 
 
 def _equations(claim: tuple[str, ...], gold: tuple[str, ...]) -> Decision:
@@ -168,7 +202,9 @@ def _by_algebra(claim: str, gold: str) -> Decision:
         if not _safe(text):
             return undecided("a formula of this size is not given to the algebra system")
         if not _readable(text):
-            return undecided("the answer is no formula" if text == claim else "the gold answer is no formula")
+            return undecided(
+                "the answer is no formula" if text == claim else "the gold answer is no formula"
+            )
     match shared_algebra_workers().equal(claim, gold):
         case "equal":
             return right("equal, says math-verify")

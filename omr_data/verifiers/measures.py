@@ -84,7 +84,14 @@ def _parse(text: str) -> Unit | None:
         unit = registry.Unit(text)
         offset = not registry._is_multiplicative(str(unit)) if " " not in str(unit) else False
         factor = 1.0 if offset else float((1 * unit).to_base_units().magnitude)
-    except (pint.errors.PintError, AttributeError, ValueError, TypeError, ArithmeticError, AssertionError):
+    except (
+        pint.errors.PintError,
+        AttributeError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        AssertionError,
+    ):
         return None
     return Unit(str(unit), str(unit.dimensionality), factor, offset)
 

@@ -14,7 +14,16 @@ MAX_DIGITS = 2_000
 MAX_EXPONENT = 2_000
 """Beyond these a number is not read, so that 10^(10^9) costs nothing."""
 
-CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "USD": "dollar", "EUR": "euro", "GBP": "pound"}
+CURRENCIES = {
+    "$": "dollar",
+    "€": "euro",
+    "£": "pound",
+    "¥": "yen",
+    "₹": "rupee",
+    "USD": "dollar",
+    "EUR": "euro",
+    "GBP": "pound",
+}
 _CURRENCY_WORDS = {
     "dollar": "dollar",
     "dollars": "dollar",
@@ -36,7 +45,9 @@ _FRACTION = re.compile(
 _POWER = re.compile(r"10\s*\^\s*(?:\{([+-]?\d+)\}|([+-]?\d+))")
 
 
-_MEASURED = re.compile(r"(?:\^\s*\{?\s*\\circ\s*\}?|\\circ|°|[A-Za-zµμ])(?:[A-Za-zµμ'., /*·()-]|\^\{?-?\d\}?(?!\d))*")
+_MEASURED = re.compile(
+    r"(?:\^\s*\{?\s*\\circ\s*\}?|\\circ|°|[A-Za-zµμ])(?:[A-Za-zµμ'., /*·()-]|\^\{?-?\d\}?(?!\d))*"
+)
 _FUNCTIONS = {"sin", "cos", "tan", "log", "ln", "exp", "sqrt", "pi", "mod", "or", "and", "to"}
 
 
@@ -82,7 +93,15 @@ def read_number(text: str) -> Number | None:
         currency, tail = found, tail[len(first) :].strip()
     if tail and not _counts(tail, glued=rest[len(rest) - len(tail) - 1 :][:1].strip() != ""):
         return None
-    return Number(sign * value / (100 if percent else 1), exact, digits, places + (2 if percent else 0), percent, currency, tail)
+    return Number(
+        sign * value / (100 if percent else 1),
+        exact,
+        digits,
+        places + (2 if percent else 0),
+        percent,
+        currency,
+        tail,
+    )
 
 
 def _counts(words: str, glued: bool) -> bool:
@@ -111,7 +130,11 @@ def _read_fraction(text: str) -> tuple[Fraction, bool, int, int, str] | None:
 def _read_plain(text: str) -> tuple[Fraction, bool, int, int, str] | None:
     if power := _POWER.match(text):
         exponent = int(power[1] or power[2])
-        return (Fraction(10) ** exponent, True, 0, 0, text[power.end() :]) if abs(exponent) <= MAX_EXPONENT else None
+        return (
+            (Fraction(10) ** exponent, True, 0, 0, text[power.end() :])
+            if abs(exponent) <= MAX_EXPONENT
+            else None
+        )
     match = _PLAIN.match(text)
     if match is None:
         return None
@@ -136,7 +159,12 @@ def close(claim: Number, gold: Number, significant: int) -> bool:
     if claim.value == gold.value:
         return True
     decimals = [number for number in (claim, gold) if not number.exact]
-    if not decimals or any(number.exact and number.value.denominator == 1 for number in (claim, gold)):
+    if not decimals or any(
+        number.exact and number.value.denominator == 1 for number in (claim, gold)
+    ):
         return False
     rounded = min(decimals, key=lambda number: number.places)
-    return rounded.digits >= significant and abs(claim.value - gold.value) * 2 * Fraction(10) ** rounded.places <= 1
+    return (
+        rounded.digits >= significant
+        and abs(claim.value - gold.value) * 2 * Fraction(10) ** rounded.places <= 1
+    )

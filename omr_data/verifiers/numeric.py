@@ -54,7 +54,9 @@ class Verifier(base.Verifier):
         if not close(given, wanted, self.significant):
             return wrong(f"{claim} is not {gold}")
         if given.words and is_unit(given.words):
-            return unsure(f'the value is equal, but the answer has a unit "{given.words}" and the gold answer has none')
+            return unsure(
+                f'the value is equal, but the answer has a unit "{given.words}" and the gold answer has none'
+            )
         return right(f"{claim} equals {gold}" if claim != gold else "the same number")
 
     def _percent(self, given: Number, wanted: Number) -> Decision:

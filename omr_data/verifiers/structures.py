@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["expression", "tuple", "set", "list", "interval", "union", "matrix", "equation", "empty"]
+Kind = Literal[
+    "expression", "tuple", "set", "list", "interval", "union", "matrix", "equation", "empty"
+]
 
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _ASSIGNED = re.compile(r"([A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?)\s*(?:=|\\in\b)\s*")
@@ -32,7 +34,11 @@ def read_shape(text: str) -> Shape:
         rows = [row for row in re.split(r"\\\\(?:\[\w+\])?", matrix[2]) if row.strip()]
         columns = {row.count("&") for row in rows}
         if len(columns) == 1:
-            return Shape("matrix", tuple(cell.strip() for row in rows for cell in row.split("&")), str(columns.pop() + 1))
+            return Shape(
+                "matrix",
+                tuple(cell.strip() for row in rows for cell in row.split("&")),
+                str(columns.pop() + 1),
+            )
     if interval := _inequality(text):
         return interval
     unions = split(text, ("\\cup",))
@@ -41,7 +47,13 @@ def read_shape(text: str) -> Shape:
     if text.startswith("\\{") and text.endswith("\\}"):
         return Shape("set", split(text[2:-2], (",",)))
     inner = split(text[1:-1], (",",)) if len(text) > 2 else ()
-    if text[:1] in "([{" and text[-1:] in ")]}" and text[:1] and len(inner) > 1 and _closes_last(text):
+    if (
+        text[:1] in "([{"
+        and text[-1:] in ")]}"
+        and text[:1]
+        and len(inner) > 1
+        and _closes_last(text)
+    ):
         if text[0] == "{":
             return Shape("set", inner)
         mixed = text[0] + text[-1] in ("(]", "[)") or "\\infty" in text
@@ -57,8 +69,19 @@ def read_shape(text: str) -> Shape:
     return Shape("expression", (text,))
 
 
-_COMPARE = re.compile(r"(\\leq?(?![a-z])|\\geq?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|≤|≥|<|>)")
-_PLAIN = {"\\lt": "<", "\\gt": ">", "\\le": "<=", "\\leq": "<=", "≤": "<=", "\\ge": ">=", "\\geq": ">=", "≥": ">="}
+_COMPARE = re.compile(
+    r"(\\leq?(?![a-z])|\\geq?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|≤|≥|<|>)"
+)
+_PLAIN = {
+    "\\lt": "<",
+    "\\gt": ">",
+    "\\le": "<=",
+    "\\leq": "<=",
+    "≤": "<=",
+    "\\ge": ">=",
+    "\\geq": ">=",
+    "≥": ">=",
+}
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
@@ -72,8 +95,14 @@ def _inequality(text: str) -> Shape | None:
             return Shape("interval", ("-\\infty", bound), "(]" if sign == "<=" else "()")
         case [name, ">" | ">=" as sign, bound] if len(name) == 1 and name.isalpha() and bound:
             return Shape("interval", (bound, "\\infty"), "[)" if sign == ">=" else "()")
-        case [low, "<" | "<=" as first, name, "<" | "<=" as second, high] if len(name) == 1 and name.isalpha() and low and high:
-            return Shape("interval", (low, high), ("[" if first == "<=" else "(") + ("]" if second == "<=" else ")"))
+        case [low, "<" | "<=" as first, name, "<" | "<=" as second, high] if (
+            len(name) == 1 and name.isalpha() and low and high
+        ):
+            return Shape(
+                "interval",
+                (low, high),
+                ("[" if first == "<=" else "(") + ("]" if second == "<=" else ")"),
+            )
     return None
 
 
@@ -83,7 +112,11 @@ def _without_name(text: str) -> str:
     if match is None:
         return text
     rest = text[match.end() :]
-    if "=" in rest or (re.search(r"(?<![\\A-Za-z])[a-zA-Z](?![A-Za-z])", rest) and "(" not in match[1] and "\\in" not in match[0]):
+    if "=" in rest or (
+        re.search(r"(?<![\\A-Za-z])[a-zA-Z](?![A-Za-z])", rest)
+        and "(" not in match[1]
+        and "\\in" not in match[0]
+    ):
         return text
     return rest.strip()
 
@@ -102,7 +135,11 @@ def split(text: str, separators: tuple[str, ...]) -> tuple[str, ...]:
     """The parts between separators that stand outside all brackets, stripped."""
     parts, depth, start, at = [], 0, 0, 0
     while at < len(text):
-        found = next((one for one in separators if text.startswith(one, at)), None) if depth == 0 else None
+        found = (
+            next((one for one in separators if text.startswith(one, at)), None)
+            if depth == 0
+            else None
+        )
         if found:
             parts.append(text[start:at].strip())
             at += len(found)

@@ -23,7 +23,11 @@ class Verifier(base.Verifier):
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
         words = phrase(gold)
-        return "\\" not in gold and _PHRASE.fullmatch(words) is not None and (len(words.split()[0]) > 2 or words in _TRUTH)
+        return (
+            "\\" not in gold
+            and _PHRASE.fullmatch(words) is not None
+            and (len(words.split()[0]) > 2 or words in _TRUTH)
+        )
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
         said, wanted = phrase(claim), phrase(gold)

@@ -24,13 +24,21 @@ class Verifier(base.Verifier):
             return undecided("the answer is not a time")
         (seconds, half), (gold_seconds, gold_half) = given, wanted
         if half == gold_half:
-            return right("the same time") if seconds == gold_seconds else wrong(f"{claim} is not {gold}")
+            return (
+                right("the same time")
+                if seconds == gold_seconds
+                else wrong(f"{claim} is not {gold}")
+            )
         if (seconds - gold_seconds) % _HALF_DAY:
             return wrong(f"{claim} is not {gold}")
         # From 13:00 on, a 24-hour clock says itself which half of the day it means; 7:30 alone does not.
         if seconds == gold_seconds and min(seconds, gold_seconds) >= 13 * 3600:
             return right("the same time on a 24-hour clock")
-        return wrong(f"{claim} does not say {gold_half}") if gold_half else unsure("only the answer says AM or PM")
+        return (
+            wrong(f"{claim} does not say {gold_half}")
+            if gold_half
+            else unsure("only the answer says AM or PM")
+        )
 
 
 def _read(text: str) -> tuple[int, str] | None:

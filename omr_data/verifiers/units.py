@@ -34,7 +34,11 @@ class Verifier(base.Verifier):
         if bare is not None and not bare.words:
             if self.units == "required":
                 return wrong(f"{claim} has no unit; the answer is in {unit.name}")
-            return right("the gold value, in its unit") if close(bare, number, self.significant) else wrong(f"{claim} is not {gold}")
+            return (
+                right("the gold value, in its unit")
+                if close(bare, number, self.significant)
+                else wrong(f"{claim} is not {gold}")
+            )
         given = _read(claim)
         if given is None:
             return undecided("the answer is not one number with a unit")
@@ -49,18 +53,24 @@ def _read(text: str) -> tuple[Number, Unit] | None:
     return None if unit is None else (number, unit)
 
 
-def _compare(given: Number, unit: Unit, wanted: Number, gold_unit: Unit, significant: int) -> Decision:
+def _compare(
+    given: Number, unit: Unit, wanted: Number, gold_unit: Unit, significant: int
+) -> Decision:
     if unit.dimension != gold_unit.dimension:
         return wrong(f"{unit.name} and {gold_unit.name} measure different things")
     if unit.name == gold_unit.name:
         same = close(given, wanted, significant)
-        return right(f"equal, in {unit.name}") if same else wrong(f"the values in {unit.name} differ")
+        return (
+            right(f"equal, in {unit.name}") if same else wrong(f"the values in {unit.name} differ")
+        )
     if unit.offset or gold_unit.offset:
         return unsure("scales with different zero points are not converted")
     ratio = Fraction(unit.factor) / Fraction(gold_unit.factor)
     value = given.value * ratio
     nearest = Fraction(round(value * 10**6), 10**6)
-    if abs(value - wanted.value) <= _RELATIVE * abs(wanted.value) or close(_rescaled(given, nearest), wanted, significant):
+    if abs(value - wanted.value) <= _RELATIVE * abs(wanted.value) or close(
+        _rescaled(given, nearest), wanted, significant
+    ):
         return right(f"{unit.name} converted to {gold_unit.name}")
     return wrong(f"converted to {gold_unit.name}, the values differ")
 

@@ -42,7 +42,9 @@ def inputs(drift: float) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
-def trl(loss: str, given: dict[str, torch.Tensor], kl: float, capped: bool) -> tuple[float, list[list[float]]]:
+def trl(
+    loss: str, given: dict[str, torch.Tensor], kl: float, capped: bool
+) -> tuple[float, list[list[float]]]:
     """TRL's loss, and its gradient by the new log-probabilities."""
     new = given["new"].clone().requires_grad_()
     mask = given["mask"]
@@ -52,7 +54,9 @@ def trl(loss: str, given: dict[str, torch.Tensor], kl: float, capped: bool) -> t
         "old_per_token_logps": given["old"], "ref_per_token_logps": given["reference"], "num_items_in_batch": mask.sum(),
         "importance_sampling_ratio": (given["old"] - given["engine"]).exp().clamp(max=2.0),
     }  # fmt: skip
-    same: Any = SimpleNamespace(num_processes=1, gather=lambda value: value, reduce=lambda value, reduction: value)
+    same: Any = SimpleNamespace(
+        num_processes=1, gather=lambda value: value, reduce=lambda value, reduction: value
+    )
     trainer = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None), top_entropy_quantile=1.0,
         off_policy_mask_threshold=None, importance_sampling_level="sequence" if loss == "gspo" else "token", beta=kl,
@@ -76,9 +80,21 @@ def golden() -> dict[str, Any]:
     cases = []
     for loss, drift, kl, capped in CASES:
         value, gradient = trl(loss, inputs(drift), kl, capped)
-        cases.append({"loss": loss, "drift": drift, "kl": kl, "capped": capped, "value": value, "gradient": gradient})
+        cases.append(
+            {
+                "loss": loss,
+                "drift": drift,
+                "kl": kl,
+                "capped": capped,
+                "value": value,
+                "gradient": gradient,
+            }
+        )
     return {
-        "inputs": {str(drift): {name: value.tolist() for name, value in inputs(drift).items()} for drift in (1e-4, 0.5)},
+        "inputs": {
+            str(drift): {name: value.tolist() for name, value in inputs(drift).items()}
+            for drift in (1e-4, 0.5)
+        },
         "cases": cases,
     }
 
@@ -95,5 +111,7 @@ def test_what_trl_computes_is_what_the_golden_file_holds() -> None:
         assert {name: ours[name] for name in ("loss", "drift", "kl", "capped")} == {
             name: theirs[name] for name in ("loss", "drift", "kl", "capped")
         }
-        torch.testing.assert_close(torch.tensor(ours["gradient"]), torch.tensor(theirs["gradient"]), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            torch.tensor(ours["gradient"]), torch.tensor(theirs["gradient"]), rtol=0, atol=1e-12
+        )
         assert ours["value"] == pytest.approx(theirs["value"], abs=1e-12)

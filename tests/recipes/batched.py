@@ -6,9 +6,23 @@ from omr_data.sources import drawn
 from omr_data.teachers import openai_batch
 
 
-def recipe(rollouts: int = 4, questions: int = 60, per_file: int = 50_000, samples: int = 8, poll: float = 0.05) -> Recipe:
-    limits = {"requests_per_file": per_file, "samples_per_request": samples, "poll": poll, "patience": 2.0, "timeout": 20.0}
-    teacher = openai_batch.Teacher("tiny", max_tokens=64, prompt_price=1.0, completion_price=1.0, **limits)
+def recipe(
+    rollouts: int = 4,
+    questions: int = 60,
+    per_file: int = 50_000,
+    samples: int = 8,
+    poll: float = 0.05,
+) -> Recipe:
+    limits = {
+        "requests_per_file": per_file,
+        "samples_per_request": samples,
+        "poll": poll,
+        "patience": 2.0,
+        "timeout": 20.0,
+    }
+    teacher = openai_batch.Teacher(
+        "tiny", max_tokens=64, prompt_price=1.0, completion_price=1.0, **limits
+    )
     answered = drawn.Source(count=questions, families=("larger", "bars", "choice")).then(
         rollout.Sample(teacher, n=rollouts),
         verify.Answers(),

@@ -27,7 +27,9 @@ class Reachable(echo.Teacher):
 
 
 def recipe(votes: int = 3) -> Recipe:
-    panel = judge.Judge(Reachable(answers=("RIGHT", "WRONG", "UNSURE")), votes=votes, needed=votes // 2 + 1)
+    panel = judge.Judge(
+        Reachable(answers=("RIGHT", "WRONG", "UNSURE")), votes=votes, needed=votes // 2 + 1
+    )
     judged = drawn.Source(count=30, families=("text",)).then(
         rollout.Sample(echo.Teacher(answers=("one or the other of them", "7")), n=4),
         verify.Answers(),

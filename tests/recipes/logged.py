@@ -37,7 +37,11 @@ class Slow:
         log = Path(os.environ["OMR_TEST_LOG"])
         for answers in self.session.answer(batches):
             time.sleep(self.delay)
-            lines = [f"{request.key} {result.attempt}\n" for request, results in answers for result in results]
+            lines = [
+                f"{request.key} {result.attempt}\n"
+                for request, results in answers
+                for result in results
+            ]
             with log.open("a") as stream:
                 stream.write("".join(lines))
             yield answers
@@ -54,7 +58,9 @@ class Loud(Map):
         return record
 
 
-def recipe(rollouts: int = 4, questions: int = 640, rows: int = 0, version: str = "1.0.0") -> Recipe:
+def recipe(
+    rollouts: int = 4, questions: int = 640, rows: int = 0, version: str = "1.0.0"
+) -> Recipe:
     answered = drawn.Source(count=questions, families=("larger", "bars", "choice")).then(
         Loud(),
         rollout.Sample(Logged(), n=rollouts),

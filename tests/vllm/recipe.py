@@ -23,18 +23,24 @@ ENGINE = {
 
 
 def source(questions: int) -> drawn.Source:
-    return drawn.Source(count=questions, families=("sum", "larger", "bars", "choice"), levels=(2, 3))
+    return drawn.Source(
+        count=questions, families=("sum", "larger", "bars", "choice"), levels=(2, 3)
+    )
 
 
 def sample(teacher: str, path: str = "", rollouts: int = 8) -> rollout.Sample:
     teachers: dict[str, Teacher] = {
         "server": openai_api.Teacher(NAME, **SAMPLING),
-        "offline": vllm_offline.Teacher(NAME, **SAMPLING, path=path, engine=json.dumps(ENGINE), logprob="sum"),
+        "offline": vllm_offline.Teacher(
+            NAME, **SAMPLING, path=path, engine=json.dumps(ENGINE), logprob="sum"
+        ),
         "embedded": tiny.Teacher(**SAMPLING),
     }
     return rollout.Sample(teachers[teacher], n=rollouts)
 
 
 def recipe(teacher: str = "server", path: str = "", questions: int = 200) -> Recipe:
-    answered = source(questions).then(sample(teacher, path), verify.Answers(), difficulty.PassRate(), explode.Right())
+    answered = source(questions).then(
+        sample(teacher, path), verify.Answers(), difficulty.PassRate(), explode.Right()
+    )
     return Recipe("vllm", "1.0.0", answered)

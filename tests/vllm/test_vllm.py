@@ -75,8 +75,17 @@ def vllm_server(folder: Path, log: Path, *more: str, **extra: str) -> Iterator[s
     """Starts a server on a free port, with more arguments and environment, and waits until it is up."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    options = [f"--{name.replace('_', '-')}={json.dumps(value)}" for name, value in ENGINE.items() if not isinstance(value, bool | str)]
-    options += ["--dtype=float32", "--enforce-eager", "--no-enable-chunked-prefill", f"--served-model-name={NAME}"]
+    options = [
+        f"--{name.replace('_', '-')}={json.dumps(value)}"
+        for name, value in ENGINE.items()
+        if not isinstance(value, bool | str)
+    ]
+    options += [
+        "--dtype=float32",
+        "--enforce-eager",
+        "--no-enable-chunked-prefill",
+        f"--served-model-name={NAME}",
+    ]
     arguments = [f"--model={folder}", "--host=127.0.0.1", f"--port={port}", *options]
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -127,14 +136,22 @@ class Asked:
         return float(np.mean(self.right))
 
     def equal_share(self, other: "Asked") -> float:
-        pairs = [(one, two) for mine, others in zip(self.texts, other.texts, strict=True) for one, two in zip(mine, others, strict=True)]
+        pairs = [
+            (one, two)
+            for mine, others in zip(self.texts, other.texts, strict=True)
+            for one, two in zip(mine, others, strict=True)
+        ]
         return sum(one == two for one, two in pairs) / len(pairs)
 
 
 def build(teacher: str, work: Path, path: str = "", url: str = "") -> Asked:
     """`omr build` in a workspace of its own, and what is in its store afterwards."""
     recipe = ROOT / "tests" / "vllm" / "recipe.py"
-    settings = [text for name in (f"teacher={teacher}", f"path={path}", f"questions={QUESTIONS}") for text in ("--set", name)]
+    settings = [
+        text
+        for name in (f"teacher={teacher}", f"path={path}", f"questions={QUESTIONS}")
+        for text in ("--set", name)
+    ]
     places = ["--work", work, "--releases", work / "releases", "--workers", 2]
     extra = {openai_api.URLS: url} if url else {}
     done = subprocess.run(
@@ -151,7 +168,11 @@ def build(teacher: str, work: Path, path: str = "", url: str = "") -> Asked:
 
 def records(images: ImageStore, questions: int) -> list[Record]:
     problems = source(questions)
-    return [problems.convert(row, RowImages(Path(), images)) for part in problems.parts(Files()) for row in problems.rows(Files(), part)]
+    return [
+        problems.convert(row, RowImages(Path(), images))
+        for part in problems.parts(Files())
+        for row in problems.rows(Files(), part)
+    ]
 
 
 def read(teacher: str, work: Path) -> Asked:
@@ -161,13 +182,24 @@ def read(teacher: str, work: Path) -> Asked:
     with RolloutStore.read(work / "rollouts.sqlite") as store:
         stored, failures = store.responses(keys), store.stats().failures
     with closing(sqlite3.connect(work / "rollouts.sqlite")) as database:
-        (seconds,) = database.execute("SELECT max(stored_at) - min(stored_at) FROM rollouts").fetchone()
-        (later,) = database.execute("SELECT count(*) FROM rollouts WHERE stored_at > (SELECT min(stored_at) FROM rollouts)").fetchone()
+        (seconds,) = database.execute(
+            "SELECT max(stored_at) - min(stored_at) FROM rollouts"
+        ).fetchone()
+        (later,) = database.execute(
+            "SELECT count(*) FROM rollouts WHERE stored_at > (SELECT min(stored_at) FROM rollouts)"
+        ).fetchone()
     answered = [step.attach(record, [stored[key]]) for record, key in zip(asked, keys, strict=True)]
     verified = Answers(Verifier()).apply_many(answered)
-    right = [np.mean([one.verdict is not None and one.verdict.outcome == RIGHT for one in record.responses]) for record in verified]
+    right = [
+        np.mean(
+            [one.verdict is not None and one.verdict.outcome == RIGHT for one in record.responses]
+        )
+        for record in verified
+    ]
     texts = [[response.text for response in record.responses] for record in answered]
-    return Asked(texts, [float(share) for share in right], failures, later / seconds if later else 0.0)
+    return Asked(
+        texts, [float(share) for share in right], failures, later / seconds if later else 0.0
+    )
 
 
 def interval(one: Asked, two: Asked) -> tuple[float, float]:
@@ -189,11 +221,20 @@ def test_a_server_this_process_and_the_embedded_path_agree_and_asking_again_draw
     places = {"server": server, "again": again, "offline": offline, "embedded": embedded}
     found = {
         "questions": QUESTIONS,
-        **{name: {"samples": asked.samples, "failures": asked.failures} for name, asked in places.items()},
+        **{
+            name: {"samples": asked.samples, "failures": asked.failures}
+            for name, asked in places.items()
+        },
         "accuracy": {name: round(asked.accuracy, 4) for name, asked in places.items()},
         "samples_per_second": {name: round(asked.per_second) for name, asked in places.items()},
-        "equal_texts": {"server, again": server.equal_share(again), "server, offline": server.equal_share(offline)},
-        "difference_95": {"server - embedded": interval(server, embedded), "offline - embedded": interval(offline, embedded)},
+        "equal_texts": {
+            "server, again": server.equal_share(again),
+            "server, offline": server.equal_share(offline),
+        },
+        "difference_95": {
+            "server - embedded": interval(server, embedded),
+            "offline - embedded": interval(offline, embedded),
+        },
     }
     with capsys.disabled():
         print(f"\n{json.dumps(found)}")
@@ -217,22 +258,38 @@ def test_in_this_process_the_unanswerable_is_a_failure_logprobs_are_the_models_a
     images = ImageStore(tmp_path)
     teacher = sample("offline", str(folder)).teacher
     assert isinstance(teacher, vllm_offline.Teacher)
-    with pytest.raises(TeacherError, match="sampling parameters"), replace(teacher, temperature=-1.0).open(1, images, Budget()):
+    with (
+        pytest.raises(TeacherError, match="sampling parameters"),
+        replace(teacher, temperature=-1.0).open(1, images, Budget()),
+    ):
         pass
     asked = records(images, 16)
     step = sample("offline", str(folder), rollouts=4)
     requests = [step.requests(record)[0] for record in asked]
     with teacher.open(1, images, Budget()) as session:
         long = teacher.request((Message("user", "word " * 3_000),), (), 2)
-        strip = teacher.request((Message("user", "<image>What is this?"),), (images.put(_strip()),), 2)
-        found = {request.key: results for answers in session.answer(iter([[long, strip, *requests]])) for request, results in answers}
+        strip = teacher.request(
+            (Message("user", "<image>What is this?"),), (images.put(_strip()),), 2
+        )
+        found = {
+            request.key: results
+            for answers in session.answer(iter([[long, strip, *requests]]))
+            for request, results in answers
+        }
         for refused in (long, strip):
             assert [(one.attempt, one.kind, one.retriable) for one in found[refused.key] if isinstance(one, Failure)] == [
                 (0, "rejected", False), (1, "rejected", False)
             ]  # fmt: skip
         later = replace(requests[0], attempts=(1, 3))
-        parts = [one for answers in session.answer(iter([[later]])) for _, results in answers for one in results]
-        assert {one.attempt: one.text for one in parts} == {place: found[later.key][place].text for place in (1, 3)}
+        parts = [
+            one
+            for answers in session.answer(iter([[later]]))
+            for _, results in answers
+            for one in results
+        ]
+        assert {one.attempt: one.text for one in parts} == {
+            place: found[later.key][place].text for place in (1, 3)
+        }
         _check_logprobs(folder, images, requests, found)
         with pytest.raises(TeacherError, match="engine stopped"):
             for answers in session.answer(_until_killed(teacher, asked)):
@@ -246,7 +303,12 @@ def _strip() -> bytes:
     return buffer.getvalue()
 
 
-def _check_logprobs(folder: Path, images: ImageStore, requests: list[Request], found: dict[str, list[Response | Failure]]) -> None:
+def _check_logprobs(
+    folder: Path,
+    images: ImageStore,
+    requests: list[Request],
+    found: dict[str, list[Response | Failure]],
+) -> None:
     """What vLLM says of each answer is what the model gives by our own code, at temperature 1."""
     model, tokenizer = load(folder)
     checked = 0
@@ -265,7 +327,9 @@ def _check_logprobs(folder: Path, images: ImageStore, requests: list[Request], f
                 image_grid_thw=torch.tensor([[1, 8, 8]]),
                 mm_token_type_ids=(whole == model.config.image_token_id).long(),
             ).logits[0, len(prompt.ids) - 1 : -1]
-            logprob = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None]).sum().item()
+            logprob = (
+                torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None]).sum().item()
+            )
             assert response.logprob == pytest.approx(logprob, abs=1e-3)
             checked += 1
     assert checked > len(requests)
@@ -278,7 +342,10 @@ def _until_killed(teacher: vllm_offline.Teacher, asked: list[Record]) -> Iterato
             for child in psutil.Process().children(recursive=True):
                 if "EngineCore" in " ".join([child.name(), *child.cmdline()]):
                     child.send_signal(signal.SIGKILL)
-        yield [teacher.request((Message("user", f"What is {number} + {place}?"),), (), 4) for place in range(16)]
+        yield [
+            teacher.request((Message("user", f"What is {number} + {place}?"),), (), 4)
+            for place in range(16)
+        ]
     raise AssertionError(f"the engine outlived its death, with {len(asked)} records")
 
 
@@ -293,7 +360,12 @@ def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
     encoder, policy = Encoder(str(folder)), load_policy(Model(model=str(folder)), alone)
     problems, _ = source_problems(drawn.Source(split="heldout", count=10), LocalPlaces())
     prompts = [encoder.prompt(problem.messages, problem.images) for problem in problems]
-    dev = vllm_server(folder, tmp_path / "server.log", "--logprobs-mode=processed_logprobs", VLLM_SERVER_DEV_MODE="1")
+    dev = vllm_server(
+        folder,
+        tmp_path / "server.log",
+        "--logprobs-mode=processed_logprobs",
+        VLLM_SERVER_DEV_MODE="1",
+    )
     with dev as url:
         engine = Server(url, tmp_path / "served", encoder, alone)
         sampling = Sampling(n=8, max_tokens=64, temperature=1.0)
@@ -302,27 +374,65 @@ def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
             with torch.no_grad():
                 policy.model.model.language_model.norm.weight.mul_(scale)
             if scale != 1.0:  # not told of it yet
-                assert _gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0)) > 0.05
+                assert (
+                    _gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0))
+                    > 0.05
+                )
             engine.sync(policy)
-            gaps.append(_gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0)))
+            gaps.append(
+                _gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0))
+            )
         assert max(gaps) < 1e-3
-        assert engine.sample(problems, prompts, sampling, 1) != engine.sample(problems, prompts, sampling, 2)
+        assert engine.sample(problems, prompts, sampling, 1) != engine.sample(
+            problems, prompts, sampling, 2
+        )
         places = ["--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1]
-        omr("build", ROOT / "recipes/omr_rl_tiny.py", "--set", "questions=60", "--set", "rollouts=4", *places)
-        small = [f"--set={name}={value}" for name, value in {"prompts_per_step": 8, "rollouts": 4, "steps": 3, "engine": url}.items()]
-        run = ["train", "gspo", tmp_path / "releases/omr-rl-tiny/1.0.0", "--preset", "tiny-gspo", "--out", tmp_path / "run", *small]
+        omr(
+            "build",
+            ROOT / "recipes/omr_rl_tiny.py",
+            "--set",
+            "questions=60",
+            "--set",
+            "rollouts=4",
+            *places,
+        )
+        small = [
+            f"--set={name}={value}"
+            for name, value in {
+                "prompts_per_step": 8,
+                "rollouts": 4,
+                "steps": 3,
+                "engine": url,
+            }.items()
+        ]
+        run = [
+            "train",
+            "gspo",
+            tmp_path / "releases/omr-rl-tiny/1.0.0",
+            "--preset",
+            "tiny-gspo",
+            "--out",
+            tmp_path / "run",
+            *small,
+        ]
         omr(*run, **QUIET, HF_DATASETS_CACHE=tmp_path / "cache")
     steps = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [step["step"] for step in steps] == [1, 2, 3]
     assert all(step["formatted"] > 0.8 for step in steps)
     with capsys.disabled():
-        print(f"\n{json.dumps({'trainer_and_server_logprobs_differ_at_most': [round(gap, 7) for gap in gaps]})}")
+        print(
+            f"\n{json.dumps({'trainer_and_server_logprobs_differ_at_most': [round(gap, 7) for gap in gaps]})}"
+        )
 
 
 @torch.no_grad()
-def _gap(policy: Policy, encoder: Encoder, prompts: list[Example], sampled: list[list[Sampled]]) -> float:
+def _gap(
+    policy: Policy, encoder: Encoder, prompts: list[Example], sampled: list[list[Sampled]]
+) -> float:
     """The largest difference between the engine's log-probability of a token and the policy's."""
-    answers = [(prompt, one) for prompt, group in zip(prompts, sampled, strict=True) for one in group]
+    answers = [
+        (prompt, one) for prompt, group in zip(prompts, sampled, strict=True) for one in group
+    ]
     ours, _ = policy(collate([whole(prompt, one) for prompt, one in answers], encoder))
     theirs = torch.tensor([logp for _, one in answers for logp in one.logps or ()])
     return float((ours - theirs).abs().max())

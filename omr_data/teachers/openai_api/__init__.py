@@ -38,10 +38,17 @@ class Teacher(ChatModel):
     """
 
     name: ClassVar[str] = ChatModel.name
-    at_least_one: ClassVar[tuple[str, ...]] = (*ChatModel.at_least_one, "samples_per_request", "concurrency", "tries")
+    at_least_one: ClassVar[tuple[str, ...]] = (
+        *ChatModel.at_least_one,
+        "samples_per_request",
+        "concurrency",
+        "tries",
+    )
 
     urls: tuple[str, ...] = field(default=(), metadata=PLACE)
-    tokens_field: Literal["max_tokens", "max_completion_tokens"] = field(default="max_tokens", metadata=PLACE)
+    tokens_field: Literal["max_tokens", "max_completion_tokens"] = field(
+        default="max_tokens", metadata=PLACE
+    )
     samples_per_request: int = field(default=8, metadata=PLACE)
     concurrency: int = field(default=256, metadata=PLACE)
     timeout: float = field(default=600.0, metadata=PLACE)
@@ -56,15 +63,29 @@ class Teacher(ChatModel):
         """Connects. Raises TeacherError when no URL is given, or inside a running event loop."""
         from omr_data.teachers.openai_api.client import Client, HttpSession
 
-        urls = self.urls or tuple(url.strip() for url in os.environ.get(URLS, "").split(",") if url.strip())
+        urls = self.urls or tuple(
+            url.strip() for url in os.environ.get(URLS, "").split(",") if url.strip()
+        )
         if not urls:
-            raise TeacherError(f"{self.model} has no server: set {URLS}=http://HOST:8000/v1 (several with commas between them).")
+            raise TeacherError(
+                f"{self.model} has no server: set {URLS}=http://HOST:8000/v1 (several with commas between them)."
+            )
         if bad := [url for url in urls if not url.startswith(("http://", "https://"))]:
-            raise TeacherError(f"{bad[0]!r} is no http:// or https:// URL. {URLS} holds URLs up to /v1, like http://HOST:8000/v1.")
+            raise TeacherError(
+                f"{bad[0]!r} is no http:// or https:// URL. {URLS} holds URLs up to /v1, like http://HOST:8000/v1."
+            )
         if _in_a_loop():
-            raise TeacherError("asking runs an event loop of its own, and one runs in this thread already. Call it from another thread.")
+            raise TeacherError(
+                "asking runs an event loop of its own, and one runs in this thread already. Call it from another thread."
+            )
         with _calm_collector(), asyncio.Runner() as runner:
-            client = Client(self, tuple(url.rstrip("/") for url in urls), os.environ.get(KEY) or None, read_image, budget)
+            client = Client(
+                self,
+                tuple(url.rstrip("/") for url in urls),
+                os.environ.get(KEY) or None,
+                read_image,
+                budget,
+            )
             try:
                 runner.run(client.start())
                 yield HttpSession(client, runner)
@@ -74,19 +95,30 @@ class Teacher(ChatModel):
     def cost(self, responses: Sequence[Response]) -> float:
         """US dollars for some responses; 0 where no price is given."""
         prompt = sum(response.prompt_tokens for response in responses) * (self.prompt_price or 0.0)
-        return (prompt + sum(response.completion_tokens for response in responses) * (self.completion_price or 0.0)) / 1e6
+        return (
+            prompt
+            + sum(response.completion_tokens for response in responses)
+            * (self.completion_price or 0.0)
+        ) / 1e6
 
     def estimate(self, requests: Iterator[Request]) -> Estimate:
         """Prompts at four characters a token and one token for each image patch; answers at a quarter of `max_tokens`."""
         sent = prompt = completion = 0
         for request in requests:
             asked = -(-len(request.attempts) // self.samples_per_request)
-            pixels = sum(-(-image.width // PATCH) * -(-image.height // PATCH) for image in request.images)
+            pixels = sum(
+                -(-image.width // PATCH) * -(-image.height // PATCH) for image in request.images
+            )
             sent += asked
             prompt += asked * (sum(len(message.text) for message in request.messages) // 4 + pixels)
             completion += len(request.attempts) * self.max_tokens // 4
         priced = self.prompt_price is not None or self.completion_price is not None
-        usd = (prompt * (self.prompt_price or 0.0) + completion * (self.completion_price or 0.0)) / 1e6 if priced else None
+        usd = (
+            (prompt * (self.prompt_price or 0.0) + completion * (self.completion_price or 0.0))
+            / 1e6
+            if priced
+            else None
+        )
         return Estimate(sent, prompt, completion, usd)
 
 

@@ -56,7 +56,14 @@ class Job:
 class Client:
     """The state of one run. Use it inside its event loop."""
 
-    def __init__(self, teacher: "Teacher", urls: tuple[str, ...], key: str | None, read_image: ReadImage, budget: Budget) -> None:
+    def __init__(
+        self,
+        teacher: "Teacher",
+        urls: tuple[str, ...],
+        key: str | None,
+        read_image: ReadImage,
+        budget: Budget,
+    ) -> None:
         self.teacher, self.budget, self._key, self._read_image = teacher, budget, key, read_image
         self.endpoints = [Endpoint(url, teacher.concurrency) for url in urls]
         self._addresses = {url: URL(f"{url}/chat/completions") for url in urls}
@@ -76,11 +83,20 @@ class Client:
 
     async def start(self) -> None:
         """Opens the connection pool."""
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        timeout = aiohttp.ClientTimeout(total=self.teacher.timeout, sock_connect=min(30.0, self.teacher.timeout))
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        )
+        timeout = aiohttp.ClientTimeout(
+            total=self.teacher.timeout, sock_connect=min(30.0, self.teacher.timeout)
+        )
         # No cookies, and URLs parsed once: a tenth of the time of a request that is answered at once.
         jar = aiohttp.DummyCookieJar()
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout, headers=headers, cookie_jar=jar)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=timeout,
+            headers=headers,
+            cookie_jar=jar,
+        )
 
     async def close(self) -> None:
         """Drops what is in flight and closes the connections."""
@@ -120,7 +136,9 @@ class Client:
         while not self._results and (self._tasks or self._ready or self._later):
             await self._wait(None, 1)
         end = time.monotonic() + GROUP_SECONDS
-        while len(self._results) < GROUP_MOST and self._tasks and (left := end - time.monotonic()) > 0:
+        while (
+            len(self._results) < GROUP_MOST and self._tasks and (left := end - time.monotonic()) > 0
+        ):
             if more and self.has_room() and len(self._ready) < self._limit() // 2:
                 break  # the queue would run dry
             await self._wait(left, GROUP_MOST)
@@ -130,7 +148,9 @@ class Client:
     async def _wait(self, most: float | None, results: int) -> None:
         """Until so many results are there, the queue runs low, something may be sent, or so many seconds have passed."""
         now = time.monotonic()
-        times = [endpoint.resting_until for endpoint in self.endpoints if endpoint.resting_until > now]
+        times = [
+            endpoint.resting_until for endpoint in self.endpoints if endpoint.resting_until > now
+        ]
         times += [self._later[0][0]] if self._later else []
         times += [now + most] if most is not None else []
         times.append(self._last_answer + self.teacher.patience)
@@ -150,7 +170,11 @@ class Client:
         if self.fatal:
             self._ready.clear()
             self._later.clear()
-        while self._ready and not self.paused and (endpoint := choose(self.endpoints, now)) is not None:
+        while (
+            self._ready
+            and not self.paused
+            and (endpoint := choose(self.endpoints, now)) is not None
+        ):
             if not self.budget.allows(self.in_flight * self._mean_cost()):
                 self.paused = True
                 self._ready.clear()
@@ -186,7 +210,9 @@ class Client:
             endpoint.failed(time.monotonic(), sent, gone=False)
             self._again(job, "timeout", f"no answer within {self.teacher.timeout:g} s", 0)
         except (aiohttp.ClientError, OSError) as error:
-            endpoint.failed(time.monotonic(), sent, gone=isinstance(error, aiohttp.ClientConnectorError))
+            endpoint.failed(
+                time.monotonic(), sent, gone=isinstance(error, aiohttp.ClientConnectorError)
+            )
             self._again(job, "connection", f"{type(error).__name__}: {error}", 0)
         finally:
             endpoint.in_flight -= 1
@@ -215,14 +241,29 @@ class Client:
         self.budget.spent += self.teacher.cost(responses)
         self._results.append((job.request, list(responses)))
 
-    def _refused(self, job: Job, endpoint: Endpoint, status: int, raw: bytes, retry_after: float | None, sent: float, now: float) -> None:
+    def _refused(
+        self,
+        job: Job,
+        endpoint: Endpoint,
+        status: int,
+        raw: bytes,
+        retry_after: float | None,
+        sent: float,
+        now: float,
+    ) -> None:
         detail = self._redacted(raw[:500].decode("utf-8", "replace"))
         if status in BUSY:
             if status in (429, 503):
                 endpoint.too_much(now, sent, retry_after)
             else:
                 endpoint.failed(now, sent, gone=False)
-            self._again(job, "rate limited" if status == 429 else "server error", detail, status, retry_after)
+            self._again(
+                job,
+                "rate limited" if status == 429 else "server error",
+                detail,
+                status,
+                retry_after,
+            )
         elif status >= 500:
             endpoint.failed(now, sent, gone=False)
             self._again(job, "server error", detail, status)
@@ -238,7 +279,9 @@ class Client:
             self._window.append("")
             self._fail(job, "rejected", detail, status, retriable=False)
 
-    def _again(self, job: Job, kind: str, detail: str, status: int, retry_after: float | None = None) -> None:
+    def _again(
+        self, job: Job, kind: str, detail: str, status: int, retry_after: float | None = None
+    ) -> None:
         """Puts a job back, or gives it up after its last try."""
         job.tries += 1
         self._window.append(kind)
@@ -250,7 +293,9 @@ class Client:
             heapq.heappush(self._later, (time.monotonic() + wait, next(self._numbers), job))
 
     def _fail(self, job: Job, kind: str, detail: str, status: int, retriable: bool) -> None:
-        failures: list[Response | Failure] = [failure(one, kind, detail, status, max(job.tries, 1), retriable) for one in job.attempts]
+        failures: list[Response | Failure] = [
+            failure(one, kind, detail, status, max(job.tries, 1), retriable) for one in job.attempts
+        ]
         self._results.append((job.request, failures))
 
     def _check_share(self) -> None:
@@ -265,7 +310,9 @@ class Client:
         if time.monotonic() - self._last_answer >= self.teacher.patience and any(self._window):
             last = next(kind for kind in reversed(self._window) if kind)
             where = ", ".join(_shown(endpoint.url) for endpoint in self.endpoints)
-            self._stop(f"no answer for {self.teacher.patience:g} s from {where}; the last failure was: {last}. Answers so far are kept.")
+            self._stop(
+                f"no answer for {self.teacher.patience:g} s from {where}; the last failure was: {last}. Answers so far are kept."
+            )
 
     def _stop(self, why: str) -> None:
         if self.fatal is None:
@@ -330,7 +377,10 @@ class HttpSession:
 
 
 def _alone(job: Job) -> list[Job]:
-    return [Job(job.request, job.prepared, (attempt,), job.tries, alone=True) for attempt in job.attempts]
+    return [
+        Job(job.request, job.prepared, (attempt,), job.tries, alone=True)
+        for attempt in job.attempts
+    ]
 
 
 def _seconds(header: str | None) -> float | None:

@@ -46,10 +46,14 @@ class ChatModel(flow.Teacher):
         super().__post_init__()
         for name in self.at_least_one:
             if getattr(self, name) < 1:
-                raise TeacherError(f"{self.name}: {name} is {getattr(self, name)}, and must be at least 1.")
+                raise TeacherError(
+                    f"{self.name}: {name} is {getattr(self, name)}, and must be at least 1."
+                )
         for name in self.json_objects:
             if (text := getattr(self, name)) is not None and not _is_object(text):
-                raise TeacherError(f"{self.name}: {name} must be a JSON object as text, like '{{\"top_k\": 20}}', and is {text[:60]!r}.")
+                raise TeacherError(
+                    f"{self.name}: {name} must be a JSON object as text, like '{{\"top_k\": 20}}', and is {text[:60]!r}."
+                )
 
     @property
     def batch(self) -> int:

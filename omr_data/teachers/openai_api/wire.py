@@ -19,17 +19,38 @@ from omr_data.teachers.openai_api.model import ChatModel
 if TYPE_CHECKING:
     from omr_data.teachers.openai_api import Teacher
 
-MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp", "TIFF": "image/tiff"}
+MEDIA = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
 _UNKNOWN = "application/octet-stream"
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
 EMPTY = "empty answer"
 
 
 def prepare(teacher: "Teacher", request: Request, read_image: ReadImage) -> bytes:
     """The body of a question without its closing brace."""
     chat = messages(request, lambda image: data_url(image, _mark(image)))
-    body = {"model": teacher.model, "messages": chat, teacher.tokens_field: teacher.max_tokens} | sampling(teacher)
-    return _with_images(json.dumps(body, ensure_ascii=False).encode()[:-1], request.images, read_image)
+    body = {
+        "model": teacher.model,
+        "messages": chat,
+        teacher.tokens_field: teacher.max_tokens,
+    } | sampling(teacher)
+    return _with_images(
+        json.dumps(body, ensure_ascii=False).encode()[:-1], request.images, read_image
+    )
 
 
 def sampling(model: ChatModel) -> dict[str, Any]:
@@ -94,13 +115,20 @@ def runs(attempts: Sequence[int], most: int) -> Iterator[tuple[int, ...]]:
 def messages(request: Request, url: Callable[[ImageRef], str]) -> list[dict[str, Any]]:
     """The chat with each image as a URL where its mark stands. Raises TeacherError when marks and images do not match."""
     images = iter(request.images)
-    found = [{"role": message.role, "content": _content(message, images, url)} for message in request.messages]
+    found = [
+        {"role": message.role, "content": _content(message, images, url)}
+        for message in request.messages
+    ]
     if left := len(list(images)):
-        raise TeacherError(f"a question has {left} more images than {IMAGE_MARK} marks: {request.messages[-1].text[:80]!r}.")
+        raise TeacherError(
+            f"a question has {left} more images than {IMAGE_MARK} marks: {request.messages[-1].text[:80]!r}."
+        )
     return found
 
 
-def _content(message: Message, images: Iterator[ImageRef], url: Callable[[ImageRef], str]) -> str | list[dict[str, Any]]:
+def _content(
+    message: Message, images: Iterator[ImageRef], url: Callable[[ImageRef], str]
+) -> str | list[dict[str, Any]]:
     if IMAGE_MARK not in message.text:
         return message.text
     parts: list[dict[str, Any]] = []
@@ -108,7 +136,9 @@ def _content(message: Message, images: Iterator[ImageRef], url: Callable[[ImageR
         if number:
             image = next(images, None)
             if image is None:
-                raise TeacherError(f"a message has more {IMAGE_MARK} marks than images: {message.text[:80]!r}.")
+                raise TeacherError(
+                    f"a message has more {IMAGE_MARK} marks than images: {message.text[:80]!r}."
+                )
             parts.append({"type": "image_url", "image_url": {"url": url(image)}})
         if text:
             parts.append({"type": "text", "text": text})
@@ -128,13 +158,21 @@ def read_reply(raw: bytes, model: str, key: str, attempts: Sequence[int], second
     """The choices of a 200 answer as responses to the first attempts. Fewer choices than attempts are no fault here."""
     try:
         payload = json.loads(raw)
-        choices = sorted(payload["choices"], key=lambda choice: choice.get("index") or 0)[: len(attempts)]
+        choices = sorted(payload["choices"], key=lambda choice: choice.get("index") or 0)[
+            : len(attempts)
+        ]
         read = [_choice(choice) for choice in choices]
         usage = payload.get("usage") or {}
-        prompt, completion = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        prompt, completion = (
+            int(usage.get("prompt_tokens") or 0),
+            int(usage.get("completion_tokens") or 0),
+        )
         served = str(payload.get("model") or model)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return Reply(fault="malformed answer", detail=f"{type(error).__name__}: {error}; it begins {raw[:80]!r}")
+        return Reply(
+            fault="malformed answer",
+            detail=f"{type(error).__name__}: {error}; it begins {raw[:80]!r}",
+        )
     if not read:
         return Reply(fault="malformed answer", detail="it has no choices")
     if fault := next((fault for *_, fault in read if fault), ""):
@@ -153,7 +191,9 @@ def read_reply(raw: bytes, model: str, key: str, attempts: Sequence[int], second
                 key=key,
                 seconds=round(seconds, 3),
             )
-            for place, (attempt, (text, reasoning, reason, _), share) in enumerate(zip(attempts, read, shares, strict=False))
+            for place, (attempt, (text, reasoning, reason, _), share) in enumerate(
+                zip(attempts, read, shares, strict=False)
+            )
         )
     )
 
@@ -162,7 +202,9 @@ def _choice(choice: dict[str, Any]) -> tuple[str, str | None, str, str]:
     """Text, reasoning, finish reason, and the fault if there is no text. What was cut off is an answer, if an empty one."""
     message = choice["message"]
     content = message.get("content") or ""
-    text = content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+    text = (
+        content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+    )
     reasoning = message.get("reasoning_content") or message.get("reasoning") or None
     if reasoning is not None and not isinstance(reasoning, str):
         raise TypeError("the reasoning is no text")
@@ -187,6 +229,15 @@ def _shares(total: int, sizes: Sequence[int]) -> list[int]:
     return [*shares, total - given]
 
 
-def failure(attempt: int, kind: str, detail: str, status: int, tries: int, retriable: bool) -> Failure:
+def failure(
+    attempt: int, kind: str, detail: str, status: int, tries: int, retriable: bool
+) -> Failure:
     """A failed attempt with at most 500 characters of detail."""
-    return Failure(attempt=attempt, kind=kind, detail=detail[:500], retriable=retriable, status=status, tries=tries)
+    return Failure(
+        attempt=attempt,
+        kind=kind,
+        detail=detail[:500],
+        retriable=retriable,
+        status=status,
+        tries=tries,
+    )

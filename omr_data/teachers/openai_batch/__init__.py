@@ -69,7 +69,9 @@ class Teacher(openai_api.Teacher):
             raise TeacherError(
                 f"{self.model} is asked in batches, which outlive a process: only a build has a workspace to remember them in."
             )
-        urls = self.urls or tuple(url.strip() for url in os.environ.get(openai_api.URLS, "").split(",") if url.strip())
+        urls = self.urls or tuple(
+            url.strip() for url in os.environ.get(openai_api.URLS, "").split(",") if url.strip()
+        )
         if len(urls) != 1 or not urls[0].startswith(("http://", "https://")):
             raise TeacherError(
                 f"{self.model} is asked in batches at one provider, and {openai_api.URLS} names {len(urls)}: {', '.join(urls) or 'none'}. "

@@ -57,7 +57,13 @@ class Journal:
     def _read(self, path: Path) -> Entry:
         try:
             made = json.loads(path.read_bytes())
-            return Entry(path, made["url"], made["file"], made["batch"], tuple((key, first, count) for key, first, count in made["lines"]))
+            return Entry(
+                path,
+                made["url"],
+                made["file"],
+                made["batch"],
+                tuple((key, first, count) for key, first, count in made["lines"]),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{path} should hold a batch that was paid for, and cannot be read: {error}. "

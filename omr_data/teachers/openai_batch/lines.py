@@ -41,10 +41,18 @@ def custom_id(key: str, first: int) -> str:
 
 def write_line(teacher: "Teacher", line: Line, read_image: ReadImage) -> bytes:
     """A line of the file that is uploaded. Raises TeacherError when no file may hold it."""
-    body = prepare(teacher, line.request, read_image) + tail(teacher, line.request.key, line.attempts)
-    raw = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n' % (line.id.encode(), ENDPOINT.encode(), body)
+    body = prepare(teacher, line.request, read_image) + tail(
+        teacher, line.request.key, line.attempts
+    )
+    raw = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n' % (
+        line.id.encode(),
+        ENDPOINT.encode(),
+        body,
+    )
     if len(raw) > teacher.bytes_per_file:
-        raise TeacherError(f"one request has {len(raw):,} bytes, and the file of a batch may have {teacher.bytes_per_file:,}.")
+        raise TeacherError(
+            f"one request has {len(raw):,} bytes, and the file of a batch may have {teacher.bytes_per_file:,}."
+        )
     return raw
 
 
@@ -62,20 +70,44 @@ def read_line(line: Line, answer: dict[str, Any], model: str, seconds: float) ->
     refused or cut short."""
     response, error = answer.get("response"), answer.get("error")
     if not isinstance(response, dict):
-        code, message = (str(error.get("code")), str(error.get("message"))) if isinstance(error, dict) else ("", str(answer)[:300])
-        kind = {"batch_expired": "expired", "batch_cancelled": "cancelled"}.get(code, "server error")
+        code, message = (
+            (str(error.get("code")), str(error.get("message")))
+            if isinstance(error, dict)
+            else ("", str(answer)[:300])
+        )
+        kind = {"batch_expired": "expired", "batch_cancelled": "cancelled"}.get(
+            code, "server error"
+        )
         return failures(line, kind, f"{code}: {message}")
     status = response.get("status_code")
     body = json.dumps(response.get("body")).encode()
     if status == 200:
         reply = read_reply(body, model, line.request.key, line.attempts, seconds)
-        return failures(line, reply.fault, reply.detail, 200) if reply.fault else list(reply.responses)
+        return (
+            failures(line, reply.fault, reply.detail, 200) if reply.fault else list(reply.responses)
+        )
     if not isinstance(status, int) or status in BUSY or status in MISCONFIGURED or status >= 500:
-        kind = "rate limited" if status == 429 else "refused access" if status in MISCONFIGURED else "server error"
+        kind = (
+            "rate limited"
+            if status == 429
+            else "refused access"
+            if status in MISCONFIGURED
+            else "server error"
+        )
         return failures(line, kind, body.decode(), status if isinstance(status, int) else 0)
-    return [] if len(line.attempts) > 1 else failures(line, "rejected", body.decode(), status, retriable=False)
+    return (
+        []
+        if len(line.attempts) > 1
+        else failures(line, "rejected", body.decode(), status, retriable=False)
+    )
 
 
-def failures(line: Line, kind: str, detail: str, status: int = 0, retriable: bool = True) -> Results:
+def failures(
+    line: Line, kind: str, detail: str, status: int = 0, retriable: bool = True
+) -> Results:
     """The same failure of the line's attempts, each tried once. What this run did not want (an earlier one bought it) is left out."""
-    return [failure(one, kind, detail, status, 1, retriable) for one in line.attempts if one in line.request.attempts]
+    return [
+        failure(one, kind, detail, status, 1, retriable)
+        for one in line.attempts
+        if one in line.request.attempts
+    ]

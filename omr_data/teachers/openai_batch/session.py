@@ -22,7 +22,15 @@ from omr_data.records import Failure, Request, Response
 from omr_data.store.atomic import atomic_path
 from omr_data.teachers.openai_api.wire import runs
 from omr_data.teachers.openai_batch.journal import Entry, Journal
-from omr_data.teachers.openai_batch.lines import Line, Results, custom_id, failures, parse_line, read_line, write_line
+from omr_data.teachers.openai_batch.lines import (
+    Line,
+    Results,
+    custom_id,
+    failures,
+    parse_line,
+    read_line,
+    write_line,
+)
 from omr_data.teachers.openai_batch.provider import FINAL, Provider
 
 if TYPE_CHECKING:
@@ -64,8 +72,21 @@ class Bought:
 class BatchSession:
     """A run of questions: the flow's Session over one account."""
 
-    def __init__(self, teacher: "Teacher", provider: Provider, journal: Journal, read_image: ReadImage, budget: Budget) -> None:
-        self._teacher, self._provider, self._journal, self._read_image, self._budget = teacher, provider, journal, read_image, budget
+    def __init__(
+        self,
+        teacher: "Teacher",
+        provider: Provider,
+        journal: Journal,
+        read_image: ReadImage,
+        budget: Budget,
+    ) -> None:
+        self._teacher, self._provider, self._journal, self._read_image, self._budget = (
+            teacher,
+            provider,
+            journal,
+            read_image,
+            budget,
+        )
         self._bought: list[Bought] = []
         self._of_key: dict[str, list[tuple[tuple[int, ...], Bought]]] = {}
         self._again: deque[Line] = deque()
@@ -76,9 +97,20 @@ class BatchSession:
     def note(self) -> str:
         """How many batches are under way, and how far the provider is with them."""
         busy = self._busy()
-        counts = [bought.remote.request_counts for bought in busy if bought.remote and bought.remote.request_counts]
-        done, total = sum(count.completed + count.failed for count in counts), sum(len(bought.entry.lines) for bought in busy)
-        return f"{len(busy):,} batch{'es' if len(busy) > 1 else ''}, {done:,} of {total:,} requests done" if busy else ""
+        counts = [
+            bought.remote.request_counts
+            for bought in busy
+            if bought.remote and bought.remote.request_counts
+        ]
+        done, total = (
+            sum(count.completed + count.failed for count in counts),
+            sum(len(bought.entry.lines) for bought in busy),
+        )
+        return (
+            f"{len(busy):,} batch{'es' if len(busy) > 1 else ''}, {done:,} of {total:,} requests done"
+            if busy
+            else ""
+        )
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
         """Raises TeacherError when the provider refuses a batch or cannot be reached; what came before is given first.
@@ -94,10 +126,18 @@ class BatchSession:
                 assert bought.entry.batch is not None  # _recall and _buy saw to it
                 bought.remote = self._provider.look(bought.entry.batch, bought.entry.path)
             yield []
-            ready = [bought for bought in self._bought if bought.final and (self._drained or self._whole(bought))]
+            ready = [
+                bought
+                for bought in self._bought
+                if bought.final and (self._drained or self._whole(bought))
+            ]
             for bought in ready:
                 yield from self._collect(bought)
-            if self._drained and not self._again and not any(bought.claimed for bought in self._bought):
+            if (
+                self._drained
+                and not self._again
+                and not any(bought.claimed for bought in self._bought)
+            ):
                 return
             if not ready:
                 time.sleep(self._provider.poll)
@@ -122,7 +162,9 @@ class BatchSession:
             bought = Bought(entry)
             self._bought.append(bought)
             for key, first, count in entry.lines:
-                self._of_key.setdefault(key, []).append((tuple(range(first, first + count)), bought))
+                self._of_key.setdefault(key, []).append(
+                    (tuple(range(first, first + count)), bought)
+                )
 
     def _lines(self, batches: Iterator[Batch]) -> Iterator[Line]:
         """The lines that are not under way yet; those that are get claimed in passing."""
@@ -130,7 +172,9 @@ class BatchSession:
             for request in batch:
                 covered: set[int] = set()
                 for attempts, bought in self._of_key.pop(request.key, []):
-                    if not covered.issuperset(attempts) and not set(request.attempts).isdisjoint(attempts):
+                    if not covered.issuperset(attempts) and not set(request.attempts).isdisjoint(
+                        attempts
+                    ):
                         self._claim(bought, Line(request, attempts))
                         covered.update(attempts)
                 left = tuple(attempt for attempt in request.attempts if attempt not in covered)
@@ -148,7 +192,10 @@ class BatchSession:
         """The lines of the next batch, and their bytes in a file; none where the budget has no room, or nothing is left."""
         load = Load()
         with atomic_path(self._journal.draft()) as path, open(path, "wb") as file:
-            while len(load.lines) < self._teacher.requests_per_file and (line := self._next(lines)) is not None:
+            while (
+                len(load.lines) < self._teacher.requests_per_file
+                and (line := self._next(lines)) is not None
+            ):
                 room = self._budget.room(self._expected(load))
                 raw = write_line(self._teacher, line, self._read_image) if room else b""
                 if not room or (load.lines and load.size + len(raw) > self._teacher.bytes_per_file):
@@ -193,7 +240,9 @@ class BatchSession:
         draft = self._journal.draft()
         file = self._provider.upload(draft)
         draft.unlink()
-        bought_lines = tuple((line.request.key, line.attempts[0], len(line.attempts)) for line in load.lines)
+        bought_lines = tuple(
+            (line.request.key, line.attempts[0], len(line.attempts)) for line in load.lines
+        )
         entry = Entry(self._journal.new_path(), self._provider.url, file, None, bought_lines)
         self._journal.write(entry)
         entry = replace(entry, batch=self._provider.make(file).id)
@@ -201,7 +250,9 @@ class BatchSession:
         others = self._busy()
         for other in others:
             other.alone = False
-        self._bought.append(Bought(entry, {line.id: line for line in load.lines}, load, alone=not others))
+        self._bought.append(
+            Bought(entry, {line.id: line for line in load.lines}, load, alone=not others)
+        )
 
     # --------------------------------------------------------------------------------------- collecting
 
@@ -210,7 +261,11 @@ class BatchSession:
         remote = bought.remote
         assert remote is not None  # it is final
         self._bought.remove(bought)
-        if remote.status == "failed" and remote.output_file_id is None and remote.error_file_id is None:
+        if (
+            remote.status == "failed"
+            and remote.output_file_id is None
+            and remote.error_file_id is None
+        ):
             self._failed(bought, remote)
             return
         names = set(bought.claimed)
@@ -225,7 +280,11 @@ class BatchSession:
         detail = f"the batch {remote.id} is {remote.status}, and holds no answer to this request"
         group += [(line.request, failures(line, kind, detail)) for line in bought.claimed.values()]
         yield group
-        left = tuple((key, first, count) for key, first, count in bought.entry.lines if custom_id(key, first) not in names)
+        left = tuple(
+            (key, first, count)
+            for key, first, count in bought.entry.lines
+            if custom_id(key, first) not in names
+        )
         self._journal.write(replace(bought.entry, lines=left))
 
     def _answers(self, bought: Bought, remote: Remote) -> Iterator[tuple[Line, dict[str, Any]]]:
@@ -254,7 +313,11 @@ class BatchSession:
         if len(responses) == len(results) < len(line.attempts):
             self._samples = 1 if responses else self._samples
             missing = line.attempts[len(responses) :]
-            self._again.extend(Line(line.request, (attempt,)) for attempt in missing if attempt in line.request.attempts)
+            self._again.extend(
+                Line(line.request, (attempt,))
+                for attempt in missing
+                if attempt in line.request.attempts
+            )
         return results
 
     def _failed(self, bought: Bought, remote: Remote) -> None:
@@ -265,7 +328,10 @@ class BatchSession:
             self._at_once = max(1, len(self._busy()))
             self._again.extend(bought.claimed.values())
             return
-        shown = "; ".join(f"line {error.line}: {error.code}: {error.message}" for error in errors[:3]) or "no reason is given"
+        shown = (
+            "; ".join(f"line {error.line}: {error.code}: {error.message}" for error in errors[:3])
+            or "no reason is given"
+        )
         raise TeacherError(
             f"{self._provider.url} refused the batch {remote.id} of {len(bought.entry.lines):,} requests to {self._teacher.model}, "
             f"and nothing of it was paid for ({len(errors):,} errors). {shown[:600]}. Mend the teacher's fields, or lower "

@@ -51,9 +51,13 @@ class Teacher(flow.Teacher):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.temperature < 0 or self.max_tokens < 1:
-            raise TeacherError(f"{self.name}: temperature {self.temperature} and max_tokens {self.max_tokens} must be at least 0 and 1.")
+            raise TeacherError(
+                f"{self.name}: temperature {self.temperature} and max_tokens {self.max_tokens} must be at least 0 and 1."
+            )
         if self.weights != WEIGHTS:
-            raise TeacherError(f"{self.name} is asked for weights {self.weights[:12]}, and this package holds {WEIGHTS[:12]}.")
+            raise TeacherError(
+                f"{self.name} is asked for weights {self.weights[:12]}, and this package holds {WEIGHTS[:12]}."
+            )
 
     @property
     def batch(self) -> int:
@@ -105,7 +109,11 @@ def _start(teacher: Teacher, read_image: ReadImage) -> None:
     global _loaded
     torch.set_num_threads(1)
     model, tokenizer = load(FOLDER)
-    _loaded = (teacher, Sampler(model, tokenizer, teacher.temperature, teacher.max_tokens, teacher.seed), read_image)
+    _loaded = (
+        teacher,
+        Sampler(model, tokenizer, teacher.temperature, teacher.max_tokens, teacher.seed),
+        read_image,
+    )
 
 
 def _answer(batch: Batch) -> Answers:
@@ -117,7 +125,13 @@ def _answer(batch: Batch) -> Answers:
     questions = []
     for request in batch:
         image = read_image(request.images[0]) if request.images else None
-        questions.append(Wanted(request.key, encode_prompt(sampler.tokenizer, request.messages, image), request.attempts))
+        questions.append(
+            Wanted(
+                request.key,
+                encode_prompt(sampler.tokenizer, request.messages, image),
+                request.attempts,
+            )
+        )
     answers: list[tuple[Request, Sequence[Response | Failure]]] = []
     for request, question, samples in zip(batch, questions, sampler.sample(questions), strict=True):
         responses = [

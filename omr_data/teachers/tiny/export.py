@@ -18,7 +18,20 @@ from pathlib import Path
 
 from omr_data.store.atomic import write_text
 from omr_data.teachers.tiny import FOLDER
-from omr_data.teachers.tiny.model import END, IMAGE_PAD, MEAN, MERGE, PAD, PATCH, SIDE, START, STD, VIDEO_PAD, VISION_END, VISION_START
+from omr_data.teachers.tiny.model import (
+    END,
+    IMAGE_PAD,
+    MEAN,
+    MERGE,
+    PAD,
+    PATCH,
+    SIDE,
+    START,
+    STD,
+    VIDEO_PAD,
+    VISION_END,
+    VISION_START,
+)
 
 MOST_TOKENS = 1_024
 """The length that positions were configured for."""
@@ -58,7 +71,10 @@ TOKENIZER = {
 PREPROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2_5_VLProcessor",
-    "size": {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE},  # areas, for this processor
+    "size": {
+        "shortest_edge": SIDE * SIDE,
+        "longest_edge": SIDE * SIDE,
+    },  # areas, for this processor
     "patch_size": PATCH,
     "merge_size": MERGE,
     "temporal_patch_size": 2,

@@ -36,7 +36,12 @@ MEAN, STD = 0.5, 0.5
 """Pixels are scaled from 0..1 to -1..1."""
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
+VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 CONTROL = (PAD, START, END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
@@ -45,7 +50,10 @@ def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
     """A byte-level BPE of 352 tokens with each digit on its own. Any text can be encoded, in bytes if need be."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -77,7 +85,11 @@ def new_model(tokenizer: Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
             "num_attention_heads": 4,
             "num_key_value_heads": 4,
             "max_position_embeddings": 1024,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10_000.0,
+                "mrope_section": [4, 6, 6],
+            },
             "bos_token_id": None,
             "eos_token_id": token_id(tokenizer, END),
             "pad_token_id": token_id(tokenizer, PAD),
@@ -116,7 +128,10 @@ class Prompt:
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], image: bytes | None) -> Prompt:
     """Encodes a chat up to where the assistant begins to speak."""
-    turns = "".join(f"{START}{message.role}\n{_plain(message.text)}{END}\n" for message in messages) + f"{START}assistant\n"
+    turns = (
+        "".join(f"{START}{message.role}\n{_plain(message.text)}{END}\n" for message in messages)
+        + f"{START}assistant\n"
+    )
     before, mark, after = turns.partition(IMAGE_MARK)
     if image is None or not mark:
         ids = tokenizer.encode(turns).ids[-MAX_PROMPT:]
@@ -163,7 +178,12 @@ def pixels_to_patches(image: Image.Image) -> "NDArray[np.float32]":
     return np.repeat(ordered, 2, axis=2).reshape(GRID * GRID, -1).astype(np.float32)
 
 
-def embed(model: Qwen2_5_VLForConditionalGeneration, ids: torch.Tensor, patches: torch.Tensor, pictured: torch.Tensor) -> torch.Tensor:
+def embed(
+    model: Qwen2_5_VLForConditionalGeneration,
+    ids: torch.Tensor,
+    patches: torch.Tensor,
+    pictured: torch.Tensor,
+) -> torch.Tensor:
     """Token embeddings, shape (rows, tokens, 128), with image tokens in place. Each picture is (64, 384) in `patches`, shape
     (pictures, 64, 384); `pictured` holds the row of each, and rows below 0 are pictures that nobody looks at."""
     embeddings: torch.Tensor = model.model.language_model.embed_tokens(ids)
@@ -190,7 +210,11 @@ def hidden_states(
     each new token sees.
     """
     states = model.model.language_model(
-        inputs_embeds=embeddings, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+        inputs_embeds=embeddings,
+        position_ids=positions,
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=cache is not None,
     ).last_hidden_state
     assert isinstance(states, torch.Tensor)  # always one
     return states

@@ -18,7 +18,15 @@ from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.cache_utils import DynamicCache
 
-from omr_data.teachers.tiny.model import END, MAX_PROMPT, PAD, Prompt, embed, hidden_states, token_id
+from omr_data.teachers.tiny.model import (
+    END,
+    MAX_PROMPT,
+    PAD,
+    Prompt,
+    embed,
+    hidden_states,
+    token_id,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,19 +77,35 @@ class Sampler:
             for start in range(0, len(members), QUESTIONS):
                 group = members[start : start + QUESTIONS]
                 self._group([questions[index] for index in group], group, length, found)
-        return [[found[index, attempt] for attempt in question.attempts] for index, question in enumerate(questions)]
+        return [
+            [found[index, attempt] for attempt in question.attempts]
+            for index, question in enumerate(questions)
+        ]
 
-    def _group(self, group: Sequence[Wanted], names: Sequence[int], length: int, found: dict[tuple[int, int], Sampled]) -> None:
+    def _group(
+        self,
+        group: Sequence[Wanted],
+        names: Sequence[int],
+        length: int,
+        found: dict[tuple[int, int], Sampled],
+    ) -> None:
         """Prefills up to 16 questions of one padded length, then decodes their attempts 8 at a time, each at its own place."""
         logits, cache, mask = self._prefill([question.prompt for question in group], length)
-        for turn in sorted({attempt // ATTEMPTS for question in group for attempt in question.attempts}):
-            slots = [[attempt for attempt in question.attempts if attempt // ATTEMPTS == turn] for question in group]
+        for turn in sorted(
+            {attempt // ATTEMPTS for question in group for attempt in question.attempts}
+        ):
+            slots = [
+                [attempt for attempt in question.attempts if attempt // ATTEMPTS == turn]
+                for question in group
+            ]
             rows = self._decode(group, slots, logits, copy.deepcopy(cache), mask)
             for place, attempts in enumerate(slots):
                 for attempt in attempts:
                     found[names[place], attempt] = rows[place * ATTEMPTS + attempt % ATTEMPTS]
 
-    def _prefill(self, prompts: Sequence[Prompt], length: int) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
+    def _prefill(
+        self, prompts: Sequence[Prompt], length: int
+    ) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
         """The next token's logits, shape (16, vocabulary), the cache, and the mask (16, length). Empty rows hold one pad token."""
         ids = np.full((QUESTIONS, length), token_id(self.tokenizer, PAD))
         positions = np.zeros((3, QUESTIONS, length), dtype=np.int64)
@@ -92,17 +116,32 @@ class Sampler:
         last = np.zeros(QUESTIONS, dtype=np.int64)
         for row, prompt in enumerate(prompts):
             size = len(prompt.ids)
-            ids[row, :size], positions[:, row, :size], mask[row, :size] = prompt.ids, prompt.positions, 1
+            ids[row, :size], positions[:, row, :size], mask[row, :size] = (
+                prompt.ids,
+                prompt.positions,
+                1,
+            )
             last[row] = size - 1
             if prompt.patches is not None:
                 patches[row], pictured[row] = prompt.patches, row
-        embeddings = embed(self.model, torch.from_numpy(ids), torch.from_numpy(patches), torch.from_numpy(pictured))
+        embeddings = embed(
+            self.model, torch.from_numpy(ids), torch.from_numpy(patches), torch.from_numpy(pictured)
+        )
         cache, seen = DynamicCache(), torch.from_numpy(mask)
         states = hidden_states(self.model, embeddings, torch.from_numpy(positions), seen, cache)
-        return self.model.lm_head(states[torch.arange(QUESTIONS), torch.from_numpy(last)]), cache, seen
+        return (
+            self.model.lm_head(states[torch.arange(QUESTIONS), torch.from_numpy(last)]),
+            cache,
+            seen,
+        )
 
     def _decode(
-        self, group: Sequence[Wanted], slots: Sequence[Sequence[int]], logits: torch.Tensor, cache: DynamicCache, mask: torch.Tensor
+        self,
+        group: Sequence[Wanted],
+        slots: Sequence[Sequence[int]],
+        logits: torch.Tensor,
+        cache: DynamicCache,
+        mask: torch.Tensor,
     ) -> list[Sampled]:
         """Draws 16 x 8 answers token by token until the last wanted one has ended.
 
@@ -118,9 +157,18 @@ class Sampler:
             position[place] = question.prompt.positions[:, -1].max() + 1
             for attempt in attempts:
                 row = place * ATTEMPTS + attempt % ATTEMPTS
-                uniform[row], running[row] = _uniform(self.seed, question.key, attempt, self.max_tokens), True
+                uniform[row], running[row] = (
+                    _uniform(self.seed, question.key, attempt, self.max_tokens),
+                    True,
+                )
         own = torch.eye(ATTEMPTS, dtype=torch.bool).repeat(1, self.max_tokens)[None, None]
-        seen = torch.cat([mask.bool()[:, None, None].expand(-1, -1, ATTEMPTS, -1), own.expand(QUESTIONS, -1, -1, -1)], -1)
+        seen = torch.cat(
+            [
+                mask.bool()[:, None, None].expand(-1, -1, ATTEMPTS, -1),
+                own.expand(QUESTIONS, -1, -1, -1),
+            ],
+            -1,
+        )
         logits = logits.repeat_interleave(ATTEMPTS, 0)
         drawn: list[list[int]] = [[] for _ in range(rows)]
         for step in range(self.max_tokens):
@@ -130,7 +178,9 @@ class Sampler:
             running &= tokens != end
             if not running.any() or step + 1 == self.max_tokens:
                 break
-            embeddings = self.model.model.language_model.embed_tokens(torch.from_numpy(tokens).reshape(QUESTIONS, ATTEMPTS))
+            embeddings = self.model.model.language_model.embed_tokens(
+                torch.from_numpy(tokens).reshape(QUESTIONS, ATTEMPTS)
+            )
             places = torch.from_numpy(position + step)[None, :, None].expand(3, QUESTIONS, ATTEMPTS)
             visible = seen[..., : mask.shape[1] + ATTEMPTS * (step + 1)]
             states = hidden_states(self.model, embeddings, places, visible, cache)

@@ -42,7 +42,10 @@ class _Model:
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """One completion. Raises _Refused."""
         messages, image = _messages(body.get("messages"))
-        samples, tokens = _number(body, "n", 1, MOST_SAMPLES), _number(body, "max_tokens", 64, MOST_TOKENS)
+        samples, tokens = (
+            _number(body, "n", 1, MOST_SAMPLES),
+            _number(body, "max_tokens", 64, MOST_TOKENS),
+        )
         temperature = body.get("temperature", tiny.TEMPERATURE)
         if not isinstance(temperature, int | float) or not 0 <= temperature <= 10:
             raise _Refused("temperature must be a number from 0 to 10")
@@ -51,7 +54,9 @@ class _Model:
         prompt = encode_prompt(self._tokenizer, messages, image)
         wanted = Wanted("", prompt, tuple(range(first, first + samples)))
         with self._lock:
-            (answers,) = Sampler(self._model, self._tokenizer, float(temperature), tokens, 0).sample([wanted])
+            (answers,) = Sampler(
+                self._model, self._tokenizer, float(temperature), tokens, 0
+            ).sample([wanted])
         choices = [
             {
                 "index": index,
@@ -62,8 +67,19 @@ class _Model:
             for index, sample in enumerate(answers)
         ]
         completion = sum(sample.tokens for sample in answers)
-        usage = {"prompt_tokens": len(prompt.ids), "completion_tokens": completion, "total_tokens": len(prompt.ids) + completion}
-        return {"id": f"tiny-{first}", "object": "chat.completion", "created": 0, "model": self.name, "choices": choices, "usage": usage}
+        usage = {
+            "prompt_tokens": len(prompt.ids),
+            "completion_tokens": completion,
+            "total_tokens": len(prompt.ids) + completion,
+        }
+        return {
+            "id": f"tiny-{first}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.name,
+            "choices": choices,
+            "usage": usage,
+        }
 
 
 def _number(body: dict[str, Any], name: str, usual: int, most: int) -> int:
@@ -86,7 +102,9 @@ def _messages(given: object) -> tuple[tuple[Message, ...], bytes | None]:
             match part:
                 case {"type": "text", "text": str(words)}:
                     text += words
-                case {"type": "image_url", "image_url": {"url": str(url)}} if url.startswith("data:"):
+                case {"type": "image_url", "image_url": {"url": str(url)}} if url.startswith(
+                    "data:"
+                ):
                     images.append(_decoded(url))
                     text += IMAGE_MARK
                 case _:
@@ -116,17 +134,32 @@ def make_app() -> Starlette:
             return JSONResponse(await run_in_threadpool(model.answer, body))
         except json.JSONDecodeError:
             return _error("the body is no JSON")
-        except (_Refused, OSError) as error:  # Pillow says with an OSError that a picture cannot be read
+        except (
+            _Refused,
+            OSError,
+        ) as error:  # Pillow says with an OSError that a picture cannot be read
             return _error(str(error))
 
     async def models(request: Request) -> JSONResponse:
-        return JSONResponse({"object": "list", "data": [{"id": model.name, "object": "model", "owned_by": "omr_data"}]})
+        return JSONResponse(
+            {
+                "object": "list",
+                "data": [{"id": model.name, "object": "model", "owned_by": "omr_data"}],
+            }
+        )
 
-    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"]), Route("/v1/models", models)])
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", complete, methods=["POST"]),
+            Route("/v1/models", models),
+        ]
+    )
 
 
 def _error(text: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": text, "type": "invalid_request_error"}}, status_code=400)
+    return JSONResponse(
+        {"error": {"message": text, "type": "invalid_request_error"}}, status_code=400
+    )
 
 
 def serve(host: str, port: int) -> None:

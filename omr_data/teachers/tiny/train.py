@@ -28,7 +28,15 @@ from omr_data.sources.drawn import FAMILIES, LEVELS, Problem, distinct, draw, pr
 from omr_data.store.atomic import write_text
 from omr_data.teachers.tiny import TEMPERATURE
 from omr_data.teachers.tiny.export import export_processor
-from omr_data.teachers.tiny.model import END, PAD, embed, encode_prompt, hidden_states, new_model, train_tokenizer
+from omr_data.teachers.tiny.model import (
+    END,
+    PAD,
+    embed,
+    encode_prompt,
+    hidden_states,
+    new_model,
+    train_tokenizer,
+)
 from omr_data.teachers.tiny.sample import Sampler, Wanted
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -48,7 +56,14 @@ def target(problem: Problem) -> str:
 def messages(problem: Problem) -> tuple[Message, ...]:
     """The chat as a recipe puts it."""
     question = IMAGE_MARK * problem.pictured + problem.question
-    record = Record(id="", source="", license="", question=question, answer=problem.answer, options=problem.options)
+    record = Record(
+        id="",
+        source="",
+        license="",
+        question=question,
+        answer=problem.answer,
+        options=problem.options,
+    )
     return (Message("user", render_question(record)),)
 
 
@@ -61,19 +76,35 @@ class Batches(IterableDataset[list[dict[str, torch.Tensor]]]):
     def __iter__(self) -> Iterator[list[dict[str, torch.Tensor]]]:
         tokenizer = Tokenizer.from_str(self._tokenizer)
         choose = random.Random(f"batches:{self._seed}")
-        cells = {(family, level): problems("teacher", family, level, f"train:{self._seed}") for family in FAMILIES for level in LEVELS}
+        cells = {
+            (family, level): problems("teacher", family, level, f"train:{self._seed}")
+            for family in FAMILIES
+            for level in LEVELS
+        }
         while True:
             families = choose.choices(FAMILIES, [SHARES[family] for family in FAMILIES], k=BATCH)
             batch = [next(cells[family, choose.choice(LEVELS)]) for family in families]
-            halves = [[problem for problem in batch if bool(problem.options) == long] for long in (False, True)]
+            halves = [
+                [problem for problem in batch if bool(problem.options) == long]
+                for long in (False, True)
+            ]
             yield [collate(tokenizer, half) for half in halves if half]
 
 
 def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tensor]:
     """ids, labels and mask of shape (rows, tokens), positions (3, rows, tokens), patches (pictures, 64, 384), pictured (pictures)."""
-    prompts = [encode_prompt(tokenizer, messages(problem), draw(problem) if problem.pictured else None) for problem in batch]
+    prompts = [
+        encode_prompt(tokenizer, messages(problem), draw(problem) if problem.pictured else None)
+        for problem in batch
+    ]
     targets = [tokenizer.encode(target(problem)).ids for problem in batch]
-    length = -(-max(len(prompt.ids) + len(ids) for prompt, ids in zip(prompts, targets, strict=True)) // 8) * 8
+    length = (
+        -(
+            -max(len(prompt.ids) + len(ids) for prompt, ids in zip(prompts, targets, strict=True))
+            // 8
+        )
+        * 8
+    )
     ids = np.full((len(batch), length), tokenizer.token_to_id(PAD))
     labels = np.full((len(batch), length), -100)
     positions = np.zeros((3, len(batch), length), dtype=np.int64)
@@ -85,33 +116,45 @@ def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tenso
         positions[:, row, :start] = prompt.positions
         positions[:, row, start:stop] = prompt.positions[:, -1].max() + 1 + np.arange(len(answer))
         mask[row, :stop] = 1
-    pictures = [(row, prompt.patches) for row, prompt in enumerate(prompts) if prompt.patches is not None]
+    pictures = [
+        (row, prompt.patches) for row, prompt in enumerate(prompts) if prompt.patches is not None
+    ]
     arrays = {
         "ids": ids,
         "labels": labels,
         "positions": positions,
         "mask": mask,
-        "patches": np.stack([patches for _, patches in pictures]) if pictures else np.zeros((0, 64, 384), np.float32),
+        "patches": np.stack([patches for _, patches in pictures])
+        if pictures
+        else np.zeros((0, 64, 384), np.float32),
         "pictured": np.array([row for row, _ in pictures], dtype=np.int64),
     }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def loss_of(model: Qwen2_5_VLForConditionalGeneration, batch: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+def loss_of(
+    model: Qwen2_5_VLForConditionalGeneration, batch: list[dict[str, torch.Tensor]]
+) -> torch.Tensor:
     """Mean cross-entropy over all answer tokens of a batch."""
     tokens = sum(int((part["labels"] != -100).sum()) for part in batch)
     return torch.stack([_summed_loss(model, part) for part in batch]).sum() / tokens
 
 
-def _summed_loss(model: Qwen2_5_VLForConditionalGeneration, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _summed_loss(
+    model: Qwen2_5_VLForConditionalGeneration, batch: dict[str, torch.Tensor]
+) -> torch.Tensor:
     embeddings = embed(model, batch["ids"], batch["patches"], batch["pictured"])
     states = hidden_states(model, embeddings, batch["positions"], batch["mask"])
     labels = batch["labels"][:, 1:]
     wanted = labels != -100
-    return torch.nn.functional.cross_entropy(model.lm_head(states[:, :-1][wanted]), labels[wanted], reduction="sum")
+    return torch.nn.functional.cross_entropy(
+        model.lm_head(states[:, :-1][wanted]), labels[wanted], reduction="sum"
+    )
 
 
-def accuracy(sampler: Sampler, cells: dict[tuple[str, int], list[Problem]], attempts: int) -> tuple[dict[str, float], float]:
+def accuracy(
+    sampler: Sampler, cells: dict[tuple[str, int], list[Problem]], attempts: int
+) -> tuple[dict[str, float], float]:
     """Sampled accuracy by "family level", and the share of questions whose pass rate is strictly between 0 and 1."""
     rates: dict[str, float] = {}
     mixed, total = 0, 0
@@ -127,7 +170,9 @@ def accuracy(sampler: Sampler, cells: dict[tuple[str, int], list[Problem]], atte
         passed = []
         for problem, samples in zip(members, sampler.sample(wanted), strict=True):
             answer = target(problem).partition("<answer>")[2].removesuffix(END)
-            passed.append(sum(sample.text.partition("<answer>")[2] == answer for sample in samples) / attempts)
+            passed.append(
+                sum(sample.text.partition("<answer>")[2] == answer for sample in samples) / attempts
+            )
         rates[f"{family} {level}"] = round(sum(passed) / len(passed), 4)
         mixed += sum(0 < rate < 1 for rate in passed)
         total += len(passed)
@@ -149,15 +194,24 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
     ]
     tokenizer = train_tokenizer(texts)
     model = new_model(tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01
     )
-    probe = {(family, level): distinct("heldout", family, level, 16, "probe") for family in FAMILIES for level in LEVELS}
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps)),
+    )
+    probe = {
+        (family, level): distinct("heldout", family, level, 16, "probe")
+        for family in FAMILIES
+        for level in LEVELS
+    }
     curve: list[dict[str, Any]] = []
     began = time.monotonic()
     summed = 0.0
-    batches = iter(DataLoader(Batches(tokenizer, seed), batch_size=None, num_workers=1, prefetch_factor=8))
+    batches = iter(
+        DataLoader(Batches(tokenizer, seed), batch_size=None, num_workers=1, prefetch_factor=8)
+    )
     for step in range(1, stop + 1):
         loss = loss_of(model, next(batches))
         optimizer.zero_grad()
@@ -169,18 +223,37 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
         if step % EVERY == 0:
             seconds = time.monotonic() - began
             rates, _ = accuracy(Sampler(model, tokenizer, 1.0, 64, seed), probe, 4)
-            curve.append({"step": step, "seconds": round(seconds), "loss": round(summed / EVERY, 4), "accuracy": rates})
+            curve.append(
+                {
+                    "step": step,
+                    "seconds": round(seconds),
+                    "loss": round(summed / EVERY, 4),
+                    "accuracy": rates,
+                }
+            )
             summed = 0.0
             print(f"step {step:,} of {stop:,}  loss {curve[-1]['loss']:.3f}  {step / seconds:.1f} steps/s  "
                   f"{(stop - step) * seconds / step / 60:.0f} min left  {_by_family(rates)}", flush=True)  # fmt: skip
             save(model, tokenizer, out)
             write_text(out / "curve.json", json.dumps(curve))
-    finish(model, tokenizer, {"seed": seed, "schedule": steps, "steps": stop}, curve, time.monotonic() - began, out)
+    finish(
+        model,
+        tokenizer,
+        {"seed": seed, "schedule": steps, "steps": stop},
+        curve,
+        time.monotonic() - began,
+        out,
+    )
 
 
 def _by_family(rates: dict[str, float]) -> str:
-    means = {family: [rate for cell, rate in rates.items() if cell.split()[0] == family] for family in FAMILIES}
-    return "  ".join(f"{family} {sum(values) / len(values):.2f}" for family, values in means.items())
+    means = {
+        family: [rate for cell, rate in rates.items() if cell.split()[0] == family]
+        for family in FAMILIES
+    }
+    return "  ".join(
+        f"{family} {sum(values) / len(values):.2f}" for family, values in means.items()
+    )
 
 
 def save(model: Qwen2_5_VLForConditionalGeneration, tokenizer: Tokenizer, out: Path) -> None:
@@ -201,7 +274,11 @@ def finish(
     out: Path,
 ) -> None:
     """Measures the trained model on the `train` split (new to it) and writes training.json and curve.png."""
-    cells = {(family, level): distinct("train", family, level, 64, "final") for family in FAMILIES for level in LEVELS}
+    cells = {
+        (family, level): distinct("train", family, level, 64, "final")
+        for family in FAMILIES
+        for level in LEVELS
+    }
     rates, mixed = accuracy(Sampler(model, tokenizer, TEMPERATURE, 64, run["seed"]), cells, 8)
     save(model, tokenizer, out)
     summary = run | {
@@ -220,7 +297,9 @@ def finish(
     write_text(out / "training.json", json.dumps(summary, indent=1) + "\n")
     (out / "curve.json").unlink(missing_ok=True)
     plot(summary, out / "curve.png")
-    print(f"mean accuracy {summary['mean_accuracy']}, sometimes right {summary['pass_rate_strictly_between_0_and_1']}: {_by_family(rates)}")
+    print(
+        f"mean accuracy {summary['mean_accuracy']}, sometimes right {summary['pass_rate_strictly_between_0_and_1']}: {_by_family(rates)}"
+    )
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
@@ -233,9 +312,17 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     steps = [point["step"] for point in summary["curve"]]
     for family in FAMILIES:
-        cells = [[point["accuracy"][f"{family} {level}"] for level in LEVELS] for point in summary["curve"]]
+        cells = [
+            [point["accuracy"][f"{family} {level}"] for level in LEVELS]
+            for point in summary["curve"]
+        ]
         axes.plot(steps, [sum(cell) / len(cell) for cell in cells], label=family)
-    axes.set(xlabel="step", ylabel="sampled accuracy, held-out problems", ylim=(0, 1), title="The embedded teacher, by family")
+    axes.set(
+        xlabel="step",
+        ylabel="sampled accuracy, held-out problems",
+        ylim=(0, 1),
+        title="The embedded teacher, by family",
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", frameon=False)
     figure.savefig(path, dpi=110)
@@ -245,7 +332,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=3_600, help="length of the schedule; about 0.8 s each on two cores")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=3_600,
+        help="length of the schedule; about 0.8 s each on two cores",
+    )
     parser.add_argument("--stop", type=int, default=2_500, help="where on the schedule to stop")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
