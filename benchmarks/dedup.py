@@ -103,10 +103,10 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
 # ------------------------------------------------------------------------------------------- our path
 
 
-def narrow(task: tuple[Path, Path]) -> Path:
-    """One shard's narrow columns."""
+def make_keys(task: tuple[Path, Path]) -> Path:
+    """One shard's key columns."""
     source, target = task
-    STEP.narrow(pq.ParquetFile(source).read(), lambda image: b"").write_parquet(target)
+    STEP.extract_keys(pq.ParquetFile(source).read(), lambda image: b"").write_parquet(target)
     return target
 
 
@@ -122,7 +122,7 @@ def ours(
     began = time.perf_counter()
     targets = [folder / path.name for path in paths]
     with mapper(workers, start) as processes:
-        for _ in processes.map(narrow, zip(paths, targets, strict=True)):
+        for _ in processes.map(make_keys, zip(paths, targets, strict=True)):
             pass
     signed = time.perf_counter()
     data = Columns(pl.scan_parquet(targets).collect(), pl.LazyFrame(), pl.scan_parquet(list(paths)))
@@ -160,10 +160,10 @@ def in_its_own_process(paths: Sequence[Path], folder: Path, workers: int) -> dic
 def measure(folder: Path, workers: int) -> None:
     """The child of `in_its_own_process`."""
     paths = [Path(path) for path in json.loads((folder / "paths.json").read_text())]
-    STEP.narrow(
+    STEP.extract_keys(
         pq.read_table(paths[0]).slice(0, 1), lambda image: b""
     )  # loads what both sides have loaded when they begin
-    seconds, deciding, dropped, pairs = ours(paths, folder / f"narrow-{workers}", workers)
+    seconds, deciding, dropped, pairs = ours(paths, folder / f"keys-{workers}", workers)
     pairs.write_parquet(folder / "pairs.parquet")
     (folder / "dropped.json").write_text(json.dumps(sorted(dropped)))
     print(

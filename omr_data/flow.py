@@ -5,11 +5,11 @@
     Map     record -> record               annotate
     Filter  record -> reason or None       drop with a reason
     Expand  record -> records              one to several (or none, with a reason)
-    GlobalStep    narrow columns -> decisions    a barrier: deduplicate, sample
+    GlobalStep    key columns -> decisions    a barrier: deduplicate, sample
     AskStep     record -> requests, answers -> record   calls a teacher
 **Flow**: a tree of sources and steps; `union` joins flows, `mix` joins them with a number of rows each.
 
-Map, Filter and Expand see one record at a time and are fused into one pass over a shard. A GlobalStep sees ids and narrow
+Map, Filter and Expand see one record at a time and are fused into one pass over a shard. A GlobalStep sees ids and key
 columns of the whole input, never whole records or pixels. An AskStep sees one record at a time; asking is the engine's work.
 """
 
@@ -177,25 +177,25 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a GlobalStep sees of a flow: all its `narrow` frames as one, without the `heavy` columns.
+    """What a GlobalStep sees of a flow: all its `extract_keys` frames as one, without the `payload` columns.
 
-    `heavy` is a lazy scan of `id` and the heavy columns, `rows` one of the whole records on disk. Both are for the few rows
+    `payload` is a lazy scan of `id` and the payload columns, `rows` one of the whole records on disk. Both are for the few rows
     that a decision must see closer: filter them by id, or go through them in pieces.
     """
 
-    narrow: "pl.DataFrame"
-    heavy: "pl.LazyFrame"
+    keys: "pl.DataFrame"
+    payload: "pl.LazyFrame"
     rows: "pl.LazyFrame"
 
 
 @dataclass(frozen=True)
 class GlobalStep(Step):
-    """A barrier. `narrow` runs per shard in the workers; `decide` sees all narrow rows, in shard order, in one process.
+    """A barrier. `extract_keys` runs per shard in the workers; `decide` sees all key rows, in shard order, in one process.
 
-    `decide` must not depend on the order of its rows. `heavy` names narrow columns that stay on disk until asked for.
+    `decide` must not depend on the order of its rows. `lazy_columns` names payload columns that stay on disk until asked for.
     """
 
-    heavy: ClassVar[tuple[str, ...]] = ()
+    lazy_columns: ClassVar[tuple[str, ...]] = ()
 
     @property
     def references(self) -> tuple[Source, ...]:
@@ -203,8 +203,10 @@ class GlobalStep(Step):
         return ()
 
     @abstractmethod
-    def narrow(self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
-        """A frame with an `id` column and whatever narrow columns `decide` needs."""
+    def extract_keys(
+        self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]
+    ) -> "pl.DataFrame":
+        """A frame with an `id` column and whatever key columns `decide` needs."""
 
     @abstractmethod
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions: ...
@@ -405,7 +407,9 @@ class Take(GlobalStep):
     rows: int
     seed: int = 0
 
-    def narrow(self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
+    def extract_keys(
+        self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]
+    ) -> "pl.DataFrame":
         import polars as pl
 
         ids = shard.column("id").to_pylist()
@@ -415,12 +419,12 @@ class Take(GlobalStep):
         )
 
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
-        have = data.narrow.height
+        have = data.keys.height
         if have < self.rows:
             raise RecipeError(
                 f"{self.name} wants {self.rows:,} rows of a flow that has {have:,}. Lower the number, or give ALL to take every row."
             )
-        left_out = data.narrow.sort("order", "id")["id"].to_list()[self.rows :]
+        left_out = data.keys.sort("order", "id")["id"].to_list()[self.rows :]
         return Decisions(dict.fromkeys(left_out, "not among the rows chosen for the mix"))
 
 

@@ -62,18 +62,20 @@ def columns(
     read: Callable[[ImageRef], bytes],
     parts: int = 1,
 ) -> Columns:
-    """What the engine would show a GlobalStep: narrow frames of some shards, and the shards on disk."""
+    """What the engine would show a GlobalStep: key frames of some shards, and the shards on disk."""
     folder.mkdir(parents=True, exist_ok=True)
     frames, paths = [], []
     size = -(-len(records) // parts)
     for number, start in enumerate(range(0, len(records), size)):
         table = to_table(records[start : start + size])
-        frames.append(step.narrow(table, read))
+        frames.append(step.extract_keys(table, read))
         paths.append(folder / f"{number}.parquet")
         pl.DataFrame(pl.from_arrow(table.drop_columns(["meta"]))).write_parquet(paths[-1])
     whole = pl.concat(frames)
     return Columns(
-        whole.drop(step.heavy), whole.lazy().select("id", *step.heavy), pl.scan_parquet(paths)
+        whole.drop(step.lazy_columns),
+        whole.lazy().select("id", *step.lazy_columns),
+        pl.scan_parquet(paths),
     )
 
 

@@ -56,7 +56,7 @@ def test_mix_refuses_a_share_that_is_no_number_of_rows() -> None:
 
 def columns(step: Take, ids: list[str]) -> Columns:
     return Columns(
-        step.narrow(to_table([record(id_) for id_ in ids]), lambda ref: b""),
+        step.extract_keys(to_table([record(id_) for id_ in ids]), lambda ref: b""),
         pl.LazyFrame(),
         pl.LazyFrame(),
     )

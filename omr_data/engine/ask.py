@@ -21,25 +21,25 @@ from omr_data.store.workspace import Workspace
 
 
 def wanted(
-    ask: AskStep, shards: Sequence[Path], store: RolloutStore | None
+    step: AskStep, shards: Sequence[Path], store: RolloutStore | None
 ) -> Iterator[list[Request]]:
     """Batches of requests with the attempts that are not settled yet; batches with none are left out.
 
     Questions with equal requests (same words, same images) are one request: they share their answers.
     """
-    requests = _distinct(ask, shards)
-    while batch := list(islice(requests, ask.get_teacher().batch)):
+    requests = _distinct(step, shards)
+    while batch := list(islice(requests, step.get_teacher().batch)):
         settled = store.settled([request.key for request in batch]) if store else {}
         left = [_without(request, settled.get(request.key, set())) for request in batch]
         if asked := [request for request in left if request.attempts]:
             yield asked
 
 
-def count_wanted(ask: AskStep, shards: Sequence[Path], rollouts: Path) -> int:
+def count_wanted(step: AskStep, shards: Sequence[Path], rollouts: Path) -> int:
     """How many attempts have to be asked. Reads the input's records and the store's keys."""
     with open_store(rollouts) as store:
         return sum(
-            len(request.attempts) for batch in wanted(ask, shards, store) for request in batch
+            len(request.attempts) for batch in wanted(step, shards, store) for request in batch
         )
 
 
@@ -49,7 +49,7 @@ def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
 
 
 def ask_teacher(
-    ask: AskStep,
+    step: AskStep,
     shards: Sequence[Path],
     workspace: Workspace,
     workers: int,
@@ -62,17 +62,17 @@ def ask_teacher(
         IncompleteError: the budget is spent, or some attempts failed in a way that may pass. All answers are stored.
         TeacherError: the teacher cannot answer, or left a request out.
     """
-    total = count_wanted(ask, shards, workspace.rollouts)
+    total = count_wanted(step, shards, workspace.rollouts)
     if not total:
         return
     with (
         RolloutStore.write(workspace.rollouts) as store,
-        ask.get_teacher()
+        step.get_teacher()
         .kept_in(workspace.root)
         .open(workers, workspace.images, budget) as session,
-        reporter.bar(f"asking {ask.get_teacher().model_id}", total, "answers") as bar,
+        reporter.bar(f"asking {step.get_teacher().model_id}", total, "answers") as bar,
     ):
-        came, failed = _ask(session, wanted(ask, shards, store), store, bar, budget, total)
+        came, failed = _ask(session, wanted(step, shards, store), store, bar, budget, total)
     for kind, retriable in sorted(failed):
         count = failed[kind, retriable]
         reporter.say(
@@ -138,11 +138,11 @@ def _count(answers: Answers) -> int:
     )
 
 
-def _distinct(ask: AskStep, shards: Sequence[Path]) -> Iterator[Request]:
+def _distinct(step: AskStep, shards: Sequence[Path]) -> Iterator[Request]:
     seen: set[bytes] = set()
     for shard in shards:
         for record in read_records(shard):
-            for request in ask.requests(record):
+            for request in step.requests(record):
                 key = bytes.fromhex(request.key)
                 if key not in seen:
                     seen.add(key)

@@ -14,11 +14,11 @@ from omr_data.engine.shards import (
     AttachAnswers,
     Fused,
     Input,
-    NarrowTask,
+    KeysTask,
     ReadPart,
     ReadShard,
     ShardTask,
-    make_narrow,
+    make_keys,
     make_shard,
 )
 from omr_data.engine.stages import Cut, Stage, cut
@@ -155,20 +155,20 @@ class _Run:
         match stage.head.spec:
             case Source() as source:
                 return self._parts(source, fingerprint)
-            case AskStep() as ask:
-                ask_teacher(ask, shards, self.workspace, self.workers, self.reporter, self.budget)
+            case AskStep() as step:
+                ask_teacher(step, shards, self.workspace, self.workers, self.reporter, self.budget)
                 return [
-                    AttachAnswers(ask, fingerprint, shard, self.workspace.rollouts)
+                    AttachAnswers(step, fingerprint, shard, self.workspace.rollouts)
                     for shard in shards
                 ]
-            case GlobalStep() as pool:
+            case GlobalStep() as step:
                 references = [
                     [shard for number in group for shard in self.folders[number].shards()]
                     for group in stage.references
                 ]
-                drops = self._decide(pool, folder, [shards, *references], label)
+                drops = self._decide(step, folder, [shards, *references], label)
                 return [
-                    ApplyDecisions(pool, fingerprint, shard, drops[number])
+                    ApplyDecisions(step, fingerprint, shard, drops[number])
                     for number, shard in enumerate(shards)
                 ]
         raise StepError(
@@ -185,50 +185,52 @@ class _Run:
         return [ReadPart(source, fingerprint, files, part, self.workspace.images) for part in parts]
 
     def _decide(
-        self, pool: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str
+        self, step: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str
     ) -> list[dict[str, str]]:
         tasks = [
-            NarrowTask(folder, side, number, pool, shard, self.workspace.images)
+            KeysTask(folder, side, number, step, shard, self.workspace.images)
             for side, shards in enumerate(sides)
             for number, shard in enumerate(shards)
-            if not folder.narrow(side, number).exists()
+            if not folder.keys(side, number).exists()
         ]
-        with self.reporter.bar(f"{label}: narrow columns", len(tasks), "shards") as bar:
-            for _ in self.mapper.map(make_narrow, tasks):
+        with self.reporter.bar(f"{label}: key columns", len(tasks), "shards") as bar:
+            for _ in self.mapper.map(make_keys, tasks):
                 bar.advance(1)
-        columns = [_columns(pool, folder, side, shards) for side, shards in enumerate(sides)]
-        decisions = _decisions(pool, columns)
+        columns = [_columns(step, folder, side, shards) for side, shards in enumerate(sides)]
+        decisions = _decisions(step, columns)
         for name, table in decisions.tables.items():
             write_frame(folder.table(name), table)
         return list(_per_shard(folder, len(sides[0]), decisions))
 
 
-def _columns(pool: GlobalStep, folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
+def _columns(step: GlobalStep, folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
     import polars as pl
 
-    paths = [folder.narrow(side, number) for number in range(len(shards))]
+    paths = [folder.keys(side, number) for number in range(len(shards))]
     if not paths:
         return Columns(pl.DataFrame(), pl.LazyFrame(), pl.LazyFrame())
-    light = pl.scan_parquet(paths).drop(pool.heavy).collect()
+    light = pl.scan_parquet(paths).drop(step.lazy_columns).collect()
     return Columns(
-        light, pl.scan_parquet(paths).select("id", *pool.heavy), pl.scan_parquet(list(shards))
+        light,
+        pl.scan_parquet(paths).select("id", *step.lazy_columns),
+        pl.scan_parquet(list(shards)),
     )
 
 
-def _decisions(pool: GlobalStep, columns: Sequence[Columns]) -> Decisions:
-    ids = columns[0].narrow["id"]
+def _decisions(step: GlobalStep, columns: Sequence[Columns]) -> Decisions:
+    ids = columns[0].keys["id"]
     if ids.n_unique() < len(ids):
         twice = ids.filter(ids.is_duplicated())[0]
         raise StepError(
-            f"{pool.name} was given two rows with the id {twice!r}. Ids must be unique: rename one source's dataset."
+            f"{step.name} was given two rows with the id {twice!r}. Ids must be unique: rename one source's dataset."
         )
     try:
-        decisions = pool.decide(columns[0], columns[1:])
+        decisions = step.decide(columns[0], columns[1:])
     except OmrError:
         raise
     except Exception as error:
         raise StepError(
-            f"{pool.name} failed while deciding: {type(error).__name__}: {error}"
+            f"{step.name} failed while deciding: {type(error).__name__}: {error}"
         ) from error
     return decisions
 
@@ -238,7 +240,7 @@ def _per_shard(folder: StageFolder, shards: int, decisions: Decisions) -> Iterat
 
     left = len(decisions.drops)
     for number in range(shards):
-        ids = pl.read_parquet(folder.narrow(0, number), columns=["id"])["id"]
+        ids = pl.read_parquet(folder.keys(0, number), columns=["id"])["id"]
         drops = {id_: decisions.drops[id_] for id_ in ids if id_ in decisions.drops}
         left -= len(drops)
         yield drops
@@ -273,8 +275,8 @@ def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
     return calls
 
 
-def _calls(ask: AskStep, shards: Sequence[Path], rollouts: Path) -> Calls:
-    attempts = count_wanted(ask, shards, rollouts)
+def _calls(step: AskStep, shards: Sequence[Path], rollouts: Path) -> Calls:
+    attempts = count_wanted(step, shards, rollouts)
     with open_store(rollouts) as store:
-        requests = (request for batch in wanted(ask, shards, store) for request in batch)
-        return Calls(attempts, ask.get_teacher().estimate(requests) if attempts else None)
+        requests = (request for batch in wanted(step, shards, store) for request in batch)
+        return Calls(attempts, step.get_teacher().estimate(requests) if attempts else None)

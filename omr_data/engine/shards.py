@@ -50,7 +50,7 @@ class ReadPart:
 class ApplyDecisions:
     """Drop the rows that a GlobalStep decided against, then the fused steps. `drops` holds this shard's ids only."""
 
-    pool: GlobalStep
+    step: GlobalStep
     fingerprint: str
     shard: Path
     drops: Mapping[str, str]
@@ -60,7 +60,7 @@ class ApplyDecisions:
 class AttachAnswers:
     """Attach the stored answers to each record, then the fused steps."""
 
-    ask: AskStep
+    step: AskStep
     fingerprint: str
     shard: Path
     rollouts: Path
@@ -87,13 +87,13 @@ class ShardTask:
 
 
 @dataclass(frozen=True, slots=True)
-class NarrowTask:
-    """Take a GlobalStep's narrow columns of one input shard."""
+class KeysTask:
+    """Take a GlobalStep's key columns of one input shard."""
 
     folder: StageFolder
     side: int
     number: int
-    pool: GlobalStep
+    step: GlobalStep
     shard: Path
     images: ImageStore
 
@@ -109,18 +109,18 @@ def make_shard(task: ShardTask) -> int:
     return len(records)
 
 
-def make_narrow(task: NarrowTask) -> int:
-    """Takes and commits the narrow columns of one shard; returns its number of rows. Raises OmrError."""
+def make_keys(task: KeysTask) -> int:
+    """Takes and commits the key columns of one shard; returns its number of rows. Raises OmrError."""
     table = read_shard(task.shard)
     try:
-        frame = task.pool.narrow(table, task.images)
+        frame = task.step.extract_keys(table, task.images)
     except OmrError:
         raise
     except Exception as error:
         raise StepError(
-            f"{task.pool.name} failed on the shard {task.shard}: {type(error).__name__}: {error}"
+            f"{task.step.name} failed on the shard {task.shard}: {type(error).__name__}: {error}"
         ) from error
-    write_frame(task.folder.narrow(task.side, task.number), frame)
+    write_frame(task.folder.keys(task.side, task.number), frame)
     return int(table.num_rows)
 
 
@@ -186,20 +186,20 @@ def _apply_decisions(task: ApplyDecisions) -> tuple[list[Record], list[Dropped],
     before = read_records(task.shard)
     records = [record for record in before if record.id not in task.drops]
     dropped = [
-        Dropped(record, task.pool.name, task.drops[record.id])
+        Dropped(record, task.step.name, task.drops[record.id])
         for record in before
         if record.id in task.drops
     ]
     return (
         records,
         dropped,
-        _count(task.pool, task.fingerprint, len(before), len(records), records, dropped),
+        _count(task.step, task.fingerprint, len(before), len(records), records, dropped),
     )
 
 
 def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
     before = read_records(task.shard)
-    requests = [task.ask.requests(record) for record in before]
+    requests = [task.step.requests(record) for record in before]
     keys = sorted({request.key for group in requests for request in group})
     found: dict[str, list[Response]] = {}
     if keys:
@@ -211,8 +211,8 @@ def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
             [one for one in found.get(request.key, []) if one.attempt in set(request.attempts)]
             for request in group
         ]
-        records.append(task.ask.attach(record, answers))
-    return records, [], _count(task.ask, task.fingerprint, len(before), len(records), records, [])
+        records.append(task.step.attach(record, answers))
+    return records, [], _count(task.step, task.fingerprint, len(before), len(records), records, [])
 
 
 def apply_step(

@@ -68,7 +68,9 @@ class Against(GlobalStep):
     def references(self) -> tuple[Source, ...]:
         return self.benchmarks
 
-    def narrow(self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
+    def extract_keys(
+        self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]
+    ) -> "pl.DataFrame":
         import polars as pl
 
         if self.policy == "text":
@@ -129,8 +131,8 @@ class Against(GlobalStep):
     ) -> Iterator[tuple[str, str, str, float]]:
         from omr_data.similar.pictures import alike_pictures
 
-        ours, theirs = data.narrow["id"], reference.narrow["id"]
-        for rows, others in alike_pictures(data.narrow, reference.narrow, self.radius):
+        ours, theirs = data.keys["id"], reference.keys["id"]
+        for rows, others in alike_pictures(data.keys, reference.keys, self.radius):
             yield from ((ours[row], theirs[others[0]], "image", 1.0) for row in rows)
 
     def _text_hits(

@@ -53,7 +53,7 @@ class _Dedup(GlobalStep):
     def reason(self) -> str:
         """Why a row is dropped."""
 
-    def _ordered(self, narrow: "pl.DataFrame") -> "pl.DataFrame":
+    def _ordered(self, keys: "pl.DataFrame") -> "pl.DataFrame":
         """The rows in order of who is kept, so that the smallest member of a component is the one."""
         import polars as pl
 
@@ -63,7 +63,7 @@ class _Dedup(GlobalStep):
             default=len(self.priority),
             return_dtype=pl.Int32,
         )
-        return narrow.sort(rank, "id")
+        return keys.sort(rank, "id")
 
     def _decisions(
         self, rows: "pl.DataFrame", components: "Components", likeness: "dict[int, float]"
@@ -105,7 +105,7 @@ class Exact(_Dedup):
     def reason(self) -> str:
         return "the same problem is there already"
 
-    def narrow(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
+    def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
         import polars as pl
 
         from omr_data.similar.shingles import normalize
@@ -126,7 +126,7 @@ class Exact(_Dedup):
 
         from omr_data.similar.clusters import Components
 
-        rows = self._ordered(data.narrow)
+        rows = self._ordered(data.keys)
         first = rows.with_row_index("row").with_columns(
             pl.col("row").min().over("key").alias("first")
         )
@@ -158,7 +158,7 @@ class NearText(_Dedup):
     def reason(self) -> str:
         return f"nearly the same words are there already (Jaccard similarity at least {self.threshold})"
 
-    def narrow(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
+    def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
         import polars as pl
 
         frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source"])))
@@ -167,7 +167,7 @@ class NearText(_Dedup):
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
         from omr_data.similar.clusters import Components
 
-        rows = self._ordered(data.narrow)
+        rows = self._ordered(data.keys)
         components = Components(rows.height)
         likeness = _join_near_texts(rows, data.rows, components, self.threshold)
         return self._decisions(rows, components, likeness)
@@ -187,7 +187,7 @@ class NearImage(_Dedup):
     def reason(self) -> str:
         return "pictures that look the same are there already"
 
-    def narrow(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
+    def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
         from omr_data.similar.pictures import hash_columns
 
         return hash_columns(shard, read_image)
@@ -196,7 +196,7 @@ class NearImage(_Dedup):
         from omr_data.similar.clusters import Components
         from omr_data.similar.pictures import alike_pictures
 
-        rows = self._ordered(data.narrow)
+        rows = self._ordered(data.keys)
         components = Components(rows.height)
         for ours, theirs in alike_pictures(rows, rows, self.radius):
             for row in (*ours, *theirs):  # all of them look like the first
@@ -215,7 +215,7 @@ class NearPair(_Dedup):
     """
 
     revision: ClassVar[int] = 2
-    heavy: ClassVar[tuple[str, ...]] = ("thumbnails",)
+    lazy_columns: ClassVar[tuple[str, ...]] = ("thumbnails",)
     threshold: float = 0.9
     radius: int = 12
 
@@ -227,7 +227,7 @@ class NearPair(_Dedup):
     def reason(self) -> str:
         return "the same words with the same pictures are there already"
 
-    def narrow(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
+    def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
         from omr_data.similar.pictures import look_columns
 
         return look_columns(shard, read_image).hstack(_text_columns(shard, self.threshold))
@@ -237,7 +237,7 @@ class NearPair(_Dedup):
 
         from omr_data.similar.clusters import Components
 
-        rows = self._ordered(data.narrow)
+        rows = self._ordered(data.keys)
         components = Components(rows.height)
         pictured = rows["pictures"].list.len().to_numpy() > 0
         likeness = _join_near_texts(
@@ -249,7 +249,7 @@ class NearPair(_Dedup):
         unlike = {
             row for one, other in pairs if bytes_of[one] != bytes_of[other] for row in (one, other)
         }
-        thumbnails = _thumbnails(rows, data.heavy, sorted(unlike))
+        thumbnails = _thumbnails(rows, data.payload, sorted(unlike))
         for one, other in pairs:
             if components.root(one) == components.root(other):
                 continue
@@ -274,7 +274,7 @@ class Semantic(_Dedup):
         RecipeError: the threshold is not over 0 and at most 1.
     """
 
-    heavy: ClassVar[tuple[str, ...]] = ("vector",)
+    lazy_columns: ClassVar[tuple[str, ...]] = ("vector",)
     embedder: Embedder = field(kw_only=True)
     threshold: float = 0.95
 
@@ -286,7 +286,7 @@ class Semantic(_Dedup):
     def reason(self) -> str:
         return f"a question of nearly the same meaning is there already (cosine at least {self.threshold})"
 
-    def narrow(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
+    def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
         import polars as pl
 
         from omr_data.similar.vectors import rounded, sides
@@ -319,9 +319,9 @@ class Semantic(_Dedup):
         from omr_data.similar.clusters import Components
         from omr_data.similar.vectors import join_alike
 
-        rows = self._ordered(data.narrow)
+        rows = self._ordered(data.keys)
         components = Components(rows.height)
-        vectors = _vectors(rows, data.heavy)
+        vectors = _vectors(rows, data.payload)
         cosines = join_alike(
             vectors,
             rows["bits"].to_numpy(),
@@ -494,7 +494,7 @@ def _pictured_pairs(rows: "pl.DataFrame", radius: int) -> "Iterator[tuple[int, i
 
 
 def _thumbnails(
-    rows: "pl.DataFrame", heavy: "pl.LazyFrame", wanted: Sequence[int]
+    rows: "pl.DataFrame", payload: "pl.LazyFrame", wanted: Sequence[int]
 ) -> dict[int, list[bytes]]:
     import polars as pl
 
@@ -502,7 +502,10 @@ def _thumbnails(
         {"id": rows["id"].gather(list(wanted)), "row": pl.Series(wanted, dtype=pl.Int64)}
     )
     return dict(
-        heavy.join(numbers, on="id", how="inner").select("row", "thumbnails").collect().iter_rows()
+        payload.join(numbers, on="id", how="inner")
+        .select("row", "thumbnails")
+        .collect()
+        .iter_rows()
     )
 
 
@@ -515,16 +518,16 @@ def _same(ours: Sequence[bytes], theirs: Sequence[bytes]) -> bool:
 # --------------------------------------------------------------------------------------------- meaning
 
 
-def _vectors(rows: "pl.DataFrame", heavy: "pl.LazyFrame") -> "NDArray[np.int16]":
+def _vectors(rows: "pl.DataFrame", payload: "pl.LazyFrame") -> "NDArray[np.int16]":
     """The vectors in the order of the rows: two bytes for each place of each."""
     import numpy as np
     import polars as pl
 
-    places = heavy.collect_schema()["vector"]
+    places = payload.collect_schema()["vector"]
     assert isinstance(places, pl.Array)
     found = np.zeros((rows.height, *places.shape), np.int16)
     numbers = rows.select("id").with_row_index("row")
-    for frame in heavy.select("id", "vector").collect_batches(chunk_size=SLICE):
+    for frame in payload.select("id", "vector").collect_batches(chunk_size=SLICE):
         some = frame.join(numbers, on="id")
         found[some["row"].to_numpy()] = some["vector"].to_numpy()
     return found

@@ -4,7 +4,7 @@ stages/<step>-<fingerprint>/
     shard-00000.parquet     the records that came out, in order
     dropped-00000.parquet   the records that did not, each with its step, reason and detail (absent when none was)
     ledger-00000.json       written last: the shard is whole
-    narrow-0-00000.parquet  a GlobalStep's narrow columns of one input shard
+    keys-0-00000.parquet  a GlobalStep's key columns of one input shard
     table-<name>.parquet    what a GlobalStep found (duplicate pairs, contamination hits)
     stage.json              written when every shard is there: the stage is done
 """
@@ -61,9 +61,9 @@ class StageFolder:
         """Where a shard's ledger entry is."""
         return self.path / f"ledger-{number:05}.json"
 
-    def narrow(self, side: int, number: int) -> Path:
-        """Where a GlobalStep's narrow columns of one input shard are; side 0 is the data, 1 and up its references."""
-        return self.path / f"narrow-{side}-{number:05}.parquet"
+    def keys(self, side: int, number: int) -> Path:
+        """Where a GlobalStep's key columns of one input shard are; side 0 is the data, 1 and up its references."""
+        return self.path / f"keys-{side}-{number:05}.parquet"
 
     def table(self, name: str) -> Path:
         """Where a GlobalStep's side table is."""

@@ -130,8 +130,9 @@ class Server:
 
     def _chat(self, problem: Problem) -> list[dict[str, Any]]:
         turns = tuple(
-            Message(turn["role"], self._encoder.plain(turn["content"])) for turn in problem.messages
-        )  # type: ignore[arg-type]
+            Message(turn["role"], self._encoder.plain(turn["content"]))  # type: ignore[arg-type]
+            for turn in problem.messages
+        )
         refs = [inspect_image(data) for data in problem.images]
         held = {
             ref.sha256: base64.b64encode(data).decode()
