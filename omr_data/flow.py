@@ -141,14 +141,14 @@ class Map(Step):
 
 
 @dataclass(frozen=True)
-class MapMany(Map):
+class BatchMap(Map):
     """A Map that is faster on many records at once (batched verification). The result must not depend on the batch."""
 
     @abstractmethod
-    def apply_many(self, records: Sequence[Record]) -> Sequence[Record]: ...
+    def apply_batch(self, records: Sequence[Record]) -> Sequence[Record]: ...
 
     def apply(self, record: Record) -> Record:
-        return self.apply_many([record])[0]
+        return self.apply_batch([record])[0]
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_it_answers_with_images_and_is_often_right_and_seeds_draw_the_same_again
     url: str, tmp_path: Path
 ) -> None:
     records = ask(url, tmp_path / "one")
-    verified = Answers().apply_many(records)
+    verified = Answers().apply_batch(records)
     outcomes = [
         response.verdict.outcome
         for record in verified

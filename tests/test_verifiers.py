@@ -221,7 +221,7 @@ def test_the_step_puts_a_verdict_on_each_response_and_keeps_them_all() -> None:
             response("<think>", attempt=2, finish_reason="length"),
         )
     )
-    (done,) = Answers().apply_many([one])
+    (done,) = Answers().apply_batch([one])
     assert [answer.verdict.outcome for answer in done.responses if answer.verdict] == [
         RIGHT,
         WRONG,

@@ -15,12 +15,12 @@ from typing import Any
 from omr_data.errors import BadRow, OmrError, StepError
 from omr_data.flow import (
     AskStep,
+    BatchMap,
     Expand,
     Files,
     Filter,
     GlobalStep,
     Map,
-    MapMany,
     Part,
     Source,
     Step,
@@ -222,7 +222,7 @@ def apply_step(
     after: list[Record] = []
     dropped: list[Dropped] = []
     kept = 0
-    if isinstance(step, MapMany):
+    if isinstance(step, BatchMap):
         after = _checked_many(step, records)
         return after, [], _count(step, fingerprint, len(records), len(after), after, [])
     run = functools.partial(_run, step)
@@ -279,9 +279,9 @@ def _run(step: Step, record: Record) -> object:
     )
 
 
-def _checked_many(step: MapMany, records: Sequence[Record]) -> list[Record]:
+def _checked_many(step: BatchMap, records: Sequence[Record]) -> list[Record]:
     try:
-        after = list(step.apply_many(records))
+        after = list(step.apply_batch(records))
     except OmrError:
         raise
     except Exception as error:

@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from omr_data.errors import RecipeError
-from omr_data.flow import AskStep, Filter, MapMany, Teacher
+from omr_data.flow import AskStep, BatchMap, Filter, Teacher
 from omr_data.records import RIGHT, UNDECIDED, Outcome, Record, Request, Response
 from omr_data.verifiers import cascade, judge
 from omr_data.verifiers.base import Pair
 
 
 @dataclass(frozen=True)
-class Answers(MapMany):
+class Answers(BatchMap):
     """Puts a verdict on every response. All responses stay, right and wrong; selecting is a later step's work."""
 
     checkpoint: ClassVar[bool] = True
     verifier: cascade.Verifier = cascade.STANDARD
 
-    def apply_many(self, records: Sequence[Record]) -> Sequence[Record]:
+    def apply_batch(self, records: Sequence[Record]) -> Sequence[Record]:
         pairs = [_pair(record, response) for record in records for response in record.responses]
         verdicts = iter(self.verifier.verify_many(pairs))
         return [

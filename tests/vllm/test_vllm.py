@@ -189,7 +189,7 @@ def read(teacher: str, work: Path) -> Asked:
             "SELECT count(*) FROM rollouts WHERE stored_at > (SELECT min(stored_at) FROM rollouts)"
         ).fetchone()
     answered = [step.attach(record, [stored[key]]) for record, key in zip(asked, keys, strict=True)]
-    verified = Answers(Verifier()).apply_many(answered)
+    verified = Answers(Verifier()).apply_batch(answered)
     right = [
         np.mean(
             [one.verdict is not None and one.verdict.outcome == RIGHT for one in record.responses]
