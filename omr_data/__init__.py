@@ -5,7 +5,7 @@ omr_data.verify(response, gold)                   one answer against its gold an
 """
 
 from omr_data.flow import ALL, Expand, Filter, Flow, GlobalStep, Map, Source, Teacher, mix, union
-from omr_data.identity import PLACE, Spec
+from omr_data.identity import NOT_IDENTITY, Spec, runtime_field
 from omr_data.recipe import Recipe
 from omr_data.records import Record, Response, Verdict
 from omr_data.verifiers.api import verify, verify_many
@@ -13,7 +13,7 @@ from omr_data.verifiers.api import verify, verify_many
 __version__ = "0.1.0"
 __all__ = [
     "ALL",
-    "PLACE",
+    "NOT_IDENTITY",
     "Expand",
     "Filter",
     "Flow",
@@ -28,6 +28,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "mix",
+    "runtime_field",
     "union",
     "verify",
     "verify_many",

@@ -1,8 +1,8 @@
 """What a thing is, apart from how it runs.
 
 **Spec**: a frozen dataclass whose identity is its name, its hand-bumped `revision` and its declared fields.
-**PLACE**: marks a field that says where or how fast (a folder, a URL, a price): `folder: Path = field(metadata=PLACE)`.
-Such a field is no part of identity.
+**NOT_IDENTITY**: marks a field that says where or how fast (a folder, a URL, a price), and is not part of identity:
+`concurrency: int = runtime_field(256)`.
 **fingerprint**: the sha256 of a Spec's canonical JSON. Code, module paths, hardware and time never enter it, so moving
 code keeps every cache, and changing what a step does needs a bump of its `revision` (golden step outputs catch a forgotten one).
 
@@ -25,7 +25,21 @@ from omr_data.errors import IdentityError
 
 Canonical = None | bool | int | float | str | list["Canonical"] | dict[str, "Canonical"]
 
-PLACE: Mapping[str, object] = MappingProxyType({"omr_data.place": True})
+NOT_IDENTITY: Mapping[str, object] = MappingProxyType({"omr_data.not_identity": True})
+"""Metadata of a dataclass field that says where or how fast, and not what."""
+
+
+def runtime_field(default: Any) -> Any:
+    """Declares a field that is not part of identity: a folder, a URL, a price, a limit.
+
+    Two Specs that differ only in such fields share a fingerprint, so their cached results and paid
+    answers are shared too. Use it for what may change between two runs of one recipe.
+
+    Args:
+        default: The value of the field where none is given. A field without a default is written
+            `field(metadata=NOT_IDENTITY)`.
+    """
+    return dataclasses.field(default=default, metadata=NOT_IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ def identity_fields(spec: Spec) -> dict[str, Any]:
     return {
         f.name: getattr(spec, f.name)
         for f in dataclasses.fields(spec)
-        if not PLACE.items() <= f.metadata.items()
+        if not NOT_IDENTITY.items() <= f.metadata.items()
     }
 
 
@@ -103,13 +117,13 @@ def _instead(value: object) -> str:
                 "Use a tuple of pairs, or a Spec (a frozen dataclass derived from omr_data.Spec)."
             )
         case PurePath():
-            return "A path says where, not what: declare the field as `field(metadata=omr_data.PLACE)`."
+            return "A path says where, not what: declare the field as `field(metadata=omr_data.NOT_IDENTITY)`."
         case type():
             return "Use an instance of it that derives from omr_data.Spec."
     if callable(value):
         return "Write it as a method of a Map, Filter or Expand step class (with a name and a revision) and put the step here."
     if hasattr(value, "read"):
-        return "Pass the path in a `field(metadata=omr_data.PLACE)`, and open it where it is read."
+        return "Pass the path in a `field(metadata=omr_data.NOT_IDENTITY)`, and open it where it is read."
     return "Use plain values (str, int, float, tuple, range) or a frozen dataclass derived from omr_data.Spec."
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import omr_data
 from omr_data import flow
-from omr_data.identity import PLACE, Spec
+from omr_data.identity import NOT_IDENTITY, Spec
 from omr_data.teachers.openai_api.model import ChatModel
 from omr_data.verifiers import base
 
@@ -101,7 +101,7 @@ def test_specs_of_one_name_declare_one_identity() -> None:
                     declared = [
                         (field.name, field.type, field.default)
                         for field in fields(value)
-                        if not PLACE.items() <= field.metadata.items()
+                        if not NOT_IDENTITY.items() <= field.metadata.items()
                     ]
                     identity = (value.revision, declared) if issubclass(value, ChatModel) else value
                     assert names.setdefault(value.name, identity) == identity, value

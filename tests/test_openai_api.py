@@ -11,7 +11,7 @@ import pytest
 
 from omr_data.errors import TeacherError
 from omr_data.flow import Budget
-from omr_data.identity import PLACE
+from omr_data.identity import NOT_IDENTITY
 from omr_data.operators.rollout import Prompt, Sample
 from omr_data.records import Failure, ImageRef, Record, Request, Response
 from omr_data.store.rollouts import RolloutStore
@@ -415,7 +415,9 @@ def test_each_request_field_changed_alone_changes_the_key(change: dict[str, Any]
 def test_every_field_is_either_in_the_key_or_a_place() -> None:
     """So that a field added later is thought about here."""
     identity = {
-        field.name for field in fields(Teacher) if not PLACE.items() <= field.metadata.items()
+        field.name
+        for field in fields(Teacher)
+        if not NOT_IDENTITY.items() <= field.metadata.items()
     }
     changed = {
         next(iter(mark.args[1][number])) for mark in _marks() for number in range(len(mark.args[1]))

@@ -9,12 +9,12 @@ Deriving from `Embedder` is all that another kind needs: fields that say which m
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omr_data.errors import RecipeError, SourceError
-from omr_data.identity import PLACE, Spec
+from omr_data.identity import Spec, runtime_field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class ModelFolder(Embedder):
     model: str
     commit: str = ""
     weights: str = ""
-    folder: Path | None = field(default=None, metadata=PLACE)
+    folder: Path | None = runtime_field(None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

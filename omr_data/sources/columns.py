@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from omr_data.flow import Files, Images, Part, Pin, Places, Source
-from omr_data.identity import PLACE
+from omr_data.identity import NOT_IDENTITY
 from omr_data.records import Record
 from omr_data.sources.convert import image_cell, options, text, with_marks
 from omr_data.sources.tables import table_parts, table_paths, table_rows
@@ -21,7 +21,7 @@ class ColumnsSource(Source):
     """
 
     patterns: ClassVar[tuple[str, ...]]
-    folder: Path = field(metadata=PLACE)
+    folder: Path = field(metadata=NOT_IDENTITY)
     dataset: str
     license: str
     question: str = "question"

@@ -1,10 +1,10 @@
 """Base of sources that read a Hub dataset at a pinned commit, or the same files from a mirror."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from omr_data.flow import Files, Pin, Places, Source
-from omr_data.identity import PLACE
+from omr_data.identity import runtime_field
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class HubSource(Source):
     repo: ClassVar[str]
     license: ClassVar[str]
     patterns: ClassVar[tuple[str, ...]]
-    commit: str | None = field(default=None, metadata=PLACE)
+    commit: str | None = runtime_field(None)
 
     def pin(self, places: Places) -> Pin:
         return places.pin_hub(self.repo, self.commit, self.patterns)

@@ -18,12 +18,12 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from omr_data.errors import MissingExtra, TeacherError
 from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
-from omr_data.identity import PLACE
+from omr_data.identity import runtime_field
 from omr_data.records import Failure, Request, Response
 from omr_data.teachers.openai_api.model import ChatModel
 from omr_data.teachers.openai_api.wire import (
@@ -70,10 +70,10 @@ class Teacher(ChatModel):
     at_least_one: ClassVar[tuple[str, ...]] = (*ChatModel.at_least_one, "concurrency")
     json_objects: ClassVar[tuple[str, ...]] = (*ChatModel.json_objects, "engine")
 
-    path: str | None = field(default=None, metadata=PLACE)
-    engine: str = field(default="{}", metadata=PLACE)
-    concurrency: int = field(default=2_048, metadata=PLACE)
-    logprob: Literal["none", "sum"] = field(default="none", metadata=PLACE)
+    path: str | None = runtime_field(None)
+    engine: str = runtime_field("{}")
+    concurrency: int = runtime_field(2_048)
+    logprob: Literal["none", "sum"] = runtime_field("none")
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:

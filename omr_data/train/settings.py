@@ -1,15 +1,15 @@
 """What a run is asked for, every value visible. A run is begun with one of the presets and what `--set` changes of it.
 
-Fields marked PLACE say how fast or how often, and may differ when a run is resumed; all others may not.
+Fields marked NOT_IDENTITY say how fast or how often, and may differ when a run is resumed; all others may not.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from omr_data.arguments import read_values
 from omr_data.errors import TrainError
-from omr_data.identity import PLACE, Spec
+from omr_data.identity import Spec, runtime_field
 from omr_data.teachers import tiny
 
 TINY = "tiny"
@@ -60,10 +60,10 @@ class Trained(Model):
     betas: tuple[float, ...] = (0.9, 0.999)
     grad_clip: float = 1.0
     seed: int = 0
-    activation_checkpointing: bool = field(default=False, metadata=PLACE)
-    compile: bool = field(default=False, metadata=PLACE)
-    save_every: int = field(default=100, metadata=PLACE)
-    keep: int = field(default=2, metadata=PLACE)
+    activation_checkpointing: bool = runtime_field(False)
+    compile: bool = runtime_field(False)
+    save_every: int = runtime_field(100)
+    keep: int = runtime_field(2)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class SFT(Trained):
     steps: int | None = None
     epochs: float = 1.0
     warmup: float = 0.1
-    loaders: int = field(default=0, metadata=PLACE)
+    loaders: int = runtime_field(0)
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ class GSPO(Trained):
     lr: float = 1e-6
     warmup: int = 25
     weight_decay: float = 0.1
-    pack_length: int = field(default=32_768, metadata=PLACE)
-    window: int = field(default=10, metadata=PLACE)
-    collapse: float = field(default=0.5, metadata=PLACE)
-    engine: str = field(default="transformers", metadata=PLACE)
+    pack_length: int = runtime_field(32_768)
+    window: int = runtime_field(10)
+    collapse: float = runtime_field(0.5)
+    engine: str = runtime_field("transformers")
 
     @property
     def clip(self) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from omr_data import ALL, Map, Recipe, Record, mix
@@ -13,14 +13,12 @@ from omr_data.operators import difficulty, explode, rollout, verify
 from omr_data.sources import drawn
 from omr_data.teachers import echo
 
-from omr_data import PLACE  # isort: skip
-
 
 @dataclass(frozen=True)
 class Logged(echo.Teacher):
     """Waits `delay` seconds for each batch, and appends "key attempt" to the file OMR_TEST_LOG for each answer."""
 
-    delay: float = field(default=float(os.environ.get("OMR_TEST_DELAY", "0")), metadata=PLACE)
+    delay: float = runtime_field(float(os.environ.get("OMR_TEST_DELAY", "0")))
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from omr_data.errors import TeacherError
 from omr_data.flow import Budget, Estimate, ReadImage, Session
-from omr_data.identity import PLACE
+from omr_data.identity import NOT_IDENTITY, runtime_field
 from omr_data.records import Request, Response
 from omr_data.teachers.openai_api.model import ChatModel
 
@@ -45,18 +45,16 @@ class Teacher(ChatModel):
         "tries",
     )
 
-    urls: tuple[str, ...] = field(default=(), metadata=PLACE)
-    tokens_field: Literal["max_tokens", "max_completion_tokens"] = field(
-        default="max_tokens", metadata=PLACE
-    )
-    samples_per_request: int = field(default=8, metadata=PLACE)
-    concurrency: int = field(default=256, metadata=PLACE)
-    timeout: float = field(default=600.0, metadata=PLACE)
-    patience: float = field(default=300.0, metadata=PLACE)
-    tries: int = field(default=6, metadata=PLACE)
-    stop_share: float = field(default=0.5, metadata=PLACE)
-    prompt_price: float | None = field(default=None, metadata=PLACE)
-    completion_price: float | None = field(default=None, metadata=PLACE)
+    urls: tuple[str, ...] = runtime_field(())
+    tokens_field: Literal["max_tokens", "max_completion_tokens"] = runtime_field("max_tokens")
+    samples_per_request: int = runtime_field(8)
+    concurrency: int = runtime_field(256)
+    timeout: float = runtime_field(600.0)
+    patience: float = runtime_field(300.0)
+    tries: int = runtime_field(6)
+    stop_share: float = runtime_field(0.5)
+    prompt_price: float | None = runtime_field(None)
+    completion_price: float | None = runtime_field(None)
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from omr_data.errors import MissingExtra, TeacherError
 from omr_data.flow import Budget, Estimate, ReadImage, Session
-from omr_data.identity import PLACE
+from omr_data.identity import NOT_IDENTITY, runtime_field
 from omr_data.records import Request, Response
 from omr_data.teachers import openai_api
 
@@ -45,11 +45,11 @@ class Teacher(openai_api.Teacher):
 
     name: ClassVar[str] = openai_api.Teacher.name
     at_least_one: ClassVar[tuple[str, ...]] = (*openai_api.Teacher.at_least_one, *_SIZES)
-    requests_per_file: int = field(default=50_000, metadata=PLACE)
-    bytes_per_file: int = field(default=200_000_000, metadata=PLACE)
-    batches_at_once: int = field(default=4, metadata=PLACE)
-    poll: float = field(default=30.0, metadata=PLACE)
-    folder: Path | None = field(default=None, metadata=PLACE)
+    requests_per_file: int = runtime_field(50_000)
+    bytes_per_file: int = runtime_field(200_000_000)
+    batches_at_once: int = runtime_field(4)
+    poll: float = runtime_field(30.0)
+    folder: Path | None = runtime_field(None)
 
     def kept_in(self, folder: Path) -> "Teacher":
         return replace(self, folder=self.folder or folder / "batches")
