@@ -36,12 +36,12 @@ def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_count
     done = omr("build", PUZZLES, *places, "--releases", tmp_path / "releases")
     manifest = read_json(tmp_path / "releases/omr-sft-puzzles/1.0.0/manifest.json")
     counts = {line["step"]: line for line in manifest["counts"]}
-    assert counts["rollout.Sample"]["out"] == rows
+    assert counts["rollout.Sample"]["rows_out"] == rows
     assert counts["rollout.Sample"]["tally"]["answers"] == 2 * rows
     right = counts["verify.Answers"]["tally"]["RIGHT"]
     assert manifest["rows"] == right == sum(line["rows"] for line in manifest["by_source"]) > 0
     last = counts["explode.Right"]
-    assert last["kept"] + sum(last["dropped"].values()) == rows
+    assert last["rows_kept"] + sum(last["dropped"].values()) == rows
     assert {source["digest"] is not None for source in manifest["sources"]} == {True}
     assert f"{manifest['rows']:,} rows in" in done.stdout
     assert "MIT" in done.stdout
@@ -114,7 +114,7 @@ def test_hostile_rows_are_dropped_counted_and_can_be_looked_up(tmp_path: Path) -
     omr("build", recipe, *places, "--releases", tmp_path / "releases", "--workers", 1)
     manifest = read_json(tmp_path / "releases/mine/1.0.0/manifest.json")
     read = manifest["counts"][0]
-    assert (read["in"], read["kept"], sum(read["dropped"].values())) == (5, 1, 4)
+    assert (read["rows_in"], read["rows_kept"], sum(read["dropped"].values())) == (5, 1, 4)
     assert manifest["rows"] == 2
     shown = omr("show", recipe, *places, "--dropped", "--rows", 9).stdout
     for reason in read["dropped"]:

@@ -50,13 +50,14 @@ def test_real_rows_are_deduplicated_and_decontaminated_and_each_is_counted(built
     exact, near, against = (
         counts[name] for name in ("dedup.Exact", "dedup.NearPair", "decontaminate.Against")
     )
-    assert exact["in"] == 7_473 + 2_000
+    assert exact["rows_in"] == 7_473 + 2_000
     assert sum(exact["dropped"].values()) == 172
-    assert near["in"] == exact["out"]
+    assert near["rows_in"] == exact["rows_out"]
     assert 0 <= sum(near["dropped"].values()) <= 10
-    assert against["in"] == near["out"] and against["out"] > 9_000
+    assert against["rows_in"] == near["rows_out"] and against["rows_out"] > 9_000
     assert all(
-        line["kept"] + sum(line["dropped"].values()) == line["in"] for line in counts.values()
+        line["rows_kept"] + sum(line["dropped"].values()) == line["rows_in"]
+        for line in counts.values()
     )
 
 

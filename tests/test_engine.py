@@ -89,9 +89,9 @@ def test_every_row_is_accounted_for_and_a_dropped_one_can_be_looked_up(tmp_path:
     manifest = json.loads((tmp_path / "releases/logged/1.0.0/manifest.json").read_text())
     before = None
     for count in manifest["counts"]:
-        assert count["in"] == count["kept"] + sum(count["dropped"].values())
-        assert before is None or count["in"] == before
-        before = count["out"]
+        assert count["rows_in"] == count["rows_kept"] + sum(count["dropped"].values())
+        assert before is None or count["rows_in"] == before
+        before = count["rows_out"]
     assert manifest["rows"] == before
     tallies = {count["step"]: count["tally"] for count in manifest["counts"]}
     assert tallies["rollout.Sample"] == {"answers": 60 * 4}

@@ -72,21 +72,21 @@ def ask_teacher(
         .open(workers, workspace.images, budget) as session,
         reporter.bar(f"asking {step.get_teacher().model_id}", total, "answers") as bar,
     ):
-        came, failed = _ask(session, wanted(step, shards, store), store, bar, budget, total)
+        returned, failed = _ask(session, wanted(step, shards, store), store, bar, budget, total)
     for kind, retriable in sorted(failed):
         count = failed[kind, retriable]
         reporter.say(
             f"  {count:,} attempts failed: {kind}{'' if retriable else ', and will not be asked again'}"
         )
     again = sum(count for (_, retriable), count in failed.items() if retriable)
-    if came != total and budget.reached:
+    if returned != total and budget.reached:
         raise IncompleteError(
-            f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), with {total - came:,} of {total:,} attempts "
+            f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), with {total - returned:,} of {total:,} attempts "
             "to ask. Every answer is stored: the same command with a new budget goes on from here."
         )
-    if came != total:
+    if returned != total:
         raise TeacherError(
-            f"the teacher gave {came:,} answers and failures for {total:,} attempts. Each attempt must come back once."
+            f"the teacher gave {returned:,} answers and failures for {total:,} attempts. Each attempt must come back once."
         )
     if again:
         raise IncompleteError(
@@ -104,11 +104,11 @@ def _ask(
     total: int,
 ) -> tuple[int, Counter[tuple[str, bool]]]:
     """How many attempts came back, and how many of them failed, by kind and by whether they may be asked again."""
-    came, before = 0, budget.spent
+    returned, before = 0, budget.spent
     failed: Counter[tuple[str, bool]] = Counter()
     for answers in session.answer(batches):
         store.put(answers)
-        came += (group := _count(answers))
+        returned += (group := _count(answers))
         failed.update(
             (result.kind, result.retriable)
             for _, results in answers
@@ -118,10 +118,10 @@ def _ask(
         notes = [
             f"{failed.total():,} failed" if failed else "",
             session.note(),
-            _cost(budget.spent - before, came - failed.total(), total),
+            _cost(budget.spent - before, returned - failed.total(), total),
         ]
         bar.advance(group, ", ".join(note for note in notes if note))
-    return came, failed
+    return returned, failed
 
 
 def _cost(spent: float, answered: int, total: int) -> str:

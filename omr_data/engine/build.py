@@ -61,19 +61,21 @@ class Built:
 
     def check(self) -> None:
         """Follows every row from the sources to the result. Raises StoreError where rows came from nowhere or vanished."""
-        went: dict[str, int] = {}
+        rows_out: dict[str, int] = {}
         for node in self.plan.nodes:
-            came = sum(went[self.plan.nodes[parent].fingerprint] for parent in self._flows_in(node))
+            rows_in = sum(
+                rows_out[self.plan.nodes[parent].fingerprint] for parent in self._flows_in(node)
+            )
             if node.spec is None:
-                went[node.fingerprint] = came
+                rows_out[node.fingerprint] = rows_in
                 continue
             count = next(count for count in self.counts() if count.fingerprint == node.fingerprint)
             count.check(self.plan.recipe.name)
-            if node.parents and count.came != came:
+            if node.parents and count.rows_in != rows_in:
                 raise StoreError(
-                    f"{node.name} took {count.came:,} rows, and the steps before it gave {came:,}. Delete its stage and build again."
+                    f"{node.name} took {count.rows_in:,} rows, and the steps before it gave {rows_in:,}. Delete its stage and build again."
                 )
-            went[node.fingerprint] = count.went
+            rows_out[node.fingerprint] = count.rows_out
 
     def _flows_in(self, node: Node) -> tuple[int, ...]:
         return node.parents[:1] if isinstance(node.spec, Step) else node.parents

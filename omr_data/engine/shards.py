@@ -221,7 +221,7 @@ def apply_step(
     """Runs one local step over the records of a shard. Raises StepError when the step itself fails."""
     after: list[Record] = []
     dropped: list[Dropped] = []
-    kept = 0
+    rows_kept = 0
     if isinstance(step, BatchMap):
         after = _checked_many(step, records)
         return after, [], _count(step, fingerprint, len(records), len(after), after, [])
@@ -244,8 +244,8 @@ def apply_step(
                 raise StepError(
                     f"{step.name} returned {str(result)[:100]!r} for record {record.id}. {_MUST[_shape(step)]}"
                 )
-        kept += 1
-    return after, dropped, _count(step, fingerprint, len(records), kept, after, dropped)
+        rows_kept += 1
+    return after, dropped, _count(step, fingerprint, len(records), rows_kept, after, dropped)
 
 
 _MUST = {
@@ -298,8 +298,8 @@ def _checked_many(step: BatchMap, records: Sequence[Record]) -> list[Record]:
 def _count(
     spec: Source | Step,
     fingerprint: str,
-    came: int,
-    kept: int,
+    rows_in: int,
+    rows_kept: int,
     after: Sequence[Record],
     dropped: Sequence[Dropped],
 ) -> Count:
@@ -308,4 +308,4 @@ def _count(
         for record in after:
             tally.update(spec.tally(record))
     reasons = Counter(drop.reason for drop in dropped)
-    return Count(spec.name, fingerprint, came, len(after), kept, reasons, tally)
+    return Count(spec.name, fingerprint, rows_in, len(after), rows_kept, reasons, tally)

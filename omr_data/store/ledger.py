@@ -17,29 +17,29 @@ from omr_data.store.atomic import write_text
 
 @dataclass(slots=True)
 class Count:
-    """Rows of one step. `came` entered, `went` came out; an Expand lets one row become several."""
+    """Rows of one step. `rows_in` entered, `rows_out` came out; an Expand lets one row become several."""
 
     step: str
     fingerprint: str
-    came: int = 0
-    went: int = 0
-    kept: int = 0
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     tally: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Count") -> None:
         """Adds the rows of another shard."""
-        self.came += other.came
-        self.went += other.went
-        self.kept += other.kept
+        self.rows_in += other.rows_in
+        self.rows_out += other.rows_out
+        self.rows_kept += other.rows_kept
         self.dropped.update(other.dropped)
         self.tally.update(other.tally)
 
     def check(self, where: str) -> None:
         """Raises StoreError when the rows do not add up: kept + dropped must be what came in."""
-        if self.came != self.kept + self.dropped.total():
+        if self.rows_in != self.rows_kept + self.dropped.total():
             raise StoreError(
-                f"{where}: {self.step} took {self.came:,} rows, kept {self.kept:,} and dropped {self.dropped.total():,}, "
+                f"{where}: {self.step} took {self.rows_in:,} rows, kept {self.rows_kept:,} and dropped {self.dropped.total():,}, "
                 "which does not add up. This is a fault in the engine or a damaged ledger; delete that folder and build again."
             )
 
@@ -48,9 +48,9 @@ class Count:
         return {
             "step": self.step,
             "fingerprint": self.fingerprint,
-            "in": self.came,
-            "kept": self.kept,
-            "out": self.went,
+            "rows_in": self.rows_in,
+            "rows_kept": self.rows_kept,
+            "rows_out": self.rows_out,
             "dropped": dict(sorted(self.dropped.items())),
             "tally": dict(sorted(self.tally.items())),
         }
@@ -61,9 +61,9 @@ def count_from_json(data: Mapping[str, Any]) -> Count:
     return Count(
         data["step"],
         data["fingerprint"],
-        data["in"],
-        data["out"],
-        data["kept"],
+        data["rows_in"],
+        data["rows_out"],
+        data["rows_kept"],
         Counter(data["dropped"]),
         Counter(data["tally"]),
     )

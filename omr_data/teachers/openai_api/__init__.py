@@ -12,12 +12,12 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from omr_data.errors import TeacherError
 from omr_data.flow import Budget, Estimate, ReadImage, Session
-from omr_data.identity import NOT_IDENTITY, runtime_field
+from omr_data.identity import runtime_field
 from omr_data.records import Request, Response
 from omr_data.teachers.openai_api.model import ChatModel
 

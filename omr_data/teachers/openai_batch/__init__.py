@@ -14,13 +14,13 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from omr_data.errors import MissingExtra, TeacherError
 from omr_data.flow import Budget, Estimate, ReadImage, Session
-from omr_data.identity import NOT_IDENTITY, runtime_field
+from omr_data.identity import runtime_field
 from omr_data.records import Request, Response
 from omr_data.teachers import openai_api
 
