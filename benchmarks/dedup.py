@@ -1,9 +1,9 @@
-"""Near-duplicate texts and pictures, against datasketch and imagehash in the same run.
+"""Near-duplicate texts and images, against datasketch and imagehash in the same run.
 
-    python benchmarks/dedup.py                  100,000 documents, 10,000 pictures: about six minutes
+    python benchmarks/dedup.py                  100,000 documents, 10,000 images: about six minutes
     python benchmarks/dedup.py --quick          a tenth of both
     python benchmarks/dedup.py --full           874,000 documents too, on two cores: needs 8 GB of disk
-    python benchmarks/dedup.py --mirror DIR     real pictures too
+    python benchmarks/dedup.py --mirror DIR     real images too
 
 Documents of about 4.5 KB are made from a seed; a tenth are copies of others: exact, or with 2, 5, 10 or 20% of their words
 replaced. dedup.NearText reads them from parquet, signs, indexes, verifies and decides on one core; datasketch's documented
@@ -42,8 +42,8 @@ from PIL import Image
 from omr_data.flow import Columns
 from omr_data.operators.dedup import NearText
 from omr_data.processes import mapper
+from omr_data.similar.images import hashes
 from omr_data.similar.minhash import signatures
-from omr_data.similar.pictures import hashes
 from omr_data.similar.shingles import shingle
 
 STEP = NearText(threshold=0.8)
@@ -257,7 +257,7 @@ def _jaccard(one: Any, other: Any) -> float:
 
 
 def drawn(count: int) -> list[bytes]:
-    """Grainy pictures of 448 x 448, half JPEG and half PNG, which is the most that a PNG can hold."""
+    """Grainy images of 448 x 448, half JPEG and half PNG, which is the most that a PNG can hold."""
     encoded = []
     for seed in range(count):
         numbers = np.random.default_rng(seed)
@@ -283,8 +283,8 @@ def real(mirror: Path) -> list[bytes]:
     ]
 
 
-def pictures(encoded: Sequence[bytes], count: int) -> tuple[float, float]:
-    """Pictures a second, in turns of all: both our hashes against imagehash's phash alone."""
+def images(encoded: Sequence[bytes], count: int) -> tuple[float, float]:
+    """Images a second, in turns of all: both our hashes against imagehash's phash alone."""
     seconds = [0.0, 0.0]
     hashes(encoded[0])
     for _ in range(max(1, count // len(encoded))):
@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument(
         "--mirror",
         type=Path,
-        help="a folder with PuzzleVQA and AlgoPuzzleVQA, to hash real pictures too",
+        help="a folder with PuzzleVQA and AlgoPuzzleVQA, to hash real images too",
     )
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -349,15 +349,15 @@ def main() -> None:
         theirs = count / peer(texts)
         print(f"datasketch: {theirs:,.0f} documents/s", flush=True)
         del texts
-        sets = {"drawn": drawn(200)} | (
+        sets = {"synthetic": drawn(200)} | (
             {"real": real(arguments.mirror)} if arguments.mirror else {}
         )
         seen = {
-            name: pictures(encoded, 1_000 if arguments.quick else 10_000)
+            name: images(encoded, 1_000 if arguments.quick else 10_000)
             for name, encoded in sets.items()
         }
         for name, (images, their_images) in seen.items():
-            print(f"{name} pictures: {images:,.0f}/s, imagehash {their_images:,.0f}/s", flush=True)
+            print(f"{name} images: {images:,.0f}/s, imagehash {their_images:,.0f}/s", flush=True)
         result: dict[str, Any] = {
             "ratio": round(rate / theirs, 1),
             "docs_per_s": round(rate),
@@ -366,7 +366,7 @@ def main() -> None:
             "precision": round(precision, 4),
             "exponent": None,
             "signing_over_c": round(signing / bare, 2),
-            "pictures_ratio": {
+            "images_ratio": {
                 name: round(ours_rate / theirs_rate, 2)
                 for name, (ours_rate, theirs_rate) in seen.items()
             },

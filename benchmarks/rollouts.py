@@ -4,9 +4,9 @@
     python benchmarks/rollouts.py --quick      a tenth of the requests
 
 A server of its own process answers every request with 4 KB after 20 ms. In one run, on the same questions, without and with
-a picture of 200 KB, each question eight times in requests of their own: this project's client with every answer committed to
+an image of 200 KB, each question eight times in requests of their own: this project's client with every answer committed to
 its store; a bare aiohttp loop that posts the same bodies, prepared before, and reads the answers; the official `openai` async
-client; and the published pipeline's shape, a thread pool of half the cores that decodes and re-encodes the picture as PNG for
+client; and the published pipeline's shape, a thread pool of half the cores that decodes and re-encodes the image as PNG for
 each request. Then memory over 100,000
 requests, and two servers of which one is ten times slower, against each of them alone. The last line is one JSON object.
 """
@@ -129,14 +129,14 @@ def server(latency: float = LATENCY, slots: int = 0) -> Iterator[str]:
 
 
 class Questions:
-    """Questions that are all different, with or without one picture of about 200 KB."""
+    """Questions that are all different, with or without one image of about 200 KB."""
 
-    def __init__(self, pictured: bool) -> None:
+    def __init__(self, has_image: bool) -> None:
         noise = Image.frombytes("RGB", (260, 260), random.Random(0).randbytes(260 * 260 * 3))
         buffer = io.BytesIO()
         noise.save(buffer, "PNG")
-        self.picture = buffer.getvalue()
-        self.image = (ImageRef("a" * 64, 260, 260, "PNG"),) if pictured else ()
+        self.image_bytes = buffer.getvalue()
+        self.image = (ImageRef("a" * 64, 260, 260, "PNG"),) if has_image else ()
         self.made = 0
 
     def requests(self, teacher: Teacher, count: int) -> Iterator[list[Request]]:
@@ -155,8 +155,8 @@ class Questions:
         return sample.requests(Record(str(self.made), "b", "MIT", text, "5", self.image))[0]
 
     def read(self, image: ImageRef) -> bytes:
-        """The picture's bytes."""
-        return self.picture
+        """The image's bytes."""
+        return self.image_bytes
 
 
 def ours(
@@ -225,7 +225,7 @@ async def official(url: str, prepared: Sequence[bytes]) -> float:
 
 
 def published(url: str, questions: Questions, count: int) -> float:
-    """A thread pool of half the cores; each request decodes the picture, writes it as PNG and encodes it again."""
+    """A thread pool of half the cores; each request decodes the image, writes it as PNG and encodes it again."""
     client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
 
     def one(number: int) -> None:
@@ -234,7 +234,7 @@ def published(url: str, questions: Questions, count: int) -> float:
         ]
         if questions.image:
             buffer = io.BytesIO()
-            Image.open(io.BytesIO(questions.picture)).convert("RGB").save(buffer, "PNG")
+            Image.open(io.BytesIO(questions.image_bytes)).convert("RGB").save(buffer, "PNG")
             data = base64.b64encode(buffer.getvalue()).decode()
             content.insert(
                 0, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
@@ -252,9 +252,9 @@ def published(url: str, questions: Questions, count: int) -> float:
 # ------------------------------------------------------------------------------------------ the figures
 
 
-def compare(pictured: bool, share: float) -> dict[str, float]:
+def compare(has_image: bool, share: float) -> dict[str, float]:
     """Three rounds, the clients in turn; medians."""
-    questions = Questions(pictured)
+    questions = Questions(has_image)
     count, few = int(24_000 * share), int(600 * share)
     rates: dict[str, list[float]] = {"ours": [], "bare": [], "openai": [], "published": []}
     with server() as url:
@@ -265,7 +265,7 @@ def compare(pictured: bool, share: float) -> dict[str, float]:
             rates["published"].append(published(url, questions, max(20, few // 6)))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     print(
-        f"{'with a 200 KB picture' if pictured else 'text only'}: "
+        f"{'with a 200 KB image' if has_image else 'text only'}: "
         + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in medians.items())
     )
     return medians
@@ -305,16 +305,16 @@ def main() -> None:
         asyncio.run(serve(float(arguments.serve[0]), int(arguments.serve[1])))
         return
     share = 0.1 if arguments.quick else 1.0
-    text, picture = compare(False, share), compare(True, share)
+    text, image = compare(False, share), compare(True, share)
     early, late = memory(share)
     result = {
         "ratio": round(text["ours"] / text["bare"], 2),
-        "ratio_picture": round(picture["ours"] / picture["bare"], 2),
+        "ratio_image": round(image["ours"] / image["bare"], 2),
         "requests_per_s": round(text["ours"]),
         "over_openai": round(text["ours"] / text["openai"], 1),
-        "over_openai_picture": round(picture["ours"] / picture["openai"], 1),
+        "over_openai_image": round(image["ours"] / image["openai"], 1),
         "over_published": round(text["ours"] / text["published"], 1),
-        "over_published_picture": round(picture["ours"] / picture["published"], 1),
+        "over_published_image": round(image["ours"] / image["published"], 1),
         "memory_growth_mib": round(late - early, 1),
         "two_servers": round(two_servers(share), 3),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",

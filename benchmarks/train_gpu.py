@@ -1,10 +1,10 @@
 """How fast the trainer is on one GPU: `python benchmarks/train_gpu.py`. The last line is one JSON object.
 
-A model of the size of Qwen2.5-VL-3B with random weights, rows with one picture of 448 x 448 and answers as long as the published
+A model of the size of Qwen2.5-VL-3B with random weights, rows with one image of 448 x 448 and answers as long as the published
 set's (log-normal, median 180 and mean 675 tokens), in one run on one card:
 
 - SFT in packs of 32,768 tokens, bfloat16 with float32 masters and recomputation: tokens and targets a second, MFU, peak memory.
-- TRL's SFTTrainer on the same rows and the same model, padded, since it packs no rows with pictures: targets a second, and our ratio.
+- TRL's SFTTrainer on the same rows and the same model, padded, since it packs no rows with images: targets a second, and our ratio.
   Needs the extra `parity` and torchvision; where they are missing the line says so.
 - GSPO: seconds of a step by phase.
 

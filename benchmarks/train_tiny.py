@@ -42,9 +42,11 @@ def built(recipe: Path, folder: Path) -> str:
 
 def sampled(model: str, **of: str) -> Score:
     """Accuracy at temperature 1, eight answers a held-out question."""
-    questions, _ = source_problems(named_source("drawn", {"split": "heldout"} | of), LocalPlaces())
+    questions, _ = source_problems(
+        named_source("synthetic", {"split": "heldout"} | of), LocalPlaces()
+    )
     return evaluate(
-        Eval(model=model, n=8, temperature=1.0, max_tokens=64), questions, "drawn heldout"
+        Eval(model=model, n=8, temperature=1.0, max_tokens=64), questions, "synthetic heldout"
     )[0]
 
 

@@ -29,7 +29,7 @@ from omr_data.processes import mapper
 from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
 from omr_data.verifiers.base import Pair
 
-RESPONSE = "<think>First I look at the picture, and then I work it out step by step.</think><answer>{}</answer>"
+RESPONSE = "<think>First I look at the image, and then I work it out step by step.</think><answer>{}</answer>"
 SHARES = {
     "integer": 0.35,
     "decimal": 0.10,

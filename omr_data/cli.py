@@ -407,7 +407,7 @@ def eval_command(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="A release, or the name of a source like drawn or gsm8k."
+            metavar="DATA", help="A release, or the name of a source like synthetic or gsm8k."
         ),
     ],
     of: Annotated[

@@ -1,8 +1,8 @@
-"""OMR-RL-tiny: drawn problems that the embedded teacher gets right at some attempts and wrong at others. Needs no network, key or GPU."""
+"""OMR-RL-tiny: synthetic problems that the embedded teacher gets right at some attempts and wrong at others. Needs no network, key or GPU."""
 
 from omr_data import ALL, Recipe, mix, union
 from omr_data.operators import difficulty, responses, rollout, select, verify
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.teachers import tiny
 
 TEACHER = tiny.Teacher()
@@ -19,8 +19,8 @@ def recipe(rollouts: int = 8, questions: int = 10_000) -> Recipe:
     """All that is not held out: the more problems, the less is learned by heart."""
     share = questions * 7 // 10
     problems = union(
-        drawn.Source(split="teacher", count=share, families=FAMILIES, levels=LEVELS, seed=1),
-        drawn.Source(
+        synthetic.Source(split="teacher", count=share, families=FAMILIES, levels=LEVELS, seed=1),
+        synthetic.Source(
             split="train", count=questions - share, families=FAMILIES, levels=LEVELS, seed=1
         ),
     ).then(

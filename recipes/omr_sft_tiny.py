@@ -1,15 +1,15 @@
-"""OMR-SFT-tiny: drawn problems answered eight times by the embedded teacher. Needs no network, key or GPU."""
+"""OMR-SFT-tiny: synthetic problems answered eight times by the embedded teacher. Needs no network, key or GPU."""
 
 from omr_data import ALL, Recipe, mix
 from omr_data.operators import difficulty, explode, rollout, verify
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.teachers import tiny
 
 TEACHER = tiny.Teacher()
 
 
 def recipe(rollouts: int = 8, questions: int = 1_200) -> Recipe:
-    answered = drawn.Source(split="train", count=questions).then(
+    answered = synthetic.Source(split="train", count=questions).then(
         rollout.Sample(TEACHER, n=rollouts),
         verify.Answers(),
         difficulty.PassRate(),  # a score, not a filter

@@ -1,4 +1,4 @@
-"""Builds small records and pictures for tests."""
+"""Builds small records and images for tests."""
 
 import io
 from typing import Any
@@ -30,7 +30,7 @@ def response(
 
 
 def png(color: str = "red", size: tuple[int, int] = (8, 6)) -> bytes:
-    """The bytes of a one-color picture."""
+    """The bytes of a one-color image."""
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()

@@ -95,16 +95,15 @@ def recipe() -> Recipe:
 
 
 def test_hostile_rows_are_dropped_counted_and_can_be_looked_up(tmp_path: Path) -> None:
-    """A broken picture, a path that climbs out of the folder, a line that is no JSON, and a good row among them."""
+    """A broken image, a path that climbs out of the folder, a line that is no JSON, and a good row among them."""
     folder = tmp_path / "rows"
     folder.mkdir()
     (tmp_path / "secret.png").write_bytes(png())
     (folder / "good.png").write_bytes(png(size=(64, 64)))
     (folder / "cut.png").write_bytes(png(size=(64, 64))[:60])
-    pictures = ("good.png", "cut.png", "../secret.png", "missing.png")
+    images = ("good.png", "cut.png", "../secret.png", "missing.png")
     lines = [
-        json.dumps({"question": "How many?", "answer": "5", "image": picture})
-        for picture in pictures
+        json.dumps({"question": "How many?", "answer": "5", "image": image}) for image in images
     ]
     (folder / "rows.jsonl").write_text("\n".join([*lines, "{not json"]) + "\n")
     recipe = tmp_path / "mine.py"

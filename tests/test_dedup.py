@@ -20,9 +20,9 @@ from omr_data.errors import RecipeError
 from omr_data.flow import Columns, Decisions, GlobalStep
 from omr_data.operators import decontaminate, dedup
 from omr_data.records import ImageRef, Record, to_table
+from omr_data.similar.images import hashes as image_hashes
+from omr_data.similar.images import looks, near, same_image
 from omr_data.similar.minhash import band_keys, rows_per_band, signatures
-from omr_data.similar.pictures import hashes as picture_hashes
-from omr_data.similar.pictures import looks, near, same_picture
 from omr_data.similar.shingles import Shingles, shingle
 from omr_data.sources import algopuzzlevqa, gsm8k, puzzlevqa
 from omr_data.sources.places import LocalPlaces
@@ -35,8 +35,8 @@ WORDS = [
 ]
 
 
-class Pictures:
-    """Encoded pictures by a made-up sha256."""
+class ImageBytes:
+    """Encoded images by a made-up sha256."""
 
     def __init__(self) -> None:
         self.known: dict[str, bytes] = {}
@@ -83,12 +83,12 @@ def decide(
     step: GlobalStep,
     records: Sequence[Record],
     folder: Path,
-    pictures: Any = None,
+    stored_images: Any = None,
     *,
     parts: int = 1,
     benchmark: Any = (),
 ) -> Decisions:
-    read = pictures.read if pictures else lambda image: b""
+    read = stored_images.read if stored_images else lambda image: b""
     references = [columns(step, benchmark, folder / "benchmark", read)] if benchmark else []
     return step.decide(columns(step, records, folder, read, parts), references)
 
@@ -230,8 +230,8 @@ def test_hashes_that_may_be_published_stay_what_they_are() -> None:
 
 
 def test_exact_ignores_case_and_spaces_and_sees_options_and_images(tmp_path: Path) -> None:
-    pictures = Pictures()
-    red, blue = (pictures.put(_png(color)) for color in ("red", "blue"))
+    stored_images = ImageBytes()
+    red, blue = (stored_images.put(_png(color)) for color in ("red", "blue"))
     one = record("b/1", question="How many?", options=("1", "2"))
     records = [
         one,
@@ -241,7 +241,7 @@ def test_exact_ignores_case_and_spaces_and_sees_options_and_images(tmp_path: Pat
         record("c/5", question="<image>How many?", images=(blue,)),
         record("c/6", question="<image>how many?", images=(red,)),
     ]
-    decisions = decide(dedup.Exact(), records, tmp_path, pictures)
+    decisions = decide(dedup.Exact(), records, tmp_path, stored_images)
     assert set(decisions.drops) == {"b/1", "c/6"}
     assert set(decisions.drops.values()) == {"the same problem is there already"}
     assert decisions.tables["pairs"].select("dropped", "kept").rows() == [
@@ -278,8 +278,8 @@ def test_near_text_finds_every_pair_over_the_threshold_and_no_other(tmp_path: Pa
     ids=lambda step: step.name,
 )
 def test_the_result_does_not_depend_on_order_or_on_shards(step: GlobalStep, tmp_path: Path) -> None:
-    pictures = Pictures()
-    image = (pictures.put(_png("red")),)
+    stored_images = ImageBytes()
+    image = (stored_images.put(_png("red")),)
     records = [
         record(f"{'ab'[number % 2]}/{number:03}", question=edited(text(number // 4), 0.01, number))
         for number in range(80)
@@ -291,7 +291,7 @@ def test_the_result_does_not_depend_on_order_or_on_shards(step: GlobalStep, tmp_
     results = []
     for parts, seed in ((1, 0), (3, 1), (7, 2)):
         shuffled = random.Random(seed).sample(records, len(records))
-        results.append(decide(step, shuffled, tmp_path / str(parts), pictures, parts=parts))
+        results.append(decide(step, shuffled, tmp_path / str(parts), stored_images, parts=parts))
     assert results[0].drops
     assert results[0].drops == results[1].drops == results[2].drops
     assert results[0].tables["pairs"].equals(results[1].tables["pairs"])
@@ -329,15 +329,17 @@ def test_texts_without_words_are_like_no_other(tmp_path: Path) -> None:
 
 def test_many_equal_rows_are_no_quadratic_work(tmp_path: Path) -> None:
     """100,000 equal rows would be five thousand million pairs."""
-    pictures = Pictures()
-    image = (pictures.put(_png("red")),)
+    stored_images = ImageBytes()
+    image = (stored_images.put(_png("red")),)
     records = [record(f"a/{number:05}", question=text(1, 30)) for number in range(100_000)]
     assert len(decide(dedup.NearText(), records, tmp_path / "words").drops) == 99_999
-    pictured = [
+    image_rows = [
         record(f"a/{number:05}", question="<image>" + text(number % 2, 30), images=image)
         for number in range(6_000)
     ]
-    assert len(decide(dedup.NearPair(), pictured, tmp_path / "pairs", pictures).drops) == 5_998
+    assert (
+        len(decide(dedup.NearPair(), image_rows, tmp_path / "pairs", stored_images).drops) == 5_998
+    )
 
 
 def test_a_question_of_ten_megabytes_is_one_row_like_any_other(tmp_path: Path) -> None:
@@ -356,7 +358,7 @@ def test_a_threshold_that_is_none_is_refused() -> None:
         dedup.NearText(threshold=80)
 
 
-# -------------------------------------------------------------------------------------------- pictures
+# -------------------------------------------------------------------------------------------- images
 
 
 def _png(color: str) -> bytes:
@@ -392,10 +394,10 @@ def changed(image: Image.Image) -> dict[str, bytes]:
 
 
 def hashes(data: bytes) -> "np.ndarray[Any, Any]":
-    return np.array([picture_hashes(data)], np.uint64)
+    return np.array([image_hashes(data)], np.uint64)
 
 
-def test_a_picture_is_found_after_rescaling_jpeg_and_a_small_crop_and_others_are_not() -> None:
+def test_a_image_is_found_after_rescaling_jpeg_and_a_small_crop_and_others_are_not() -> None:
     originals = [photograph(seed) for seed in range(40)]
     known = np.concatenate([hashes(encoded(image, "PNG")) for image in originals])
     for number, image in enumerate(originals):
@@ -403,7 +405,7 @@ def test_a_picture_is_found_after_rescaling_jpeg_and_a_small_crop_and_others_are
             assert near(hashes(data), known, 12).tolist() == [[0, number]], (number, how)
 
 
-def test_small_grey_palette_and_deep_pictures_have_looks_too() -> None:
+def test_small_grey_palette_and_deep_images_have_looks_too() -> None:
     image = photograph(1, 100)
     for mode in ("L", "P", "RGBA", "1", "LA", "I;16", "CMYK"):
         kind = "TIFF" if mode == "CMYK" else "PNG"
@@ -419,24 +421,27 @@ def test_small_grey_palette_and_deep_pictures_have_looks_too() -> None:
 
 
 def test_near_image_keeps_one_of_what_looks_alike_and_leaves_text_alone(tmp_path: Path) -> None:
-    pictures = Pictures()
+    stored_images = ImageBytes()
     images = [photograph(seed) for seed in range(5)]
     records = [
-        record(f"a/{number}", images=(pictures.put(encoded(image, "PNG")),))
+        record(f"a/{number}", images=(stored_images.put(encoded(image, "PNG")),))
         for number, image in enumerate(images)
     ]
     records += [
-        record(f"b/{number}", images=(pictures.put(changed(image)["jpeg"]),))
+        record(f"b/{number}", images=(stored_images.put(changed(image)["jpeg"]),))
         for number, image in enumerate(images)
     ]
-    two = (pictures.put(encoded(images[0], "PNG")), pictures.put(encoded(images[1], "PNG")))
+    two = (
+        stored_images.put(encoded(images[0], "PNG")),
+        stored_images.put(encoded(images[1], "PNG")),
+    )
     records += [
         record("c/1", images=two),
         record("c/2", images=two[::-1]),
         record("d/1"),
         record("d/2"),
     ]
-    assert set(decide(dedup.NearImage(), records, tmp_path, pictures).drops) == {
+    assert set(decide(dedup.NearImage(), records, tmp_path, stored_images).drops) == {
         f"b/{number}" for number in range(5)
     }
 
@@ -455,7 +460,7 @@ def read_source(source: Any, mirror: Path, folder: Path) -> tuple[list[Record], 
 def test_no_real_puzzle_is_a_false_duplicate_and_every_planted_one_is_found(
     mirror: Path, tmp_path: Path
 ) -> None:
-    """PuzzleVQA itself holds 172 rows whose picture, question and options are those of another row, to the byte."""
+    """PuzzleVQA itself holds 172 rows whose image, question and options are those of another row, to the byte."""
     records, store = read_source(puzzlevqa.Source(), mirror, tmp_path / "images")
     known = {(one.question, tuple(sorted(one.options)), one.images[0].sha256) for one in records}
     true_copies = len(records) - len(known)
@@ -486,7 +491,7 @@ def test_no_real_puzzle_is_a_false_duplicate_and_every_planted_one_is_found(
 
 
 class Reader:
-    """A store as a test's pictures."""
+    """A store as a test's images."""
 
     def __init__(self, store: ImageStore) -> None:
         self.read = store
@@ -542,24 +547,28 @@ def test_planted_benchmark_questions_are_found_and_near_misses_stay(
     assert sum(id_.startswith("train/") for id_ in decisions.drops) <= 3
 
 
-def test_planted_benchmark_pictures_are_found_and_the_policy_decides(tmp_path: Path) -> None:
-    pictures = Pictures()
+def test_planted_benchmark_images_are_found_and_the_policy_decides(tmp_path: Path) -> None:
+    stored_images = ImageBytes()
     images = [photograph(seed) for seed in range(30)]
     benchmark = [
         record(
             f"bench/{number}",
             question=text(number, 30),
-            images=(pictures.put(encoded(image, "PNG")),),
+            images=(stored_images.put(encoded(image, "PNG")),),
         )
         for number, image in enumerate(images)
     ]
     planted = [
-        record(f"{how}/{number}", question=text(1_000 + number, 30), images=(pictures.put(data),))
+        record(
+            f"{how}/{number}", question=text(1_000 + number, 30), images=(stored_images.put(data),)
+        )
         for number, image in enumerate(images)
         for how, data in changed(image).items()
     ]
     clean = [
-        record(f"clean/{number}", images=(pictures.put(encoded(photograph(500 + number), "PNG")),))
+        record(
+            f"clean/{number}", images=(stored_images.put(encoded(photograph(500 + number), "PNG")),)
+        )
         for number in range(30)
     ]
     both = [record("both/1", question=text(1, 30), images=benchmark[1].images)]
@@ -570,7 +579,7 @@ def test_planted_benchmark_pictures_are_found_and_the_policy_decides(tmp_path: P
         step = decontaminate.Against((puzzlevqa.Source(),), policy=policy)  # type: ignore[arg-type]
         found[policy] = set(
             decide(
-                step, every, tmp_path / policy.replace(" ", "_"), pictures, benchmark=benchmark
+                step, every, tmp_path / policy.replace(" ", "_"), stored_images, benchmark=benchmark
             ).drops
         )
     ids = {one.id for one in planted}
@@ -597,14 +606,14 @@ def test_decontamination_without_benchmarks_is_refused() -> None:
         decontaminate.Against(())
 
 
-def test_thumbnails_tell_pictures_of_one_template_apart() -> None:
+def test_thumbnails_tell_images_of_one_template_apart() -> None:
     image = Image.new("RGB", (512, 512), "white")
     other = image.copy()
     other.paste("black", (250, 250, 266, 266))
-    assert not same_picture(
+    assert not same_image(
         looks(encoded(image, "PNG")).thumbnail, looks(encoded(other, "PNG")).thumbnail
     )
-    assert same_picture(
+    assert same_image(
         looks(encoded(other, "PNG")).thumbnail,
         looks(encoded(other.resize((400, 400)), "JPEG", quality=70)).thumbnail,
     )

@@ -457,7 +457,7 @@ def test_where_and_how_fast_do_not_change_the_key(change: dict[str, Any]) -> Non
     "change",
     [{"question": "What is 3 + 5?"}, {"images": (IMAGE,), "question": "<image>What is 3 + 4?"}],
 )
-def test_words_and_pictures_change_the_key(change: dict[str, Any]) -> None:
+def test_words_and_images_change_the_key(change: dict[str, Any]) -> None:
     (before,), (after,) = (
         Sample(Teacher("tiny")).requests(record()),
         Sample(Teacher("tiny")).requests(record(**change)),

@@ -85,7 +85,7 @@ def test_broken_files_are_left_to_pillow() -> None:
     assert decode(written(Image.new("RGB", (9, 9)))[:8] + b"GIF" * 20) is None
 
 
-def test_a_bomb_is_never_inflated_beyond_its_picture() -> None:
+def test_a_bomb_is_never_inflated_beyond_its_image() -> None:
     """20 MB of zeros behind a header of 8 x 8 pixels; and a header of more pixels than Pillow would open."""
     bomb = assembled(8, 8, 0, bytes(20_000_000))
     tracemalloc.start()

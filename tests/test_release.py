@@ -167,9 +167,9 @@ def test_fewer_rows_than_promised_are_refused(tmp_path: Path) -> None:
     recipe = tmp_path / "short.py"
     recipe.write_text(
         "from omr_data import Recipe\nfrom omr_data.operators import explode, rollout, verify\n"
-        "from omr_data.sources import drawn\nfrom omr_data.teachers import echo\n"
+        "from omr_data.sources import synthetic\nfrom omr_data.teachers import echo\n"
         "def recipe() -> Recipe:\n"
-        "    data = drawn.Source(count=90).then(rollout.Sample(echo.Teacher(), n=4), verify.Answers(), explode.Right())\n"
+        "    data = synthetic.Source(count=90).then(rollout.Sample(echo.Teacher(), n=4), verify.Answers(), explode.Right())\n"
         "    return Recipe('short', '1.0.0', data, rows=range(1_000, 2_000))\n"
     )
     done = omr(

@@ -1,4 +1,4 @@
-"""Questions that say the same in other words are found by their embeddings, whatever the order, and pictures keep problems apart."""
+"""Questions that say the same in other words are found by their embeddings, whatever the order, and images keep problems apart."""
 
 import hashlib
 import zlib
@@ -101,7 +101,7 @@ def test_neither_order_nor_shards_change_what_means_the_same(tmp_path: Path) -> 
     assert all(one.tables["pairs"].equals(results[0].tables["pairs"]) for one in results)
 
 
-def test_one_question_about_two_pictures_is_two_problems(tmp_path: Path) -> None:
+def test_one_question_about_two_images_is_two_problems(tmp_path: Path) -> None:
     red, blue = (ImageRef(digit * 64, 9, 9, "PNG") for digit in "ab")
     records = [
         record("a/1", question="<image>how big is it", images=(red,)),

@@ -153,7 +153,7 @@ def test_parquet_parts_cut_across_row_groups(tmp_path: Path) -> None:
     assert records[0].images == (ImageRef(records[0].images[0].sha256, 8, 6, "PNG"),)
 
 
-def test_an_imagefolder_changes_identity_with_its_pictures(tmp_path: Path) -> None:
+def test_an_imagefolder_changes_identity_with_its_images(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text(
         json.dumps({"file_name": "a.png", "question": "Colour?", "answer": "red"}) + "\n"
     )

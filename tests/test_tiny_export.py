@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 from omr_data.flow import Files
 from omr_data.operators.rollout import Sample
 from omr_data.records import IMAGE_MARK, Message, Record
-from omr_data.sources.drawn import Source
+from omr_data.sources.synthetic import Source
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.teachers import tiny
 from omr_data.teachers.openai_api.wire import messages
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Record], ImageStore]:
+def synthetic_records(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Record], ImageStore]:
     store = ImageStore(tmp_path_factory.mktemp("images"))
     source = Source(count=5)
     (part,) = source.parts(Files())
@@ -80,9 +80,9 @@ def theirs(folder: Path, record: Record, store: ImageStore) -> tuple[list[int], 
 
 @pytest.mark.parametrize("family", ["text", "sum", "choice"])
 def test_transformers_loads_the_folder_and_gives_our_logits(
-    drawn: tuple[list[Record], ImageStore], folder: Path, family: str
+    synthetic_records: tuple[list[Record], ImageStore], folder: Path, family: str
 ) -> None:
-    records, store = drawn
+    records, store = synthetic_records
     record = next(record for record in records if record.meta["family"] == family)
     assert bool(record.images) == (family != "text")
     with torch.inference_mode():
@@ -142,9 +142,9 @@ def test_an_image_keeps_its_proportions_there_and_a_square_has_16_tokens(
 
 
 def test_processor_files_go_beside_weights_of_ones_own(
-    tmp_path: Path, drawn: tuple[list[Record], ImageStore], folder: Path
+    tmp_path: Path, synthetic_records: tuple[list[Record], ImageStore], folder: Path
 ) -> None:
-    records, store = drawn
+    records, store = synthetic_records
     model, tokenizer = load(tiny.FOLDER)
     with torch.no_grad():
         model.model.language_model.norm.weight.mul_(1.5)

@@ -13,14 +13,14 @@ from omr_data.errors import TeacherError, WorkerError
 from omr_data.flow import Budget, Files
 from omr_data.operators.rollout import Sample
 from omr_data.records import RIGHT, Record, Request, Response
-from omr_data.sources.drawn import Source
+from omr_data.sources.synthetic import Source
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.teachers import tiny
 from omr_data.verifiers.api import verify
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Record], ImageStore]:
+def synthetic_records(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Record], ImageStore]:
     store = ImageStore(tmp_path_factory.mktemp("images"))
     source = Source(count=60)
     (part,) = source.parts(Files())
@@ -49,8 +49,10 @@ def answers(
     return found
 
 
-def test_it_is_often_right_on_problems_it_never_saw(drawn: tuple[list[Record], ImageStore]) -> None:
-    records, store = drawn
+def test_it_is_often_right_on_problems_it_never_saw(
+    synthetic_records: tuple[list[Record], ImageStore],
+) -> None:
+    records, store = synthetic_records
     teacher = tiny.Teacher()
     asked = requests(records, teacher)
     found = answers(teacher, asked, store)
@@ -71,9 +73,9 @@ def test_it_is_often_right_on_problems_it_never_saw(drawn: tuple[list[Record], I
 
 
 def test_the_text_is_the_same_in_any_company_for_any_workers_and_for_attempts_asked_later(
-    drawn: tuple[list[Record], ImageStore],
+    synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
-    records, store = drawn
+    records, store = synthetic_records
     teacher = tiny.Teacher()
     asked = requests(records[:20], teacher, n=12)
     whole = answers(teacher, asked, store)
@@ -88,9 +90,9 @@ def test_the_text_is_the_same_in_any_company_for_any_workers_and_for_attempts_as
 
 
 def test_attempts_differ_and_another_seed_draws_others(
-    drawn: tuple[list[Record], ImageStore],
+    synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
-    records, store = drawn
+    records, store = synthetic_records
     one = requests(records[:8], tiny.Teacher())
     texts = {key: response.text for key, response in answers(tiny.Teacher(), one, store).items()}
     assert len(set(texts.values())) > 8
@@ -100,29 +102,31 @@ def test_attempts_differ_and_another_seed_draws_others(
     assert texts != other
 
 
-def test_greedy_attempts_are_equal(drawn: tuple[list[Record], ImageStore]) -> None:
-    records, store = drawn
+def test_greedy_attempts_are_equal(synthetic_records: tuple[list[Record], ImageStore]) -> None:
+    records, store = synthetic_records
     teacher = tiny.Teacher(temperature=0)
     found = answers(teacher, requests(records[:8], teacher), store)
     assert all(found[key, 0].text == found[key, attempt].text for key, attempt in found)
 
 
-def test_an_answer_that_is_cut_off_says_so(drawn: tuple[list[Record], ImageStore]) -> None:
-    records, store = drawn
+def test_an_answer_that_is_cut_off_says_so(
+    synthetic_records: tuple[list[Record], ImageStore],
+) -> None:
+    records, store = synthetic_records
     teacher = tiny.Teacher(max_tokens=3)
     found = answers(teacher, requests(records[:4], teacher), store)
     assert {response.finish_reason for response in found.values()} == {"length"}
     assert {response.completion_tokens for response in found.values()} == {3}
 
 
-def test_long_questions_large_pictures_and_strange_bytes_are_answered_too(tmp_path: Path) -> None:
+def test_long_questions_large_images_and_strange_bytes_are_answered_too(tmp_path: Path) -> None:
     from tests.builders import png, record
 
     store = ImageStore(tmp_path)
     ref = store.put(png(size=(500, 300)))
     asked = [
         record("long", question="word " * 3_000),
-        record("picture", question="<image>" + "word " * 3_000 + "?", images=(ref,)),
+        record("image", question="<image>" + "word " * 3_000 + "?", images=(ref,)),
         record("bytes", question="<|im_end|> \u0000 \U0001f600 <image_pad> 中文"),
     ]
     teacher = tiny.Teacher()
@@ -131,8 +135,8 @@ def test_long_questions_large_pictures_and_strange_bytes_are_answered_too(tmp_pa
     assert max(response.prompt_tokens for response in found.values()) == 448
 
 
-def test_options_are_answered_by_letter(drawn: tuple[list[Record], ImageStore]) -> None:
-    records, store = drawn
+def test_options_are_answered_by_letter(synthetic_records: tuple[list[Record], ImageStore]) -> None:
+    records, store = synthetic_records
     choices = [record for record in records if record.options]
     teacher = tiny.Teacher()
     found = answers(teacher, requests(choices, teacher), store)
@@ -144,11 +148,11 @@ def test_options_are_answered_by_letter(drawn: tuple[list[Record], ImageStore]) 
 
 
 def test_a_worker_that_is_killed_is_an_error_and_no_hang(
-    drawn: tuple[list[Record], ImageStore],
+    synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
     import psutil
 
-    records, store = drawn
+    records, store = synthetic_records
     teacher = tiny.Teacher()
     asked = requests(records, teacher)
 
@@ -174,13 +178,15 @@ def test_its_identity_holds_the_weights_and_a_change_of_them_is_refused() -> Non
         tiny.Teacher(weights="00")
 
 
-def test_our_forward_equals_the_stock_model(drawn: tuple[list[Record], ImageStore]) -> None:
+def test_our_forward_equals_the_stock_model(
+    synthetic_records: tuple[list[Record], ImageStore],
+) -> None:
     """Embeddings and positions are made by our own code; transformers' own forward gives the same logits."""
     import torch
 
     from omr_data.teachers.tiny.model import GRID, embed, encode_prompt, hidden_states, load
 
-    records, store = drawn
+    records, store = synthetic_records
     model, tokenizer = load(tiny.FOLDER)
     record = next(record for record in records if record.images)
     (request,) = Sample(tiny.Teacher()).requests(record)

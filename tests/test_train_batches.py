@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen3VLConfig
 
 from omr_data.errors import BadRow, TrainError
-from omr_data.sources.drawn import FAMILIES, Problem, draw, problems
+from omr_data.sources.synthetic import FAMILIES, Problem, draw, problems
 from omr_data.teachers import tiny
 from omr_data.teachers.tiny.model import encode_prompt, load
 from omr_data.teachers.tiny.train import messages, target
@@ -41,7 +41,7 @@ def chat(problem: Problem) -> tuple[list[dict[str, str]], list[bytes]]:
         {"role": "user", "content": messages(problem)[0].text},
         {"role": "assistant", "content": answer},
     ]
-    return turns, [draw(problem)] if problem.pictured else []
+    return turns, [draw(problem)] if problem.has_image else []
 
 
 def some(count: int) -> list[Problem]:
@@ -52,7 +52,7 @@ def some(count: int) -> list[Problem]:
 
 
 def mixed(encoder: Encoder) -> list[Example]:
-    """Texts and pictures of several sizes, one chat with two."""
+    """Texts and images of several sizes, one chat with two."""
     examples = [encoder.chat(*chat(problem)) for problem in some(7)]
     for width, height in ((100, 300), (300, 100), (64, 64)):
         turns = [
@@ -76,7 +76,7 @@ def test_the_embedded_model_is_prompted_as_its_own_path_prompts_it(
 ) -> None:
     _, tokenizer = load(tiny.FOLDER)
     problem = next(problems("heldout", family, 1))
-    own = encode_prompt(tokenizer, messages(problem), draw(problem) if problem.pictured else None)
+    own = encode_prompt(tokenizer, messages(problem), draw(problem) if problem.has_image else None)
     turns, images = chat(problem)
     ours = encoder.prompt(turns[:1], images)
     assert ours.ids.tolist() == own.ids.tolist()
@@ -141,7 +141,7 @@ def test_control_tokens_in_data_do_not_open_a_turn(encoder: Encoder) -> None:
         ),
         (
             [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "1"}],
-            [b"no picture"],
+            [b"no image"],
             "image broken",
         ),
         (
@@ -281,7 +281,7 @@ def gradients(
 
 
 @pytest.mark.parametrize("name", ["embedded", "Qwen2_5_VLConfig", "Qwen3VLConfig"])
-def test_packed_equals_unpacked_in_loss_and_gradients_with_pictures_of_many_sizes(
+def test_packed_equals_unpacked_in_loss_and_gradients_with_images_of_many_sizes(
     encoder: Encoder, policy: Policy, name: str
 ) -> None:
     held = policy if name == "embedded" else other_models()[name]
@@ -352,7 +352,7 @@ def test_the_first_token_of_a_sequence_is_never_a_target(encoder: Encoder) -> No
 def test_texts_alone_give_the_vision_tower_gradients_of_zero(
     encoder: Encoder, policy: Policy
 ) -> None:
-    texts = [encoder.chat(*chat(problem)) for problem in some(5) if not problem.pictured]
+    texts = [encoder.chat(*chat(problem)) for problem in some(5) if not problem.has_image]
     _, found = gradients(policy, [texts], encoder)
     vision = {name: value for name, value in found.items() if ".visual." in name}
     assert vision and all(not value.any() for value in vision.values())

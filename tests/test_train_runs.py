@@ -498,13 +498,13 @@ def measured(name: str, of: Mapping[str, str], **given: str) -> evaluate.Score:
 
 
 def test_a_model_is_measured_over_a_source() -> None:
-    found = measured("drawn", {"split": "heldout", "count": "30", "families": "text"})
+    found = measured("synthetic", {"split": "heldout", "count": "30", "families": "text"})
     assert (found.questions, found.answers, dict(found.skipped)) == (30, 30, {})
     assert found.accuracy.low > 0.3
-    assert str(found.accuracy).startswith("0.") and set(found.by_source) == {"drawn"}
+    assert str(found.accuracy).startswith("0.") and set(found.by_source) == {"synthetic"}
 
 
-def test_two_processes_measure_what_one_does_with_texts_on_one_and_pictures_on_the_other(
+def test_two_processes_measure_what_one_does_with_texts_on_one_and_images_on_the_other(
     tmp_path: Path,
 ) -> None:
     """Greedy, so that nothing depends on how random numbers are dealt out. Families take turns, as processes do."""
@@ -520,7 +520,9 @@ def test_two_processes_measure_what_one_does_with_texts_on_one_and_pictures_on_t
     )
     found = []
     for name, run in (("one", ()), ("two", TORCHRUN)):
-        arguments = command("eval", "tiny", "drawn", *of, "--out", tmp_path / f"{name}.json")[1:]
+        arguments = command("eval", "tiny", "synthetic", *of, "--out", tmp_path / f"{name}.json")[
+            1:
+        ]
         done = subprocess.run(
             [sys.executable, *run, *arguments],
             env=environment(OMP_NUM_THREADS=1),
@@ -536,7 +538,7 @@ def test_two_processes_measure_what_one_does_with_texts_on_one_and_pictures_on_t
 
 def test_an_image_that_cannot_be_read_is_left_out_and_counted() -> None:
     chat = ({"role": "user", "content": "<image>?"},)
-    questions = [Problem("bad", chat, (b"no picture",), "1"), Problem("good", chat, (png(),), "1")]
+    questions = [Problem("bad", chat, (b"no image",), "1"), Problem("good", chat, (png(),), "1")]
     found, answered = evaluate.evaluate(changed(Eval(), {"max_tokens": "8"}), questions, "two")
     assert dict(found.skipped) == {"image broken": 1}
     assert [one.id for one in answered] == ["good"]
@@ -566,10 +568,10 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     ("name", "of", "given", "complaint"),
     [
         ("drawing", {}, {}, "omr_data.sources has no source of that name"),
-        ("drawn", {"spilt": "heldout"}, {}, "Did you mean split"),
-        ("drawn", {"count": "3"}, {"n": "4"}, "greedy answers are all the same"),
-        ("drawn", {"count": "3"}, {"pass_at": "2"}, "pass@k takes at least k answers"),
-        ("drawn", {"count": "3"}, {"model": "/nowhere"}, "cannot be loaded"),
+        ("synthetic", {"spilt": "heldout"}, {}, "Did you mean split"),
+        ("synthetic", {"count": "3"}, {"n": "4"}, "greedy answers are all the same"),
+        ("synthetic", {"count": "3"}, {"pass_at": "2"}, "pass@k takes at least k answers"),
+        ("synthetic", {"count": "3"}, {"model": "/nowhere"}, "cannot be loaded"),
     ],
 )
 def test_a_measurement_that_makes_no_sense_is_refused(

@@ -1,4 +1,4 @@
-"""Drops training problems that are in a benchmark, by their words, by their pictures, or only where both agree.
+"""Drops training problems that are in a benchmark, by their words, by their images, or only where both agree.
 
     decontaminate.Against((gsm8k.Source(split="test"), ...), policy="text or image")
 
@@ -75,7 +75,7 @@ class Against(GlobalStep):
 
         if self.policy == "text":
             return pl.DataFrame(pl.from_arrow(shard.select(["id", "source"])))
-        from omr_data.similar.pictures import hash_columns
+        from omr_data.similar.images import hash_columns
 
         return hash_columns(shard, read_image)
 
@@ -107,7 +107,7 @@ class Against(GlobalStep):
         for id_, _, benchmark, how, _ in table.iter_rows():
             drops.setdefault(
                 id_,
-                f"it is in the benchmark {benchmark}, by its {'picture' if how == 'image' else 'words'}",
+                f"it is in the benchmark {benchmark}, by its {'image' if how == 'image' else 'words'}",
             )
         sides = ("benchmark", "by")
         counts = table.group_by(sides).agg(
@@ -129,10 +129,10 @@ class Against(GlobalStep):
     def _image_hits(
         self, data: Columns, reference: Columns
     ) -> Iterator[tuple[str, str, str, float]]:
-        from omr_data.similar.pictures import alike_pictures
+        from omr_data.similar.images import similar_images
 
         ours, theirs = data.keys["id"], reference.keys["id"]
-        for rows, others in alike_pictures(data.keys, reference.keys, self.radius):
+        for rows, others in similar_images(data.keys, reference.keys, self.radius):
             yield from ((ours[row], theirs[others[0]], "image", 1.0) for row in rows)
 
     def _text_hits(

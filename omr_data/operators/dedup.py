@@ -2,17 +2,17 @@
 
     dedup.Exact()                      same words, options and images
     dedup.NearText(threshold=0.8)      nearly the same words
-    dedup.NearImage()                  pictures that look alike
-    dedup.NearPair(threshold=0.9)      nearly the same words AND the same pictures
-    dedup.Semantic(embedder=...)       the same meaning in other words, about the same pictures
+    dedup.NearImage()                  images that look alike
+    dedup.NearPair(threshold=0.9)      nearly the same words AND the same images
+    dedup.Semantic(embedder=...)       the same meaning in other words, about the same images
 
 **Duplicates** are components: what is like a duplicate is one. Of each component one row is kept: from the source that comes
 first in `priority`, then the one with the smallest id. Results depend on the rows alone, not on their order or on workers.
 Each step keeps a table `pairs` (dropped, kept, similarity, and the sources of both), and a table `sources` that counts them by
 both sources: `omr show --step dedup.Exact --table sources`.
 
-Word for word the same question may ask about different pictures (PuzzleVQA has one question for 100 of them), and one
-worksheet's picture may carry several questions: for problems with pictures, NearPair is the step to use.
+Word for word the same question may ask about different images (PuzzleVQA has one question for 100 of them), and one
+worksheet's image may carry several questions: for problems with images, NearPair is the step to use.
 """
 
 import hashlib
@@ -175,9 +175,9 @@ class NearText(_Dedup):
 
 @dataclass(frozen=True)
 class NearImage(_Dedup):
-    """Rows whose pictures all look alike: within `radius` of 64 bits in two perceptual hashes. Rows without pictures stay.
+    """Rows whose images all look alike: within `radius` of 64 bits in two perceptual hashes. Rows without images stay.
 
-    Pictures of one template look alike too; use it where pictures are photographs, and NearPair elsewhere.
+    Images of one template look alike too; use it where images are photographs, and NearPair elsewhere.
     """
 
     revision: ClassVar[int] = 2
@@ -185,20 +185,20 @@ class NearImage(_Dedup):
 
     @property
     def reason(self) -> str:
-        return "pictures that look the same are there already"
+        return "images that look the same are there already"
 
     def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
-        from omr_data.similar.pictures import hash_columns
+        from omr_data.similar.images import hash_columns
 
         return hash_columns(shard, read_image)
 
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
         from omr_data.similar.clusters import Components
-        from omr_data.similar.pictures import alike_pictures
+        from omr_data.similar.images import similar_images
 
         rows = self._ordered(data.keys)
         components = Components(rows.height)
-        for ours, theirs in alike_pictures(rows, rows, self.radius):
+        for ours, theirs in similar_images(rows, rows, self.radius):
             for row in (*ours, *theirs):  # all of them look like the first
                 components.join(ours[0], row)
         return self._decisions(rows, components, {})
@@ -207,7 +207,7 @@ class NearImage(_Dedup):
 @dataclass(frozen=True)
 class NearPair(_Dedup):
     """A duplicate only when BOTH agree: the words (Jaccard similarity of 5-grams at least `threshold`, options included) and
-    the pictures (perceptual hashes within `radius` bits, then thumbnails cell by cell). Rows without pictures are compared
+    the images (perceptual hashes within `radius` bits, then thumbnails cell by cell). Rows without images are compared
     with each other by their words alone.
 
     Raises:
@@ -225,10 +225,10 @@ class NearPair(_Dedup):
 
     @property
     def reason(self) -> str:
-        return "the same words with the same pictures are there already"
+        return "the same words with the same images are there already"
 
     def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
-        from omr_data.similar.pictures import look_columns
+        from omr_data.similar.images import look_columns
 
         return look_columns(shard, read_image).hstack(_text_columns(shard, self.threshold))
 
@@ -239,11 +239,11 @@ class NearPair(_Dedup):
 
         rows = self._ordered(data.keys)
         components = Components(rows.height)
-        pictured = rows["pictures"].list.len().to_numpy() > 0
+        image_rows = rows["image_hashes"].list.len().to_numpy() > 0
         likeness = _join_near_texts(
-            rows, data.rows, components, self.threshold, np.flatnonzero(~pictured)
+            rows, data.rows, components, self.threshold, np.flatnonzero(~image_rows)
         )
-        pairs = list(_pictured_pairs(rows, self.radius))
+        pairs = list(_imaged_pairs(rows, self.radius))
         texts = _Texts(rows, data.rows, sorted({row for pair in pairs for row in pair}))
         bytes_of = rows["bytes"].to_list()
         unlike = {
@@ -267,7 +267,7 @@ class Semantic(_Dedup):
     """Questions that say the same in other words: their embeddings have a cosine of at least `threshold`, options included.
 
     It looks at words alone, and to most models the same template with other numbers means the same. So problems are compared
-    only where they have the very same pictures, to the byte, or none, and the same numbers in digits. Of texts longer than
+    only where they have the very same images, to the byte, or none, and the same numbers in digits. Of texts longer than
     the model takes, the beginning counts.
 
     Raises:
@@ -463,22 +463,22 @@ def _read_shingles(
                 yield number_of[next(ids)], piece, place
 
 
-# -------------------------------------------------------------------------------------------- pictures
+# -------------------------------------------------------------------------------------------- images
 
 
 SQUARE = 64
 """Groups of up to so many rows give all their pairs; of larger ones, the rows that share a band of their words do."""
 
 
-def _pictured_pairs(rows: "pl.DataFrame", radius: int) -> "Iterator[tuple[int, int]]":
-    """Pairs of rows whose pictures look alike and whose words may be; the smaller row first."""
+def _imaged_pairs(rows: "pl.DataFrame", radius: int) -> "Iterator[tuple[int, int]]":
+    """Pairs of rows whose images look alike and whose words may be; the smaller row first."""
     import numpy as np
 
     from omr_data.similar.clusters import groups_of, small_pairs
-    from omr_data.similar.pictures import alike_pictures
+    from omr_data.similar.images import similar_images
 
     keys = rows["keys"].to_numpy()
-    for ours, theirs in alike_pictures(rows, rows, radius):
+    for ours, theirs in similar_images(rows, rows, radius):
         members = np.array(sorted({*ours, *theirs}), np.int64)
         if len(members) <= SQUARE:
             yield from (
@@ -510,9 +510,9 @@ def _thumbnails(
 
 
 def _same(ours: Sequence[bytes], theirs: Sequence[bytes]) -> bool:
-    from omr_data.similar.pictures import same_picture
+    from omr_data.similar.images import same_image
 
-    return all(same_picture(one, other) for one, other in zip(ours, theirs, strict=True))
+    return all(same_image(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 # --------------------------------------------------------------------------------------------- meaning

@@ -151,9 +151,9 @@ def _steps(manifest: Mapping[str, Any]) -> str:
     lines = [
         (
             count["step"],
-            f"{count['in']:,}",
+            f"{count['rows_in']:,}",
             f"{sum(count['dropped'].values()):,}",
-            f"{count['out']:,}",
+            f"{count['rows_out']:,}",
             ", ".join(f"{name}: {number:,}" for name, number in count["tally"].items()),
         )
         for count in manifest["counts"]

@@ -1,1 +1,1 @@
-"""How alike two texts or two pictures are, for millions of them: shingles, MinHash, perceptual hashes, components."""
+"""How alike two texts or two images are, for millions of them: shingles, MinHash, perceptual hashes, components."""

@@ -1,7 +1,7 @@
 """The pixels of ordinary PNGs, twice to three times as fast as libpng: inflated by ISA-L, and unfiltered by compiled loops.
 
 **Ordinary**: 8 bits a channel, not interlaced, no transparent color. All else is left to Pillow, and so is what is broken,
-whose errors it tells better. Checksums are not looked at: whoever stored a picture has decoded it once.
+whose errors it tells better. Checksums are not looked at: whoever stored an image has decoded it once.
 """
 
 import struct

@@ -14,7 +14,7 @@ from omr_data.sources.planned import PlannedSource
 
 @dataclass(frozen=True)
 class MathVista(PlannedSource):
-    """Visual mathematics in 28 older datasets' pictures and three new ones."""
+    """Visual mathematics in 28 older datasets' images and three new ones."""
 
     repo: ClassVar[str] = "AI4Math/MathVista"
     license: ClassVar[str] = "CC-BY-SA-4.0"
@@ -23,7 +23,7 @@ class MathVista(PlannedSource):
 
 @dataclass(frozen=True)
 class MathVision(PlannedSource):
-    """Competition problems with pictures. MMR1's traces draw on it."""
+    """Competition problems with images. MMR1's traces draw on it."""
 
     repo: ClassVar[str] = "MathLLMs/MathVision"
     license: ClassVar[str] = "MIT"
@@ -32,7 +32,7 @@ class MathVision(PlannedSource):
 
 @dataclass(frozen=True)
 class MathVerse(PlannedSource):
-    """Diagram problems in six versions each, with more or less of the text in the picture."""
+    """Diagram problems in six versions each, with more or less of the text in the image."""
 
     repo: ClassVar[str] = "AI4Math/MathVerse"
     license: ClassVar[str] = "MIT"
@@ -59,7 +59,7 @@ class WeMath(PlannedSource):
 
 @dataclass(frozen=True)
 class LogicVista(PlannedSource):
-    """Logical reasoning in pictures."""
+    """Logical reasoning in images."""
 
     repo: ClassVar[str] = "lscpku/LogicVista"
     license: ClassVar[str] = "Apache-2.0"
@@ -77,7 +77,7 @@ class Mmmu(PlannedSource):
 
 @dataclass(frozen=True)
 class MmmuPro(PlannedSource):
-    """MMMU with ten options, and with the question in the picture."""
+    """MMMU with ten options, and with the question in the image."""
 
     repo: ClassVar[str] = "MMMU/MMMU_Pro"
     license: ClassVar[str] = "Apache-2.0"

@@ -1,4 +1,4 @@
-"""A folder of pictures with a metadata.jsonl, as `datasets` calls an imagefolder.
+"""A folder of images with a metadata.jsonl, as `datasets` calls an imagefolder.
 
 A row of metadata.jsonl:
     {"file_name": "shapes/0001.png", "question": "How many circles are there?", "answer": "3"}
@@ -13,7 +13,7 @@ from omr_data.sources.columns import ColumnsSource
 
 @dataclass(frozen=True)
 class Source(ColumnsSource):
-    """One row for each line of metadata.jsonl; `file_name` is the picture, relative to the folder."""
+    """One row for each line of metadata.jsonl; `file_name` is the image, relative to the folder."""
 
     patterns: ClassVar[tuple[str, ...]] = ("metadata.jsonl",)
     image: str | None = "file_name"

@@ -1,6 +1,6 @@
 """Any JSON-lines files in a local folder: `jsonl.Source(folder, dataset="mine", license="MIT")`.
 
-Images are paths below the folder. Their bytes are part of the identity: changing a picture is changing the data.
+Images are paths below the folder. Their bytes are part of the identity: changing an image is changing the data.
 """
 
 from dataclasses import dataclass

@@ -58,7 +58,7 @@ class Batch:
 
 
 def collate(examples: Sequence[Example], encoder: Encoder) -> Batch:
-    """Packs examples, in order. One without a picture gets a stand-in: the smallest image there is, in a sequence of its own
+    """Packs examples, in order. One without an image gets a stand-in: the smallest image there is, in a sequence of its own
     without a target. So the vision tower runs on every rank, or collective calls would wait for each other for ever, and its
     gradients are zero, not absent. It costs one token."""
     if not any(len(example.grids) for example in examples):

@@ -119,7 +119,7 @@ class Encoder:
         ids = np.concatenate([ids for ids, _ in tokens])
         targets = np.concatenate([np.full(len(ids), spoken) for ids, spoken in tokens])
         self._match(int((ids == self.image_token).sum()), images)
-        patches, grids = self._pictures(images)
+        patches, grids = self._images(images)
         counts = np.ones(len(ids), dtype=np.int64)
         counts[ids == self.image_token] = grids.prod(1) // self.merge**2
         ids = np.repeat(ids, counts)
@@ -142,7 +142,7 @@ class Encoder:
             int((ids != self.image_token).sum()) for ids, spoken in tokens if spoken
         )
 
-    def _pictures(self, images: Sequence[bytes]) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
+    def _images(self, images: Sequence[bytes]) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
         if not images:
             return np.zeros((0, self.patch_values), np.float32), np.zeros((0, 3), np.int64)
         made = self.image_processor([_decoded(data) for data in images], return_tensors="np")

@@ -46,7 +46,7 @@ PHASES = ("sample", "verify", "remember", "update")
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Some answers as one batch in host memory (the pictures of a whole step would fill a card), with their advantages (answers,)
+    """Some answers as one batch in host memory (the images of a whole step would fill a card), with their advantages (answers,)
     and, where known, old and engine log-probabilities (targets,)."""
 
     batch: Batch

@@ -229,7 +229,7 @@ def prepare(
     ]
     if compile:
         torch._dynamo.config.recompile_limit = (
-            32  # text and vision blocks, with and without pictures, share one code
+            32  # text and vision blocks, with and without images, share one code
         )
         for block in blocks:
             block.compile()

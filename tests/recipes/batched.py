@@ -1,8 +1,8 @@
-"""A recipe for tests of the batch teacher: drawn problems, asked in batches of whatever OMR_TEACHER_URL says."""
+"""A recipe for tests of the batch teacher: synthetic problems, asked in batches of whatever OMR_TEACHER_URL says."""
 
 from omr_data import Recipe
 from omr_data.operators import difficulty, explode, rollout, verify
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.teachers import openai_batch
 
 
@@ -23,7 +23,7 @@ def recipe(
     teacher = openai_batch.Teacher(
         "tiny", max_tokens=64, prompt_price=1.0, completion_price=1.0, **limits
     )
-    answered = drawn.Source(count=questions, families=("larger", "bars", "choice")).then(
+    answered = synthetic.Source(count=questions, families=("larger", "bars", "choice")).then(
         rollout.Sample(teacher, n=rollouts),
         verify.Answers(),
         difficulty.PassRate(),

@@ -9,7 +9,7 @@ from omr_data import Recipe
 from omr_data.errors import TeacherError
 from omr_data.flow import Budget, ReadImage, Session
 from omr_data.operators import explode, rollout, verify
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.teachers import echo
 from omr_data.verifiers import judge
 
@@ -30,7 +30,7 @@ def recipe(votes: int = 3) -> Recipe:
     panel = judge.Judge(
         Reachable(answers=("RIGHT", "WRONG", "UNSURE")), votes=votes, needed=votes // 2 + 1
     )
-    judged = drawn.Source(count=30, families=("text",)).then(
+    judged = synthetic.Source(count=30, families=("text",)).then(
         rollout.Sample(echo.Teacher(answers=("one or the other of them", "7")), n=4),
         verify.Answers(),
         verify.Judged(panel),

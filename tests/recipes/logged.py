@@ -1,4 +1,4 @@
-"""A recipe for tests of the engine: drawn problems, and a teacher that is slow and writes down what it is asked."""
+"""A recipe for tests of the engine: synthetic problems, and a teacher that is slow and writes down what it is asked."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 from omr_data import ALL, Map, Recipe, Record, mix, runtime_field
 from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.operators import difficulty, explode, rollout, verify
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.teachers import echo
 
 
@@ -59,7 +59,7 @@ class Loud(Map):
 def recipe(
     rollouts: int = 4, questions: int = 640, rows: int = 0, version: str = "1.0.0"
 ) -> Recipe:
-    answered = drawn.Source(count=questions, families=("larger", "bars", "choice")).then(
+    answered = synthetic.Source(count=questions, families=("larger", "bars", "choice")).then(
         Loud(),
         rollout.Sample(Logged(), n=rollouts),
         verify.Answers(),

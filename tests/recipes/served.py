@@ -1,8 +1,8 @@
-"""A recipe for tests of the HTTP teacher: drawn problems, asked of whatever OMR_TEACHER_URL says."""
+"""A recipe for tests of the HTTP teacher: synthetic problems, asked of whatever OMR_TEACHER_URL says."""
 
 from omr_data import Recipe
 from omr_data.operators import difficulty, explode, rollout, verify
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.teachers import openai_api
 
 
@@ -11,7 +11,7 @@ def recipe(rollouts: int = 4, questions: int = 300, timeout: float = 20.0) -> Re
     teacher = openai_api.Teacher(
         "tiny", max_tokens=64, timeout=timeout, tries=3, patience=2.0, **prices
     )
-    answered = drawn.Source(count=questions, families=("larger", "bars", "choice")).then(
+    answered = synthetic.Source(count=questions, families=("larger", "bars", "choice")).then(
         rollout.Sample(teacher, n=rollouts),
         verify.Answers(),
         difficulty.PassRate(),

@@ -1,11 +1,11 @@
-"""A recipe for `make test-vllm`: drawn problems with pictures, asked of the embedded weights in one of three places."""
+"""A recipe for `make test-vllm`: synthetic problems with images, asked of the embedded weights in one of three places."""
 
 import json
 
 from omr_data import Recipe
 from omr_data.flow import Teacher
 from omr_data.operators import difficulty, explode, rollout, verify
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.teachers import openai_api, tiny, vllm_offline
 
 NAME = "omr-tiny"
@@ -22,8 +22,8 @@ ENGINE = {
 }
 
 
-def source(questions: int) -> drawn.Source:
-    return drawn.Source(
+def source(questions: int) -> synthetic.Source:
+    return synthetic.Source(
         count=questions, families=("sum", "larger", "bars", "choice"), levels=(2, 3)
     )
 

@@ -29,7 +29,7 @@ from omr_data.errors import TeacherError
 from omr_data.flow import Budget, Files
 from omr_data.operators.verify import Answers
 from omr_data.records import RIGHT, Failure, Message, Record, Request, Response
-from omr_data.sources import drawn
+from omr_data.sources import synthetic
 from omr_data.sources.places import LocalPlaces
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.rollouts import RolloutStore
@@ -297,7 +297,7 @@ def test_in_this_process_the_unanswerable_is_a_failure_logprobs_are_the_models_a
 
 
 def _strip() -> bytes:
-    """A picture that no Qwen-VL takes: 500 times as wide as high."""
+    """An image that no Qwen-VL takes: 500 times as wide as high."""
     buffer = io.BytesIO()
     Image.new("RGB", (2_000, 4)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -358,7 +358,7 @@ def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
     """Its log-probabilities are the trainer's own, after the trainer's weights have changed; and a run goes through it."""
     alone = Ranks(0, 1, torch.device("cpu"))
     encoder, policy = Encoder(str(folder)), load_policy(Model(model=str(folder)), alone)
-    problems, _ = source_problems(drawn.Source(split="heldout", count=10), LocalPlaces())
+    problems, _ = source_problems(synthetic.Source(split="heldout", count=10), LocalPlaces())
     prompts = [encoder.prompt(problem.messages, problem.images) for problem in problems]
     dev = vllm_server(
         folder,

@@ -1,7 +1,7 @@
 """The embedded teacher: a real vision-language model of about one million parameters that comes with the package.
 
 It lets a laptop without network, key or GPU draw true stochastic rollouts. It was trained from scratch by
-`omr_data/teachers/tiny/train.py` on drawn problems (`make teacher` does it again); `weights/training.json` holds its seed,
+`omr_data/teachers/tiny/train.py` on synthetic problems (`make teacher` does it again); `weights/training.json` holds its seed,
 curve and accuracies. On anything else it answers badly, but in the right format.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "weights"
 TEMPERATURE = 1.15
-"""At this one more than half of the drawn questions are answered rightly at some attempts and wrongly at others."""
+"""At this one more than half of the synthetic questions are answered rightly at some attempts and wrongly at others."""
 
 
 def _sha256() -> str:

@@ -182,17 +182,17 @@ def embed(
     model: Qwen2_5_VLForConditionalGeneration,
     ids: torch.Tensor,
     patches: torch.Tensor,
-    pictured: torch.Tensor,
+    image_rows: torch.Tensor,
 ) -> torch.Tensor:
-    """Token embeddings, shape (rows, tokens, 128), with image tokens in place. Each picture is (64, 384) in `patches`, shape
-    (pictures, 64, 384); `pictured` holds the row of each, and rows below 0 are pictures that nobody looks at."""
+    """Token embeddings, shape (rows, tokens, 128), with image tokens in place. Each image is (64, 384) in `patches`, shape
+    (images, 64, 384); `image_rows` holds the row of each, and rows below 0 are images that nobody looks at."""
     embeddings: torch.Tensor = model.model.language_model.embed_tokens(ids)
     if not len(patches):
         return embeddings
     grid = torch.tensor([[1, GRID, GRID]]).expand(len(patches), 3)
     seen = model.model.visual(patches.flatten(0, 1), grid_thw=grid).pooler_output
     seen = torch.cat(tuple(seen)) if isinstance(seen, tuple | list) else seen
-    seen = seen.reshape(len(patches), IMAGE_TOKENS, -1)[pictured >= 0]
+    seen = seen.reshape(len(patches), IMAGE_TOKENS, -1)[image_rows >= 0]
     mask = (ids == model.config.image_token_id)[..., None]
     return embeddings.masked_scatter(mask, seen.to(embeddings.dtype))
 

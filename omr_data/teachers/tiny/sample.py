@@ -112,7 +112,7 @@ class Sampler:
         mask = np.zeros((QUESTIONS, length), dtype=np.int64)
         mask[:, 0] = 1
         patches = np.zeros((QUESTIONS, 64, 384), dtype=np.float32)
-        pictured = np.full(QUESTIONS, -1)
+        image_rows = np.full(QUESTIONS, -1)
         last = np.zeros(QUESTIONS, dtype=np.int64)
         for row, prompt in enumerate(prompts):
             size = len(prompt.ids)
@@ -123,9 +123,12 @@ class Sampler:
             )
             last[row] = size - 1
             if prompt.patches is not None:
-                patches[row], pictured[row] = prompt.patches, row
+                patches[row], image_rows[row] = prompt.patches, row
         embeddings = embed(
-            self.model, torch.from_numpy(ids), torch.from_numpy(patches), torch.from_numpy(pictured)
+            self.model,
+            torch.from_numpy(ids),
+            torch.from_numpy(patches),
+            torch.from_numpy(image_rows),
         )
         cache, seen = DynamicCache(), torch.from_numpy(mask)
         states = hidden_states(self.model, embeddings, torch.from_numpy(positions), seen, cache)

@@ -137,7 +137,7 @@ def make_app() -> Starlette:
         except (
             _Refused,
             OSError,
-        ) as error:  # Pillow says with an OSError that a picture cannot be read
+        ) as error:  # Pillow says with an OSError that an image cannot be read
             return _error(str(error))
 
     async def models(request: Request) -> JSONResponse:

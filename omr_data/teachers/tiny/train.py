@@ -24,7 +24,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
 from omr_data.records import IMAGE_MARK, Message, Record, render_question
-from omr_data.sources.drawn import FAMILIES, LEVELS, Problem, distinct, draw, problems
+from omr_data.sources.synthetic import FAMILIES, LEVELS, Problem, distinct, draw, problems
 from omr_data.store.atomic import write_text
 from omr_data.teachers.tiny import TEMPERATURE
 from omr_data.teachers.tiny.export import export_processor
@@ -55,7 +55,7 @@ def target(problem: Problem) -> str:
 
 def messages(problem: Problem) -> tuple[Message, ...]:
     """The chat as a recipe puts it."""
-    question = IMAGE_MARK * problem.pictured + problem.question
+    question = IMAGE_MARK * problem.has_image + problem.question
     record = Record(
         id="",
         source="",
@@ -92,9 +92,9 @@ class Batches(IterableDataset[list[dict[str, torch.Tensor]]]):
 
 
 def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tensor]:
-    """ids, labels and mask of shape (rows, tokens), positions (3, rows, tokens), patches (pictures, 64, 384), pictured (pictures)."""
+    """ids, labels and mask of shape (rows, tokens), positions (3, rows, tokens), patches (images, 64, 384), image_rows (images)."""
     prompts = [
-        encode_prompt(tokenizer, messages(problem), draw(problem) if problem.pictured else None)
+        encode_prompt(tokenizer, messages(problem), draw(problem) if problem.has_image else None)
         for problem in batch
     ]
     targets = [tokenizer.encode(target(problem)).ids for problem in batch]
@@ -116,7 +116,7 @@ def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tenso
         positions[:, row, :start] = prompt.positions
         positions[:, row, start:stop] = prompt.positions[:, -1].max() + 1 + np.arange(len(answer))
         mask[row, :stop] = 1
-    pictures = [
+    images = [
         (row, prompt.patches) for row, prompt in enumerate(prompts) if prompt.patches is not None
     ]
     arrays = {
@@ -124,10 +124,10 @@ def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tenso
         "labels": labels,
         "positions": positions,
         "mask": mask,
-        "patches": np.stack([patches for _, patches in pictures])
-        if pictures
+        "patches": np.stack([patches for _, patches in images])
+        if images
         else np.zeros((0, 64, 384), np.float32),
-        "pictured": np.array([row for row, _ in pictures], dtype=np.int64),
+        "image_rows": np.array([row for row, _ in images], dtype=np.int64),
     }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -143,7 +143,7 @@ def loss_of(
 def _summed_loss(
     model: Qwen2_5_VLForConditionalGeneration, batch: dict[str, torch.Tensor]
 ) -> torch.Tensor:
-    embeddings = embed(model, batch["ids"], batch["patches"], batch["pictured"])
+    embeddings = embed(model, batch["ids"], batch["patches"], batch["image_rows"])
     states = hidden_states(model, embeddings, batch["positions"], batch["mask"])
     labels = batch["labels"][:, 1:]
     wanted = labels != -100
@@ -180,7 +180,7 @@ def accuracy(
 
 
 def _image(problem: Problem) -> bytes | None:
-    return draw(problem) if problem.pictured else None
+    return draw(problem) if problem.has_image else None
 
 
 def train(seed: int, steps: int, stop: int, out: Path) -> None:

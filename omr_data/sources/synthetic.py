@@ -1,4 +1,4 @@
-"""Drawn problems: sums, comparisons and charts, made anew from a seed (CC0-1.0). No network, no files.
+"""Synthetic problems: sums, comparisons and charts, made anew from a seed (CC0-1.0). No network, no files.
 
 **Family**: a kind of problem. **Level**: how hard it is, 1 to 3. **Split**: every problem belongs to one of `teacher`
 (60%), `train` (25%) and `heldout` (15%), by a hash of its operands, so the splits never share a problem. The embedded
@@ -11,7 +11,7 @@ teacher is trained on `teacher`; recipes use `train`; models are evaluated on `h
     bars      yes     a bar chart; How high is the red bar?               4
     choice    yes     a number and options; Which number is drawn?        37
 
-Pictures are 64 x 64 pixels, drawn with Pillow's own font: place, size and colors vary with a hash of the problem.
+Images are 64 x 64 pixels, drawn with Pillow's own font: place, size and colors vary with a hash of the problem.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ ROWS_PER_PART = 300
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem. `numbers` are its operands (drawn, if it has a picture), `work` a line of reasoning that gives the answer."""
+    """One problem. `numbers` are its operands (drawn, if it has an image), `work` a line of reasoning that gives the answer."""
 
     family: str
     level: int
@@ -57,13 +57,13 @@ class Problem:
     options: tuple[str, ...] = ()
 
     @property
-    def pictured(self) -> bool:
+    def has_image(self) -> bool:
         """Whether the numbers are drawn, and not in the question."""
         return self.family != "text"
 
     @property
     def identity(self) -> str:
-        """What makes this problem this problem; equal identities have equal pictures."""
+        """What makes this problem this problem; equal identities have equal images."""
         return f"{self.family}:{self.question}:{self.numbers}:{self.colors}:{self.options}"
 
     @property
@@ -110,7 +110,7 @@ def distinct(
             break
         if tried > 50 * count + 5_000:
             raise SourceError(
-                f"drawn.Source: the split {split!r} has only about {len(found):,} problems of family {family!r} at level {level}, "
+                f"synthetic.Source: the split {split!r} has only about {len(found):,} problems of family {family!r} at level {level}, "
                 f"and {count:,} are wanted. Ask for fewer rows, or for more families and levels."
             )
         if problem.identity not in taken:
@@ -138,11 +138,11 @@ class Source(flow.Source):
         ):
             if unknown := [value for value in given if value not in known]:
                 raise SourceError(
-                    f"drawn.Source has no {name} {unknown[0]!r}. There are: {', '.join(map(str, known))}."
+                    f"synthetic.Source has no {name} {unknown[0]!r}. There are: {', '.join(map(str, known))}."
                 )
         if self.count < 1:
             raise SourceError(
-                f"drawn.Source is asked for {self.count} rows; at least one is needed."
+                f"synthetic.Source is asked for {self.count} rows; at least one is needed."
             )
 
     def parts(self, files: Files) -> Sequence[Part]:
@@ -168,12 +168,12 @@ class Source(flow.Source):
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
         problem: Problem = row["problem"]
         return Record(
-            id=f"drawn/{self.split}/{problem.family}/{row['number']:06}",
-            source="drawn",
+            id=f"synthetic/{self.split}/{problem.family}/{row['number']:06}",
+            source="synthetic",
             license=self.license,
-            question=IMAGE_MARK * problem.pictured + problem.question,
+            question=IMAGE_MARK * problem.has_image + problem.question,
             answer=problem.answer,
-            images=(images.from_bytes(draw(problem)),) if problem.pictured else (),
+            images=(images.from_bytes(draw(problem)),) if problem.has_image else (),
             options=problem.options,
             meta={"family": problem.family, "level": str(problem.level)},
         )
@@ -276,11 +276,11 @@ _MAKERS: dict[str, Callable[[int, random.Random], Problem]] = {
 _SPLITS = ("teacher", "train", "heldout")
 
 
-# -------------------------------------------------------------------------------------------- pictures
+# -------------------------------------------------------------------------------------------- images
 
 
 def draw(problem: Problem) -> bytes:
-    """The problem's picture as PNG bytes: 64 x 64 pixels, the same bytes each time for one version of Pillow."""
+    """The problem's image as PNG bytes: 64 x 64 pixels, the same bytes each time for one version of Pillow."""
     looks = random.Random(hashlib.sha256(problem.identity.encode()).hexdigest())
     image = Image.new("RGB", (SIDE, SIDE), tuple(looks.randint(225, 255) for _ in range(3)))
     pen = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""Drawn problems are exact, legible, deterministic, and never shared between splits."""
+"""Synthetic problems are exact, legible, deterministic, and never shared between splits."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ from PIL import Image
 from omr_data.errors import SourceError
 from omr_data.flow import Files
 from omr_data.records import ImageRef, Record
-from omr_data.sources.drawn import FAMILIES, LEVELS, Problem, Source, distinct, draw, split_of
+from omr_data.sources.synthetic import FAMILIES, LEVELS, Problem, Source, distinct, draw, split_of
 from omr_data.store.images import inspect_image
 
 SPLITS = ("teacher", "train", "heldout")
@@ -22,7 +22,7 @@ class Kept:
         return inspect_image(data)
 
     def from_file(self, relative: str) -> ImageRef:
-        raise AssertionError("drawn problems have no files")
+        raise AssertionError("synthetic problems have no files")
 
 
 def records(source: Source) -> list[Record]:
@@ -93,8 +93,8 @@ def test_a_smaller_part_holds_the_rows_of_the_whole() -> None:
     ]
 
 
-def test_pictures_have_kept_their_golden_bytes() -> None:
-    """A change here changes every rollout key: bump drawn.Source.revision with it."""
+def test_images_have_kept_their_golden_bytes() -> None:
+    """A change here changes every rollout key: bump synthetic.Source.revision with it."""
     pixels = hashlib.sha256()
     for family in FAMILIES[1:]:
         for problem in distinct("train", family, 1, 3):

@@ -1,4 +1,4 @@
-"""Perceptual hashes: pictures that look alike have hashes that differ in few bits, through rescaling, JPEG and small crops.
+"""Perceptual hashes: images that look alike have hashes that differ in few bits, through rescaling, JPEG and small crops.
 
 Two kinds, so that one's false hit is not enough: **pHash** (signs of the low frequencies of a 32 x 32 cosine transform
 against their median; Zauner 2010) and **dHash** (is each of 8 x 9 cells brighter than its left neighbor). **Thumbnail**: 64 x 64
@@ -28,13 +28,13 @@ Seen = TypeVar("Seen")
 SIDE = 64
 BITS = 64
 CELL, BLOCK = 46, 9.0
-"""Largest difference, of 255, between two renderings of one picture: of a cell, and of the mean of 4 x 4 cells. On PuzzleVQA
+"""Largest difference, of 255, between two renderings of one image: of a cell, and of the mean of 4 x 4 cells. On PuzzleVQA
 copies (rescaled to 0.5 and 1.3, JPEG quality 50 to 75) reach 40 and 8.3; two different puzzles exceed at least one of the
 two (53 in a cell, where one small digit differs; 16 in a block, where yellow differs from orange)."""
 
 
 class Looks(NamedTuple):
-    """What is kept of a picture: two hashes of 64 bits, and its thumbnail as 64 x 64 x 3 bytes."""
+    """What is kept of an image: two hashes of 64 bits, and its thumbnail as 64 x 64 x 3 bytes."""
 
     phash: int
     dhash: int
@@ -42,14 +42,14 @@ class Looks(NamedTuple):
 
 
 def looks(data: bytes) -> Looks:
-    """The looks of an encoded picture, decoded whole. Transparent pixels are white."""
+    """The looks of an encoded image, decoded whole. Transparent pixels are white."""
     pixels = _png(data)
     cells = _small(data, "RGB", 0) if pixels is None else _means(pixels)
     return Looks(*_hashes(cells @ _GREY), cells.round().astype(np.uint8).tobytes())
 
 
 def hashes(data: bytes) -> tuple[int, int]:
-    """(phash, dhash) of an encoded picture: JPEGs are decoded in grey and at the smallest scale that has enough pixels."""
+    """(phash, dhash) of an encoded image: JPEGs are decoded in grey and at the smallest scale that has enough pixels."""
     pixels = _png(data)
     return _hashes(_small(data, "L", 2 * SIDE) if pixels is None else _means(pixels) @ _GREY)
 
@@ -149,7 +149,7 @@ def near(
 ) -> "NDArray[np.int64]":
     """Pairs (i, j) with ours[i] and theirs[j] within `radius` in BOTH hashes, shape (pairs, 2).
 
-    Hashes have the shape (pictures, 2). Compares all with all, in blocks: about 500 million pairs a second.
+    Hashes have the shape (images, 2). Compares all with all, in blocks: about 500 million pairs a second.
     """
     found = []
     step = max(1, 2**22 // max(1, len(theirs)))
@@ -162,8 +162,8 @@ def near(
     return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
 
 
-def same_picture(one: bytes, other: bytes) -> bool:
-    """Whether two thumbnails are of one picture."""
+def same_image(one: bytes, other: bytes) -> bool:
+    """Whether two thumbnails are of one image."""
     first, second = (
         np.frombuffer(thumbnail, np.uint8).astype(np.float32).reshape(SIDE, SIDE, 3)
         for thumbnail in (one, other)
@@ -174,18 +174,18 @@ def same_picture(one: bytes, other: bytes) -> bool:
 
 
 def hash_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
-    """`id`, `source` and `pictures`: [phash, dhash] of each picture of a row."""
+    """`id`, `source` and `image_hashes`: [phash, dhash] of each image of a row."""
     import polars as pl
 
     frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "images"])))
     found = _see(frame["images"].to_list(), read_image, hashes)
     return frame.select(
-        "id", "source", pl.Series("pictures", found, pl.List(pl.Array(pl.UInt64, 2)))
+        "id", "source", pl.Series("image_hashes", found, pl.List(pl.Array(pl.UInt64, 2)))
     )
 
 
 def look_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
-    """As `hash_columns`, with `thumbnails` and `bytes`: the cells of the pictures, and their sha256."""
+    """As `hash_columns`, with `thumbnails` and `bytes`: the cells of the images, and their sha256."""
     import polars as pl
 
     frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source", "images"])))
@@ -194,7 +194,9 @@ def look_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> 
         "id",
         "source",
         pl.Series(
-            "pictures", [[one[:2] for one in row] for row in found], pl.List(pl.Array(pl.UInt64, 2))
+            "image_hashes",
+            [[one[:2] for one in row] for row in found],
+            pl.List(pl.Array(pl.UInt64, 2)),
         ),
         pl.Series(
             "thumbnails", [[one.thumbnail for one in row] for row in found], pl.List(pl.Binary)
@@ -211,7 +213,7 @@ def _see(
     read_image: Callable[[ImageRef], bytes],
     see: Callable[[bytes], Seen],
 ) -> list[list[Seen]]:
-    """What is seen in each picture of each row; a picture that several rows of the shard have is decoded once."""
+    """What is seen in each image of each row; an image that several rows of the shard have is decoded once."""
     known: dict[str, Seen] = {}
     for image in (image for images in rows for image in images):
         if image["sha256"] not in known:
@@ -219,23 +221,23 @@ def _see(
     return [[known[image["sha256"]] for image in images] for images in rows]
 
 
-def alike_pictures(
+def similar_images(
     ours: "pl.DataFrame", theirs: "pl.DataFrame", radius: int
 ) -> "Iterator[tuple[list[int], list[int]]]":
-    """Groups of rows: as many pictures, and each like its partner. The rows of a group have equal hashes, so that pictures
+    """Groups of rows: as many images, and each like its partner. The rows of a group have equal hashes, so that images
     which many rows have are compared once. Within one frame, a group comes with itself too, and a pair of groups once."""
     left = _by_looks(ours)
     right = left if ours is theirs else _by_looks(theirs)
     first = [
-        np.array([pictures[0] for pictures, _ in side], np.uint64).reshape(-1, 2)
+        np.array([images[0] for images, _ in side], np.uint64).reshape(-1, 2)
         for side in (left, right)
     ]
     for one, other in near(first[0], first[1], radius).tolist():
-        pictures, partners = left[one][0], right[other][0]
+        images, partners = left[one][0], right[other][0]
         if ours is theirs and one > other:
             continue
-        if len(pictures) == len(partners) and all(
-            _within(a, b, radius) for a, b in zip(pictures, partners, strict=True)
+        if len(images) == len(partners) and all(
+            _within(a, b, radius) for a, b in zip(images, partners, strict=True)
         ):
             yield left[one][1], right[other][1]
 
@@ -243,10 +245,14 @@ def alike_pictures(
 def _by_looks(frame: "pl.DataFrame") -> list[tuple[list[list[int]], list[int]]]:
     import polars as pl
 
-    rows = frame.select("pictures").with_row_index("row").filter(pl.col("pictures").list.len() > 0)
+    rows = (
+        frame.select("image_hashes")
+        .with_row_index("row")
+        .filter(pl.col("image_hashes").list.len() > 0)
+    )
     return [
-        (pictures, members)
-        for pictures, members in rows.group_by("pictures", maintain_order=True)
+        (images, members)
+        for images, members in rows.group_by("image_hashes", maintain_order=True)
         .agg("row")
         .iter_rows()
     ]
