@@ -21,7 +21,7 @@ from torch import get_num_threads, set_num_threads
 
 from omr_data.cli import app
 from omr_data.errors import CollapseError
-from omr_data.sources.places import LocalPlaces
+from omr_data.sources.locator import LocalDatasets
 from omr_data.train import gspo, sft
 from omr_data.train.evaluate import Score, evaluate, named_source, source_problems
 from omr_data.train.settings import GSPO, SFT, Eval, changed, preset
@@ -43,7 +43,7 @@ def built(recipe: Path, folder: Path) -> str:
 def sampled(model: str, **of: str) -> Score:
     """Accuracy at temperature 1, eight answers a held-out question."""
     questions, _ = source_problems(
-        named_source("synthetic", {"split": "heldout"} | of), LocalPlaces()
+        named_source("synthetic", {"split": "heldout"} | of), LocalDatasets()
     )
     return evaluate(
         Eval(model=model, n=8, temperature=1.0, max_tokens=64), questions, "synthetic heldout"

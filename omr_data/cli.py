@@ -28,7 +28,7 @@ from omr_data.processes import Mapper, mapper
 from omr_data.recipe import load, load_in_worker
 from omr_data.release.package import check_drift, release
 from omr_data.sources.hub import HubSource
-from omr_data.sources.places import LocalPlaces, read_pins, resolve_pins
+from omr_data.sources.locator import LocalDatasets, look_up_pins, read_pins
 from omr_data.store.atomic import write_text
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStore
@@ -71,7 +71,7 @@ class Job:
     """A recipe file with its plan on this machine."""
 
     file: Path
-    places: LocalPlaces
+    locator: LocalDatasets
     plan: Plan
     workspace: Workspace
 
@@ -86,8 +86,8 @@ class Job:
 
 def _job(file: Path, arguments: Sequence[str] | None, mirror: Path | None, work: Path) -> Job:
     recipe = load(file, pairs(arguments, RecipeError))
-    places = LocalPlaces(mirror, read_pins(file.parent / "pins.json"), str(file))
-    return Job(file, places, make_plan(recipe, places), Workspace(work))
+    locator = LocalDatasets(mirror, read_pins(file.parent / "pins.json"), str(file))
+    return Job(file, locator, make_plan(recipe, locator), Workspace(work))
 
 
 @app.command("plan")
@@ -151,7 +151,7 @@ def build_command(
     console = Console(stderr=True)
     with job.workspace.lock(), _mapper(job, workers) as processes:
         built = build(
-            job.plan, job.workspace, job.places, processes, workers, reporter(console), limit
+            job.plan, job.workspace, job.locator, processes, workers, reporter(console), limit
         )
         folder = release(built, job.workspace, releases, job.prose(), processes, reporter(console))
     display.released(Console(), folder)
@@ -257,7 +257,7 @@ def pin_command(file: RecipeFile, set: Set = None) -> None:
     ]
     path = file.parent / "pins.json"
     before = read_pins(path)
-    for repo, commit in resolve_pins(sorted({*repos}), path).items():
+    for repo, commit in look_up_pins(sorted({*repos}), path).items():
         print(f"{repo}  {commit}{'' if repo in before else '  new'}")
 
 
@@ -432,7 +432,7 @@ def eval_command(
     else:
         source = evaluate.named_source(data, pairs(of, TrainError))
         problems, bad = evaluate.source_problems(
-            source, LocalPlaces(mirror, read_pins(Path("pins.json")), data)
+            source, LocalDatasets(mirror, read_pins(Path("pins.json")), data)
         )
     score, answered = evaluate.evaluate(chosen, problems, data, bad)
     if out is not None and os.environ.get("RANK", "0") == "0":

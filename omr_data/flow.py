@@ -69,23 +69,23 @@ class Part:
     stop: int
 
 
-class Places(Protocol):
+class DatasetLocator(Protocol):
     """Where this machine keeps datasets. Pinning is cheap and happens at plan time; fetching may download."""
 
-    def pin_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Pin: ...
+    def resolve_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Pin: ...
 
-    def fetch_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Files: ...
+    def download_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Files: ...
 
-    def pin_local(self, folder: Path, patterns: Sequence[str]) -> Pin: ...
+    def resolve_local(self, folder: Path, patterns: Sequence[str]) -> Pin: ...
 
-    def fetch_local(self, folder: Path, patterns: Sequence[str]) -> Files: ...
+    def find_local(self, folder: Path, patterns: Sequence[str]) -> Files: ...
 
 
 @dataclass(frozen=True)
 class Source(Spec):
     """A dataset. Subclasses read rows; `convert` is the one place where malformed input is met."""
 
-    def pin(self, places: Places) -> Pin:
+    def resolve(self, locator: DatasetLocator) -> Pin:
         """Which bytes will be read. A generated source is its own identity."""
         return Pin()
 
@@ -93,7 +93,7 @@ class Source(Spec):
         """Why this source cannot be read yet, if so; a plan shows it."""
         return None
 
-    def fetch(self, places: Places) -> Files:
+    def download(self, locator: DatasetLocator) -> Files:
         """The files to read. A generated source has none."""
         return Files()
 

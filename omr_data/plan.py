@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omr_data.errors import OmrError
-from omr_data.flow import Flow, Pin, Places, Source, Step
+from omr_data.flow import DatasetLocator, Flow, Pin, Source, Step
 from omr_data.identity import Canonical, canonical, digest
 from omr_data.recipe import Recipe
 
@@ -74,7 +74,7 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, places: Places) -> Plan:
+def make_plan(recipe: Recipe, locator: DatasetLocator) -> Plan:
     """Works out every identity. What cannot be pinned is marked on its node, so that the whole plan can still be seen."""
     nodes: list[Node] = []
     by_fingerprint: dict[str, int] = {}
@@ -83,7 +83,7 @@ def make_plan(recipe: Recipe, places: Places) -> Plan:
     def visit(flow: Flow) -> int:
         if id(flow) not in seen:
             parents = tuple(visit(parent) for parent in flow.parents)
-            node = _node(flow, parents, nodes, places)
+            node = _node(flow, parents, nodes, locator)
             if node.fingerprint not in by_fingerprint:
                 by_fingerprint[node.fingerprint] = len(nodes)
                 nodes.append(node)
@@ -96,12 +96,14 @@ def make_plan(recipe: Recipe, places: Places) -> Plan:
     return Plan(recipe, tuple(nodes))
 
 
-def _node(flow: Flow, parents: tuple[int, ...], nodes: Sequence[Node], places: Places) -> Node:
+def _node(
+    flow: Flow, parents: tuple[int, ...], nodes: Sequence[Node], locator: DatasetLocator
+) -> Node:
     pin = Pin()
     problems: list[OmrError] = []
     if isinstance(flow.spec, Source):
         try:
-            pin = flow.spec.pin(places)
+            pin = flow.spec.resolve(locator)
         except OmrError as error:
             problems.append(error)
         if (unready := flow.spec.problem()) is not None:

@@ -25,7 +25,7 @@ from omr_data.similar.images import looks, near, same_image
 from omr_data.similar.minhash import band_keys, rows_per_band, signatures
 from omr_data.similar.shingles import Shingles, shingle
 from omr_data.sources import algopuzzlevqa, gsm8k, puzzlevqa
-from omr_data.sources.places import LocalPlaces
+from omr_data.sources.locator import LocalDatasets
 from omr_data.store.images import ImageStore, RowImages
 from tests.builders import record
 
@@ -448,7 +448,7 @@ def test_near_image_keeps_one_of_what_looks_alike_and_leaves_text_alone(tmp_path
 
 def read_source(source: Any, mirror: Path, folder: Path) -> tuple[list[Record], ImageStore]:
     store = ImageStore(folder)
-    files = source.fetch(LocalPlaces(mirror))
+    files = source.download(LocalDatasets(mirror))
     images = RowImages(files.root, store)
     return [
         source.convert(row, images)

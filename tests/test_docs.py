@@ -26,10 +26,12 @@ def test_the_first_recipe_of_the_readme_is_the_tiny_recipe() -> None:
     assert isinstance(made, Recipe)
     from omr_data.plan import make_plan
     from omr_data.recipe import load
-    from omr_data.sources.places import LocalPlaces
+    from omr_data.sources.locator import LocalDatasets
 
     tiny = load(ROOT / "recipes/omr_sft_tiny.py")
-    assert make_plan(made, LocalPlaces()).fingerprint == make_plan(tiny, LocalPlaces()).fingerprint
+    assert (
+        make_plan(made, LocalDatasets()).fingerprint == make_plan(tiny, LocalDatasets()).fingerprint
+    )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

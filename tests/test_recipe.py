@@ -11,7 +11,7 @@ from omr_data.operators import limits
 from omr_data.plan import differences, make_plan
 from omr_data.recipe import load
 from omr_data.sources import gsm8k, puzzlevqa
-from omr_data.sources.places import LocalPlaces
+from omr_data.sources.locator import LocalDatasets
 from tests.omr import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -101,7 +101,7 @@ def test_an_unpinned_commit_is_shown_in_the_plan_and_refused_with_the_command_th
     None
 ):
     recipe = Recipe("mine", "1.0.0", union(gsm8k.Source(), puzzlevqa.Source()))
-    plan = make_plan(recipe, LocalPlaces(recipe="recipes/mine.py"))
+    plan = make_plan(recipe, LocalDatasets(recipe="recipes/mine.py"))
     assert len(plan.problems()) == 2
     with pytest.raises(UnpinnedError, match="omr pin recipes/mine.py"):
         plan.require_ready()
@@ -109,7 +109,7 @@ def test_an_unpinned_commit_is_shown_in_the_plan_and_refused_with_the_command_th
 
 def test_a_missing_mirror_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
     plan = make_plan(
-        Recipe("mine", "1.0.0", gsm8k.Source()), LocalPlaces(mirror=tmp_path / "nowhere")
+        Recipe("mine", "1.0.0", gsm8k.Source()), LocalDatasets(mirror=tmp_path / "nowhere")
     )
     with pytest.raises(SourceError, match="nowhere does not exist"):
         plan.require_ready()
@@ -119,7 +119,7 @@ def test_a_node_that_is_used_twice_is_planned_once() -> None:
     source = gsm8k.Source(commit=COMMIT)
     plan = make_plan(
         Recipe("mine", "1.0.0", mix({source.then(limits.ImageSide()): ALL, source: 10})),
-        LocalPlaces(),
+        LocalDatasets(),
     )
     assert [node.name for node in plan.nodes] == [
         "gsm8k.Source",
@@ -134,7 +134,7 @@ def test_a_change_anywhere_above_changes_the_plan_and_is_named() -> None:
     one, other = (
         make_plan(
             Recipe("mine", "1.0.0", gsm8k.Source(commit=COMMIT).then(limits.ImageSide(side))),
-            LocalPlaces(),
+            LocalDatasets(),
         )
         for side in (28, 56)
     )
@@ -144,7 +144,7 @@ def test_a_change_anywhere_above_changes_the_plan_and_is_named() -> None:
 
 def test_the_version_is_a_label_and_no_part_of_the_identity() -> None:
     one, other = (
-        make_plan(Recipe("mine", version, gsm8k.Source(commit=COMMIT)), LocalPlaces())
+        make_plan(Recipe("mine", version, gsm8k.Source(commit=COMMIT)), LocalDatasets())
         for version in ("1.0.0", "2.0.0")
     )
     assert one.fingerprint == other.fingerprint
@@ -157,10 +157,10 @@ def test_each_recipe_plans_to_its_golden_file(path: Path) -> None:
 
     repos = {
         node.spec.repo
-        for node in make_plan(load(path), LocalPlaces()).nodes
+        for node in make_plan(load(path), LocalDatasets()).nodes
         if isinstance(node.spec, HubSource)
     }
-    plan = make_plan(load(path), LocalPlaces(pins=dict.fromkeys(repos, COMMIT))).to_json()
+    plan = make_plan(load(path), LocalDatasets(pins=dict.fromkeys(repos, COMMIT))).to_json()
     golden = GOLDEN / f"{path.stem}.json"
     if not golden.exists():
         golden.parent.mkdir(exist_ok=True)

@@ -12,25 +12,25 @@ from omr_data.errors import BadRow, SourceError, UnpinnedError
 from omr_data.flow import Source
 from omr_data.records import IMAGE_MARK, ImageRef, Record
 from omr_data.sources import algopuzzlevqa, gsm8k, imagefolder, jsonl, parquet, puzzlevqa
-from omr_data.sources.places import LocalPlaces
+from omr_data.sources.locator import LocalDatasets
 from omr_data.store.images import ImageStore, RowImages
 from tests.builders import png
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def read(source: Source, places: LocalPlaces, work: Path, limit: int = 10_000) -> list[Record]:
-    files = source.fetch(places)
+def read(source: Source, locator: LocalDatasets, work: Path, limit: int = 10_000) -> list[Record]:
+    files = source.download(locator)
     images = RowImages(files.root, ImageStore(work))
     rows = [row for part in source.parts(files) for row in source.rows(files, part)]
     return [source.convert(row, images) for row in rows[:limit]]
 
 
 def test_puzzlevqa_has_2000_puzzles_with_text_options(mirror: Path, tmp_path: Path) -> None:
-    source, places = puzzlevqa.Source(), LocalPlaces(mirror)
-    files = source.fetch(places)
+    source, locator = puzzlevqa.Source(), LocalDatasets(mirror)
+    files = source.download(locator)
     assert len(source.parts(files)) == 20
-    records = read(source, places, tmp_path, limit=300)
+    records = read(source, locator, tmp_path, limit=300)
     assert all(
         r.answer in r.options and r.question.startswith(IMAGE_MARK) and len(r.images) == 1
         for r in records
@@ -40,42 +40,45 @@ def test_puzzlevqa_has_2000_puzzles_with_text_options(mirror: Path, tmp_path: Pa
 
 
 def test_algopuzzlevqa_reads_every_kind(mirror: Path, tmp_path: Path) -> None:
-    records = read(algopuzzlevqa.Source(), LocalPlaces(mirror), tmp_path)
+    records = read(algopuzzlevqa.Source(), LocalDatasets(mirror), tmp_path)
     assert len(records) == 540
     assert {len(r.options) for r in records} == {2, 4}
 
 
 def test_gsm8k_gold_answers_are_what_follows_the_hashes(mirror: Path, tmp_path: Path) -> None:
-    train = read(gsm8k.Source(), LocalPlaces(mirror), tmp_path)
-    test = read(gsm8k.Source(split="test"), LocalPlaces(mirror), tmp_path)
+    train = read(gsm8k.Source(), LocalDatasets(mirror), tmp_path)
+    test = read(gsm8k.Source(split="test"), LocalDatasets(mirror), tmp_path)
     assert (len(train), len(test)) == (7_473, 1_319)
     assert train[0].answer == "72"
     assert all("#" not in r.answer for r in train)
 
 
 def test_a_mirror_pins_by_digest_and_keeps_the_commit_beside_it(mirror: Path) -> None:
-    pin = LocalPlaces(mirror, {"openai/gsm8k": COMMIT}).pin_hub(
+    pin = LocalDatasets(mirror, {"openai/gsm8k": COMMIT}).resolve_hub(
         "openai/gsm8k", None, ("train.jsonl",)
     )
     assert pin.commit == COMMIT
-    assert pin.digest == LocalPlaces(mirror).pin_hub("openai/gsm8k", None, ("train.jsonl",)).digest
+    assert (
+        pin.digest
+        == LocalDatasets(mirror).resolve_hub("openai/gsm8k", None, ("train.jsonl",)).digest
+    )
 
 
 def test_an_unpinned_source_is_refused_with_the_command_that_pins_it() -> None:
     with pytest.raises(UnpinnedError, match=r"omr pin recipes/mine\.py"):
-        puzzlevqa.Source().pin(LocalPlaces(recipe="recipes/mine.py"))
+        puzzlevqa.Source().resolve(LocalDatasets(recipe="recipes/mine.py"))
 
 
 def test_a_branch_is_no_pin() -> None:
     with pytest.raises(UnpinnedError, match="Branches and tags move"):
-        puzzlevqa.Source(commit="main").pin(LocalPlaces())
+        puzzlevqa.Source(commit="main").resolve(LocalDatasets())
 
 
 def test_a_missing_mirror_or_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"mirror folder .* does not exist"):
-        puzzlevqa.Source().pin(LocalPlaces(tmp_path / "none"))
+        puzzlevqa.Source().resolve(LocalDatasets(tmp_path / "none"))
     with pytest.raises(SourceError, match="has no dataset declare-lab/PuzzleVQA"):
-        puzzlevqa.Source().pin(LocalPlaces(tmp_path))
+        puzzlevqa.Source().resolve(LocalDatasets(tmp_path))
 
 
 def puzzle(**fields: Any) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def test_jsonl_rows_become_records_and_broken_lines_bad_rows(tmp_path: Path) -> 
     source = jsonl.Source(
         tmp_path, dataset="mine", license="MIT", question="q", answer="a", image="pics"
     )
-    files = source.fetch(LocalPlaces())
+    files = source.download(LocalDatasets())
     rows = list(source.rows(files, source.parts(files)[0]))
     images = RowImages(tmp_path, ImageStore(tmp_path / "store"))
     assert source.convert(rows[0], images).id == "mine/a/000000"
@@ -142,13 +145,13 @@ def test_parquet_parts_cut_across_row_groups(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(data), tmp_path / "a.parquet", row_group_size=700)
     source = parquet.Source(tmp_path, dataset="mine", license="MIT", image="image")
-    files = source.fetch(LocalPlaces())
+    files = source.download(LocalDatasets())
     assert [(part.start, part.stop) for part in source.parts(files)] == [
         (0, 1000),
         (1000, 2000),
         (2000, 2500),
     ]
-    records = read(source, LocalPlaces(), tmp_path / "store")
+    records = read(source, LocalDatasets(), tmp_path / "store")
     assert [r.answer for r in records] == [str(n) for n in range(2_500)]
     assert records[0].images == (ImageRef(records[0].images[0].sha256, 8, 6, "PNG"),)
 
@@ -159,14 +162,14 @@ def test_an_imagefolder_changes_identity_with_its_images(tmp_path: Path) -> None
     )
     (tmp_path / "a.png").write_bytes(png("red"))
     source = imagefolder.Source(tmp_path, dataset="mine", license="MIT")
-    before = source.pin(LocalPlaces())
-    assert read(source, LocalPlaces(), tmp_path.parent / "store")[0].question == "<image>Colour?"
+    before = source.resolve(LocalDatasets())
+    assert read(source, LocalDatasets(), tmp_path.parent / "store")[0].question == "<image>Colour?"
     (tmp_path / "a.png").write_bytes(png("blue"))
-    assert source.pin(LocalPlaces()) != before
+    assert source.resolve(LocalDatasets()) != before
 
 
 def test_an_unreadable_parquet_file_is_a_source_error(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"not parquet")
     source = parquet.Source(tmp_path, dataset="mine", license="MIT")
     with pytest.raises(SourceError, match="not a readable parquet"):
-        source.parts(source.fetch(LocalPlaces()))
+        source.parts(source.download(LocalDatasets()))

@@ -33,10 +33,10 @@ def url() -> Iterator[str]:
 
 def ask(url: str, folder: Path, seed: int = 0) -> list[Record]:
     source, images = Source(count=16, families=("text", "sum"), levels=(1,)), ImageStore(folder)
-    (part,) = source.parts(source.fetch(None))  # type: ignore[arg-type]
+    (part,) = source.parts(source.download(None))  # type: ignore[arg-type]
     records = [
         source.convert(row, RowImages(folder, images))
-        for row in source.rows(source.fetch(None), part)
+        for row in source.rows(source.download(None), part)
     ]  # type: ignore[arg-type]
     teacher = Teacher("omr-tiny", urls=(url,), max_tokens=64, seed=seed)
     step = Sample(teacher, n=8)

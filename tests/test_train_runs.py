@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from omr_data.errors import CollapseError, TrainError
-from omr_data.sources.places import LocalPlaces
+from omr_data.sources.locator import LocalDatasets
 from omr_data.teachers import tiny
 from omr_data.train import evaluate, gspo, served, sft
 from omr_data.train.chat import Encoder
@@ -493,7 +493,7 @@ def test_a_model_is_measured_over_a_release(problems: Path, tmp_path: Path) -> N
 
 
 def measured(name: str, of: Mapping[str, str], **given: str) -> evaluate.Score:
-    questions, bad = evaluate.source_problems(evaluate.named_source(name, of), LocalPlaces())
+    questions, bad = evaluate.source_problems(evaluate.named_source(name, of), LocalDatasets())
     return evaluate.evaluate(changed(Eval(), {"max_tokens": "32"} | given), questions, name, bad)[0]
 
 

@@ -27,10 +27,10 @@ from omr_data.flow import (
     AskStep,
     Budget,
     Columns,
+    DatasetLocator,
     Decisions,
     Estimate,
     GlobalStep,
-    Places,
     Source,
     Step,
 )
@@ -92,7 +92,7 @@ def folders(plan: Plan, workspace: Workspace) -> tuple[Cut, tuple[StageFolder, .
 def build(
     plan: Plan,
     workspace: Workspace,
-    places: Places,
+    locator: DatasetLocator,
     mapper: Mapper,
     workers: int,
     reporter: Reporter,
@@ -105,7 +105,7 @@ def build(
     """
     plan.require_ready()
     stages, where = folders(plan, workspace)
-    run = _Run(workspace, places, mapper, workers, reporter, budget, where)
+    run = _Run(workspace, locator, mapper, workers, reporter, budget, where)
     for number, (stage, folder) in enumerate(zip(stages.stages, where, strict=True), 1):
         label = f"[{number}/{len(stages.stages)}] {stage.last.name}"
         cached = folder.done()
@@ -130,7 +130,7 @@ def _line(folder: StageFolder) -> str:
 @dataclass(frozen=True, slots=True)
 class _Run:
     workspace: Workspace
-    places: Places
+    locator: DatasetLocator
     mapper: Mapper
     workers: int
     reporter: Reporter
@@ -178,7 +178,7 @@ class _Run:
         )
 
     def _parts(self, source: Source, fingerprint: str) -> list[Input]:
-        files = source.fetch(self.places)
+        files = source.download(self.locator)
         parts = source.parts(files)
         if not parts:
             raise SourceError(

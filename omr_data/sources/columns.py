@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from omr_data.flow import Files, Images, Part, Pin, Places, Source
+from omr_data.flow import DatasetLocator, Files, Images, Part, Pin, Source
 from omr_data.identity import NOT_IDENTITY
 from omr_data.records import Record
 from omr_data.sources.convert import image_cell, options, text, with_marks
@@ -29,11 +29,11 @@ class ColumnsSource(Source):
     options: str | None = None
     image: str | None = None
 
-    def pin(self, places: Places) -> Pin:
-        return places.pin_local(Path(self.folder), self.patterns)
+    def resolve(self, locator: DatasetLocator) -> Pin:
+        return locator.resolve_local(Path(self.folder), self.patterns)
 
-    def fetch(self, places: Places) -> Files:
-        return places.fetch_local(Path(self.folder), self.patterns)
+    def download(self, locator: DatasetLocator) -> Files:
+        return locator.find_local(Path(self.folder), self.patterns)
 
     def parts(self, files: Files) -> Sequence[Part]:
         return table_parts(files, table_paths(files))

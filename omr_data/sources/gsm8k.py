@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from omr_data.errors import BadRow
-from omr_data.flow import Files, Images, Part, Pin, Places
+from omr_data.flow import DatasetLocator, Files, Images, Part, Pin
 from omr_data.records import Record
 from omr_data.sources.convert import text, with_marks
 from omr_data.sources.hub import HubSource
@@ -28,11 +28,11 @@ class Source(HubSource):
     license: ClassVar[str] = "MIT"
     split: Literal["train", "test"] = "train"
 
-    def pin(self, places: Places) -> Pin:
-        return places.pin_hub(self.repo, self.commit, self._patterns())
+    def resolve(self, locator: DatasetLocator) -> Pin:
+        return locator.resolve_hub(self.repo, self.commit, self._patterns())
 
-    def fetch(self, places: Places) -> Files:
-        return places.fetch_hub(self.repo, self.commit, self._patterns())
+    def download(self, locator: DatasetLocator) -> Files:
+        return locator.download_hub(self.repo, self.commit, self._patterns())
 
     def _patterns(self) -> tuple[str, ...]:
         return (f"{self.split}.jsonl|main/{self.split}-*.parquet",)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omr_data.flow import Files, Pin, Places, Source
+from omr_data.flow import DatasetLocator, Files, Pin, Source
 from omr_data.identity import runtime_field
 
 
@@ -19,8 +19,8 @@ class HubSource(Source):
     patterns: ClassVar[tuple[str, ...]]
     commit: str | None = runtime_field(None)
 
-    def pin(self, places: Places) -> Pin:
-        return places.pin_hub(self.repo, self.commit, self.patterns)
+    def resolve(self, locator: DatasetLocator) -> Pin:
+        return locator.resolve_hub(self.repo, self.commit, self.patterns)
 
-    def fetch(self, places: Places) -> Files:
-        return places.fetch_hub(self.repo, self.commit, self.patterns)
+    def download(self, locator: DatasetLocator) -> Files:
+        return locator.download_hub(self.repo, self.commit, self.patterns)

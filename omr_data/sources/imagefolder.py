@@ -7,7 +7,7 @@ A row of metadata.jsonl:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omr_data.flow import Pin, Places
+from omr_data.flow import DatasetLocator, Pin
 from omr_data.sources.columns import ColumnsSource
 
 
@@ -18,5 +18,5 @@ class Source(ColumnsSource):
     patterns: ClassVar[tuple[str, ...]] = ("metadata.jsonl",)
     image: str | None = "file_name"
 
-    def pin(self, places: Places) -> Pin:
-        return places.pin_local(self.folder, ("**/*",))
+    def resolve(self, locator: DatasetLocator) -> Pin:
+        return locator.resolve_local(self.folder, ("**/*",))

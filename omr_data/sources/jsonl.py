@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from omr_data.flow import Pin, Places
+from omr_data.flow import DatasetLocator, Pin
 from omr_data.sources.columns import ColumnsSource
 
 
@@ -17,6 +17,6 @@ class Source(ColumnsSource):
 
     patterns: ClassVar[tuple[str, ...]] = ("**/*.jsonl",)
 
-    def pin(self, places: Places) -> Pin:
+    def resolve(self, locator: DatasetLocator) -> Pin:
         patterns = self.patterns if self.image is None else (*self.patterns, "**/*")
-        return places.pin_local(Path(self.folder), patterns)
+        return locator.resolve_local(Path(self.folder), patterns)

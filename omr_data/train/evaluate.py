@@ -21,7 +21,7 @@ from rich.console import Console
 from omr_data.arguments import read_values
 from omr_data.engine.progress import reporter
 from omr_data.errors import BadRow, TrainError
-from omr_data.flow import Places, Source
+from omr_data.flow import DatasetLocator, Source
 from omr_data.records import RIGHT, UNDECIDED, render_question
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.train.chat import Encoder, Example
@@ -83,9 +83,9 @@ def release_problems(name: str) -> list[Problem]:
     return [release.problem(number) for number in release.problems()]
 
 
-def source_problems(source: Source, places: Places) -> tuple[list[Problem], Counter[str]]:
+def source_problems(source: Source, locator: DatasetLocator) -> tuple[list[Problem], Counter[str]]:
     """The questions of a source, put as a recipe's teacher sees them, and the rows that cannot be read, by reason. Raises SourceError."""
-    files = source.fetch(places)
+    files = source.download(locator)
     found: list[Problem] = []
     bad: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

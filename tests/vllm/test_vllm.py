@@ -30,7 +30,7 @@ from omr_data.flow import Budget, Files
 from omr_data.operators.verify import Answers
 from omr_data.records import RIGHT, Failure, Message, Record, Request, Response
 from omr_data.sources import synthetic
-from omr_data.sources.places import LocalPlaces
+from omr_data.sources.locator import LocalDatasets
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.rollouts import RolloutStore
 from omr_data.teachers import openai_api, vllm_offline
@@ -358,7 +358,7 @@ def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
     """Its log-probabilities are the trainer's own, after the trainer's weights have changed; and a run goes through it."""
     alone = Ranks(0, 1, torch.device("cpu"))
     encoder, policy = Encoder(str(folder)), load_policy(Model(model=str(folder)), alone)
-    problems, _ = source_problems(synthetic.Source(split="heldout", count=10), LocalPlaces())
+    problems, _ = source_problems(synthetic.Source(split="heldout", count=10), LocalDatasets())
     prompts = [encoder.prompt(problem.messages, problem.images) for problem in problems]
     dev = vllm_server(
         folder,

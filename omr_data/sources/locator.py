@@ -20,14 +20,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class LocalPlaces:
-    """Places of this machine. `recipe` is named in messages only."""
+class LocalDatasets:
+    """Datasets of this machine. `recipe` is named in messages only."""
 
     mirror: Path | None = None
     pins: Mapping[str, str] = field(default_factory=dict)
     recipe: str = "RECIPE"
 
-    def pin_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Pin:
+    def resolve_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Pin:
         """The pin of a Hub dataset. Raises UnpinnedError, or SourceError when the mirror lacks the dataset."""
         commit = commit or self.pins.get(repo)
         if self.mirror is not None:
@@ -39,13 +39,13 @@ class LocalPlaces:
             )
         return Pin(check_commit(repo, commit))
 
-    def fetch_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Files:
+    def download_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Files:
         """The files of a Hub dataset, downloaded at the pinned commit or found in the mirror."""
         if self.mirror is not None:
             return self._in_mirror(self.mirror, repo, patterns)
         import huggingface_hub
 
-        pin = self.pin_hub(repo, commit, patterns)
+        pin = self.resolve_hub(repo, commit, patterns)
         root = Path(
             huggingface_hub.snapshot_download(
                 repo,
@@ -56,11 +56,11 @@ class LocalPlaces:
         )
         return _matching(root, patterns, f"{repo} at commit {pin.commit}")
 
-    def pin_local(self, folder: Path, patterns: Sequence[str]) -> Pin:
+    def resolve_local(self, folder: Path, patterns: Sequence[str]) -> Pin:
         """The pin of local files: their digest."""
-        return Pin(None, digest_files(self.fetch_local(folder, patterns)))
+        return Pin(None, digest_files(self.find_local(folder, patterns)))
 
-    def fetch_local(self, folder: Path, patterns: Sequence[str]) -> Files:
+    def find_local(self, folder: Path, patterns: Sequence[str]) -> Files:
         """The files of a local folder that match. Raises SourceError when there is none."""
         if not folder.is_dir():
             raise SourceError(
@@ -132,7 +132,7 @@ def read_pins(path: Path) -> dict[str, str]:
     return {str(repo): check_commit(str(repo), str(commit)) for repo, commit in pins.items()}
 
 
-def resolve_pins(repos: Sequence[str], path: Path) -> dict[str, str]:
+def look_up_pins(repos: Sequence[str], path: Path) -> dict[str, str]:
     """Looks up the head commit of each dataset that has no pin yet, and writes all pins to the file.
 
     Raises:
