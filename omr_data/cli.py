@@ -67,7 +67,7 @@ WORKERS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RecipeJob:
     """A recipe file with its plan on this machine."""
 
     file: Path
@@ -84,10 +84,10 @@ class Job:
         return None
 
 
-def _job(file: Path, arguments: Sequence[str] | None, mirror: Path | None, work: Path) -> Job:
+def _job(file: Path, arguments: Sequence[str] | None, mirror: Path | None, work: Path) -> RecipeJob:
     recipe = load(file, pairs(arguments, RecipeError))
     locator = LocalDatasets(mirror, read_pins(file.parent / "pins.json"), str(file))
-    return Job(file, locator, make_plan(recipe, locator), Workspace(work))
+    return RecipeJob(file, locator, make_plan(recipe, locator), Workspace(work))
 
 
 @app.command("plan")
@@ -198,7 +198,7 @@ def release_command(
     display.released(Console(), folder)
 
 
-def _mapper(job: Job, workers: int) -> AbstractContextManager[Mapper]:
+def _mapper(job: RecipeJob, workers: int) -> AbstractContextManager[Mapper]:
     return mapper(workers, load_in_worker, job.file.resolve())
 
 

@@ -23,7 +23,7 @@ def recipe(rollouts: int = 8, mmr1_rows: int = 199_425, miromind_rows: int = 91_
     )
     distilled = questions.then(
         rollout.Sample(
-            TEACHER, n=rollouts, prompt=rollout.Prompt(system=rollout.THINK_THEN_ANSWER)
+            TEACHER, n=rollouts, prompt=rollout.PromptTemplate(system=rollout.THINK_THEN_ANSWER)
         ),
         verify.Answers(),
         difficulty.PassRate(),  # a score, not a filter

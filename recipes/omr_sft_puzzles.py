@@ -14,7 +14,11 @@ def recipe(rollouts: int = 8, model: str = "") -> Recipe:
     teacher = (
         openai_api.Teacher(model, temperature=1.0, max_tokens=8_192) if model else tiny.Teacher()
     )
-    prompt = rollout.Prompt(system=rollout.THINK_THEN_ANSWER) if model else rollout.Prompt()
+    prompt = (
+        rollout.PromptTemplate(system=rollout.THINK_THEN_ANSWER)
+        if model
+        else rollout.PromptTemplate()
+    )
     questions = union(puzzlevqa.Source(), algopuzzlevqa.Source(), gsm8k.Source(split="train")).then(
         limits.ImageSide(at_least=28),
         verify.Gold(),

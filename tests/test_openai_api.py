@@ -12,7 +12,7 @@ import pytest
 from omr_data.errors import TeacherError
 from omr_data.flow import Budget
 from omr_data.identity import NOT_IDENTITY
-from omr_data.operators.rollout import Prompt, Sample
+from omr_data.operators.rollout import PromptTemplate, Sample
 from omr_data.records import Failure, ImageRef, Record, Request, Response
 from omr_data.store.rollouts import RolloutStore
 from omr_data.teachers.openai_api import Teacher
@@ -326,7 +326,7 @@ def test_dollars_are_counted_from_what_the_server_counted(server: FaultServer) -
 
 
 def body(asked: Teacher, one: Record, n: int = 4) -> dict[str, Any]:
-    (request,) = Sample(asked, n=n, prompt=Prompt(system="Be brief.")).requests(one)
+    (request,) = Sample(asked, n=n, prompt=PromptTemplate(system="Be brief.")).requests(one)
     made: dict[str, Any] = json.loads(
         prepare(asked, request, lambda image: PICTURE) + tail(asked, request.key, request.attempts)
     )

@@ -22,8 +22,8 @@ from omr_data.operators.rollout import Sample
 from omr_data.records import Failure, ImageRef, Record, Request, Response
 from omr_data.teachers import openai_api, openai_batch
 from omr_data.teachers.openai_api.wire import seed
-from omr_data.teachers.openai_batch.journal import Entry, Journal
-from omr_data.teachers.openai_batch.lines import Line, parse_line, read_line, write_line
+from omr_data.teachers.openai_batch.journal import BatchJournal, Entry
+from omr_data.teachers.openai_batch.lines import BatchLine, parse_line, read_line, write_line
 from omr_data.teachers.openai_batch.provider import Provider
 from tests.builders import png, record
 from tests.omr import ROOT, command, digests, environment, omr
@@ -219,7 +219,7 @@ def test_an_attempt_that_this_run_did_not_want_is_kept_if_answered_and_is_no_fai
     None
 ):
     (request,) = Sample(openai_batch.Teacher("m"), n=2).requests(record())
-    line = Line(request, (0, 1, 2, 3))
+    line = BatchLine(request, (0, 1, 2, 3))
     error = {"response": None, "error": {"code": "batch_expired", "message": "late"}}
     assert [one.attempt for one in read_line(line, error, "m", 1.0)] == [0, 1]
     choices = [
@@ -242,7 +242,7 @@ def test_an_attempt_that_this_run_did_not_want_is_kept_if_answered_and_is_no_fai
 )
 def test_a_broken_line_of_an_output_file_is_a_failure_and_no_crash(raw: bytes) -> None:
     (request,) = Sample(openai_batch.Teacher("m"), n=1).requests(record())
-    (failed,) = read_line(Line(request, (0,)), parse_line(raw), "m", 1.0)
+    (failed,) = read_line(BatchLine(request, (0,)), parse_line(raw), "m", 1.0)
     assert isinstance(failed, Failure) and failed.retriable
 
 
@@ -398,9 +398,9 @@ def test_a_list_that_lags_behind_what_was_just_made_is_waited_for(tmp_path: Path
     with batch_server(lag=0.3) as server, openai.OpenAI(api_key="x", base_url=server.url) as client:
         asked, one = teacher(server, tmp_path, poll=0.5), question()
         (request,) = Sample(asked, n=2).requests(one)
-        provider, journal = Provider(client, server.url, None, 0.1, 1.0), Journal(tmp_path)
+        provider, journal = Provider(client, server.url, None, 0.1, 1.0), BatchJournal(tmp_path)
         (tmp_path / "requests").write_bytes(
-            write_line(asked, Line(request, (0, 1)), lambda image: PICTURE)
+            write_line(asked, BatchLine(request, (0, 1)), lambda image: PICTURE)
         )
         file = provider.upload(tmp_path / "requests")
         journal.write(Entry(journal.new_path(), server.url, file, None, ((request.key, 0, 2),)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ModelFolder(Embedder):
             )
         if self.folder is not None and not self.weights:
             raise RecipeError(
-                f"{self.name} reads {self.model} from a folder: give weights=, the sha256 of its {WEIGHTS}."
+                f"{self.name} reads {self.model} from a folder: give weights=, the sha256 of its {WEIGHTS_FILE}."
             )
 
     def files(self) -> Path:
@@ -65,9 +65,9 @@ class ModelFolder(Embedder):
         from huggingface_hub import snapshot_download
 
         folder = self.folder or Path(snapshot_download(self.model, revision=self.commit))
-        weights = next(iter(sorted(folder.rglob(WEIGHTS))), None)
+        weights = next(iter(sorted(folder.rglob(WEIGHTS_FILE))), None)
         if weights is None:
-            raise SourceError(f"{folder} holds no {WEIGHTS}: it is no folder of {self.model}.")
+            raise SourceError(f"{folder} holds no {WEIGHTS_FILE}: it is no folder of {self.model}.")
         with open(weights, "rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         if self.weights not in ("", found):

@@ -24,7 +24,7 @@ THINK_THEN_ANSWER = (
 
 
 @dataclass(frozen=True)
-class Prompt(Spec):
+class PromptTemplate(Spec):
     """How a record is put to a teacher: an optional system message, and the question with its options and a suffix."""
 
     system: str | None = None
@@ -42,7 +42,7 @@ class Sample(AskStep):
 
     teacher: Teacher
     n: int = 8
-    prompt: Prompt = Prompt()
+    prompt: PromptTemplate = PromptTemplate()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
 """Asks questions over HTTP, as fast as the servers allow, and gives up only on what cannot succeed.
 
-**Job**: one question with the attempts of one request. Jobs wait in a queue, are sent to the least loaded endpoint, and
+**PendingRequest**: one question with the attempts of one request. Jobs wait in a queue, are sent to the least loaded endpoint, and
 come back as responses, as failures, or into the queue: what may pass (429, 5xx, connections, time-outs, empty and
 malformed answers) is tried again up to `tries` times; what cannot (other 4xx) is a failure at once, and a cut-off answer is
 an answer. The client stops when too many of the last 200 requests fail, or when no answer comes for `patience` seconds.
@@ -43,7 +43,7 @@ MISCONFIGURED = (401, 403, 404)
 
 
 @dataclass(slots=True)
-class Job:
+class PendingRequest:
     """A question with the attempts of one request. `alone`: was split from a request that the server refused."""
 
     request: Request
@@ -69,8 +69,8 @@ class Client:
         self._addresses = {url: URL(f"{url}/chat/completions") for url in urls}
         self.paused = False
         self.fatal: TeacherError | None = None
-        self._ready: deque[Job] = deque()
-        self._later: list[tuple[float, int, Job]] = []
+        self._ready: deque[PendingRequest] = deque()
+        self._later: list[tuple[float, int, PendingRequest]] = []
         self._numbers = itertools.count()
         self._results: list[tuple[Request, list[Response | Failure]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,7 +128,7 @@ class Client:
         for request in batch:
             prepared = prepare(self.teacher, request, self._read_image)
             for attempts in runs(request.attempts, most):
-                self._ready.append(Job(request, prepared, attempts))
+                self._ready.append(PendingRequest(request, prepared, attempts))
 
     async def collect(self, more: bool) -> Answers:
         """The next group of answers; `more` says that questions are left to queue. Empty only when nothing is to come."""
@@ -189,7 +189,7 @@ class Client:
             task = asyncio.get_running_loop().create_task(self._send(job, endpoint))
             self._tasks.add(task)
 
-    async def _send(self, job: Job, endpoint: Endpoint) -> None:
+    async def _send(self, job: PendingRequest, endpoint: Endpoint) -> None:
         """One request, and what comes of it."""
         assert self._http is not None  # start() made it
         task = asyncio.current_task()
@@ -221,7 +221,9 @@ class Client:
             if len(self._results) >= self._wake_at or len(self._ready) < self._limit() // 2:
                 self._woken.set()
 
-    def _answer(self, job: Job, endpoint: Endpoint, raw: bytes, sent: float, now: float) -> None:
+    def _answer(
+        self, job: PendingRequest, endpoint: Endpoint, raw: bytes, sent: float, now: float
+    ) -> None:
         reply = read_reply(raw, self.teacher.model, job.request.key, job.attempts, now - sent)
         if reply.fault:  # the server is well; it is its model that is not
             self._again(job, reply.fault, reply.detail, 200)
@@ -235,7 +237,9 @@ class Client:
         elif len(job.attempts) > 1:
             endpoint.several = len(responses) == len(job.attempts)
             left = job.attempts[len(responses) :]
-            self._ready.extend(Job(job.request, job.prepared, (attempt,)) for attempt in left)
+            self._ready.extend(
+                PendingRequest(job.request, job.prepared, (attempt,)) for attempt in left
+            )
         self._tokens += sum(response.completion_tokens for response in responses)
         self._answered += 1
         self.budget.spent += self.teacher.cost(responses)
@@ -243,7 +247,7 @@ class Client:
 
     def _refused(
         self,
-        job: Job,
+        job: PendingRequest,
         endpoint: Endpoint,
         status: int,
         raw: bytes,
@@ -280,7 +284,12 @@ class Client:
             self._fail(job, "rejected", detail, status, retriable=False)
 
     def _again(
-        self, job: Job, kind: str, detail: str, status: int, retry_after: float | None = None
+        self,
+        job: PendingRequest,
+        kind: str,
+        detail: str,
+        status: int,
+        retry_after: float | None = None,
     ) -> None:
         """Puts a job back, or gives it up after its last try."""
         job.tries += 1
@@ -292,7 +301,9 @@ class Client:
             wait = retry_after if retry_after is not None else min(30.0, 0.1 * 2**job.tries)
             heapq.heappush(self._later, (time.monotonic() + wait, next(self._numbers), job))
 
-    def _fail(self, job: Job, kind: str, detail: str, status: int, retriable: bool) -> None:
+    def _fail(
+        self, job: PendingRequest, kind: str, detail: str, status: int, retriable: bool
+    ) -> None:
         failures: list[Response | Failure] = [
             failure(one, kind, detail, status, max(job.tries, 1), retriable) for one in job.attempts
         ]
@@ -376,9 +387,9 @@ class HttpSession:
             raise client.fatal
 
 
-def _alone(job: Job) -> list[Job]:
+def _alone(job: PendingRequest) -> list[PendingRequest]:
     return [
-        Job(job.request, job.prepared, (attempt,), job.tries, alone=True)
+        PendingRequest(job.request, job.prepared, (attempt,), job.tries, alone=True)
         for attempt in job.attempts
     ]
 

@@ -146,7 +146,7 @@ def _content(
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ChatReply:
     """What one HTTP answer came to: responses, in order of attempt, or what is wrong with all of it."""
 
     responses: tuple[Response, ...] = ()
@@ -154,7 +154,9 @@ class Reply:
     detail: str = ""
 
 
-def read_reply(raw: bytes, model: str, key: str, attempts: Sequence[int], seconds: float) -> Reply:
+def read_reply(
+    raw: bytes, model: str, key: str, attempts: Sequence[int], seconds: float
+) -> ChatReply:
     """The choices of a 200 answer as responses to the first attempts. Fewer choices than attempts are no fault here."""
     try:
         payload = json.loads(raw)
@@ -169,16 +171,16 @@ def read_reply(raw: bytes, model: str, key: str, attempts: Sequence[int], second
         )
         served = str(payload.get("model") or model)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return Reply(
+        return ChatReply(
             fault="malformed answer",
             detail=f"{type(error).__name__}: {error}; it begins {raw[:80]!r}",
         )
     if not read:
-        return Reply(fault="malformed answer", detail="it has no choices")
+        return ChatReply(fault="malformed answer", detail="it has no choices")
     if fault := next((fault for *_, fault in read if fault), ""):
-        return Reply(fault=fault, detail="the answer's text is empty")
+        return ChatReply(fault=fault, detail="the answer's text is empty")
     shares = _shares(completion, [len(text) + len(reasoning or "") for text, reasoning, *_ in read])
-    return Reply(
+    return ChatReply(
         tuple(
             Response(
                 text=text,

@@ -61,7 +61,7 @@ class Teacher(openai_api.Teacher):
             raise MissingExtra("openai", "batch")
         import openai
 
-        from omr_data.teachers.openai_batch.journal import Journal
+        from omr_data.teachers.openai_batch.journal import BatchJournal
         from omr_data.teachers.openai_batch.provider import Provider
         from omr_data.teachers.openai_batch.session import BatchSession
 
@@ -80,7 +80,7 @@ class Teacher(openai_api.Teacher):
         key, url = os.environ.get(openai_api.KEY) or None, urls[0].rstrip("/")
         with openai.OpenAI(api_key=key or "none", base_url=url, timeout=self.timeout) as client:
             provider = Provider(client, url, key, self.poll, self.patience)
-            yield BatchSession(self, provider, Journal(self.folder), read_image, budget)
+            yield BatchSession(self, provider, BatchJournal(self.folder), read_image, budget)
 
     def cost(self, responses: Sequence[Response]) -> float:
         """US dollars for some responses, at the price of a batch; 0 where no price is given."""

@@ -45,7 +45,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class BatchJournal:
     """The entries in one folder."""
 
     folder: Path

@@ -22,7 +22,7 @@ ENDPOINT: Final = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BatchLine:
     """Consecutive attempts at one question. `request` is the question as the engine gave it."""
 
     request: Request
@@ -39,7 +39,7 @@ def custom_id(key: str, first: int) -> str:
     return f"{key[:48]}-{first}"
 
 
-def write_line(teacher: "Teacher", line: Line, read_image: ReadImage) -> bytes:
+def write_line(teacher: "Teacher", line: BatchLine, read_image: ReadImage) -> bytes:
     """A line of the file that is uploaded. Raises TeacherError when no file may hold it."""
     body = prepare(teacher, line.request, read_image) + tail(
         teacher, line.request.key, line.attempts
@@ -65,7 +65,7 @@ def parse_line(raw: bytes) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def read_line(line: Line, answer: dict[str, Any], model: str, seconds: float) -> Results:
+def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: float) -> Results:
     """What came of a line: responses, or failures. An attempt without either is to be asked alone: the request for several was
     refused or cut short."""
     response, error = answer.get("response"), answer.get("error")
@@ -103,7 +103,7 @@ def read_line(line: Line, answer: dict[str, Any], model: str, seconds: float) ->
 
 
 def failures(
-    line: Line, kind: str, detail: str, status: int = 0, retriable: bool = True
+    line: BatchLine, kind: str, detail: str, status: int = 0, retriable: bool = True
 ) -> Results:
     """The same failure of the line's attempts, each tried once. What this run did not want (an earlier one bought it) is left out."""
     return [

@@ -21,9 +21,9 @@ from omr_data.flow import Answers, Batch, Budget, ReadImage
 from omr_data.records import Failure, Request, Response
 from omr_data.store.atomic import atomic_path
 from omr_data.teachers.openai_api.wire import runs
-from omr_data.teachers.openai_batch.journal import Entry, Journal
+from omr_data.teachers.openai_batch.journal import BatchJournal, Entry
 from omr_data.teachers.openai_batch.lines import (
-    Line,
+    BatchLine,
     Results,
     custom_id,
     failures,
@@ -46,7 +46,7 @@ TOO_MANY_TOKENS = "token_limit_exceeded"
 class Load:
     """What this run put into a batch: lines, bytes, attempts, and the US dollars that they cost at most."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[BatchLine] = field(default_factory=list)
     size: int = 0
     attempts: int = 0
     most: float = 0.0
@@ -57,7 +57,7 @@ class Bought:
     """A batch with its claimed lines by name. One from an earlier run has no load: it was paid for then."""
 
     entry: Entry
-    claimed: dict[str, Line] = field(default_factory=dict)
+    claimed: dict[str, BatchLine] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
     remote: Remote | None = None
     alone: bool = False
@@ -76,7 +76,7 @@ class BatchSession:
         self,
         teacher: "Teacher",
         provider: Provider,
-        journal: Journal,
+        journal: BatchJournal,
         read_image: ReadImage,
         budget: Budget,
     ) -> None:
@@ -89,7 +89,7 @@ class BatchSession:
         )
         self._bought: list[Bought] = []
         self._of_key: dict[str, list[tuple[tuple[int, ...], Bought]]] = {}
-        self._again: deque[Line] = deque()
+        self._again: deque[BatchLine] = deque()
         self._drained = False
         self._at_once, self._samples = teacher.batches_at_once, teacher.samples_per_request
         self._answered, self._spent = 0, 0.0
@@ -166,7 +166,7 @@ class BatchSession:
                     (tuple(range(first, first + count)), bought)
                 )
 
-    def _lines(self, batches: Iterator[Batch]) -> Iterator[Line]:
+    def _lines(self, batches: Iterator[Batch]) -> Iterator[BatchLine]:
         """The lines that are not under way yet; those that are get claimed in passing."""
         for batch in batches:
             for request in batch:
@@ -175,12 +175,12 @@ class BatchSession:
                     if not covered.issuperset(attempts) and not set(request.attempts).isdisjoint(
                         attempts
                     ):
-                        self._claim(bought, Line(request, attempts))
+                        self._claim(bought, BatchLine(request, attempts))
                         covered.update(attempts)
                 left = tuple(attempt for attempt in request.attempts if attempt not in covered)
-                yield from (Line(request, run) for run in runs(left, self._samples) if run)
+                yield from (BatchLine(request, run) for run in runs(left, self._samples) if run)
 
-    def _claim(self, bought: Bought, line: Line) -> None:
+    def _claim(self, bought: Bought, line: BatchLine) -> None:
         if bought.entry.url != self._provider.url:
             raise TeacherError(
                 f"{len(bought.entry.lines):,} requests of this build are under way at {bought.entry.url}, and paid for. Set the URL to it "
@@ -188,7 +188,7 @@ class BatchSession:
             )
         bought.claimed[line.id] = line
 
-    def _compose(self, lines: Iterator[Line]) -> Load:
+    def _compose(self, lines: Iterator[BatchLine]) -> Load:
         """The lines of the next batch, and their bytes in a file; none where the budget has no room, or nothing is left."""
         load = Load()
         with atomic_path(self._journal.draft()) as path, open(path, "wb") as file:
@@ -213,14 +213,14 @@ class BatchSession:
                 self._give_up(lines)
         return load
 
-    def _next(self, lines: Iterator[Line]) -> Line | None:
+    def _next(self, lines: Iterator[BatchLine]) -> BatchLine | None:
         if self._again:
             return self._again.popleft()
         line = next(lines, None)
         self._drained |= line is None
         return line
 
-    def _give_up(self, lines: Iterator[Line]) -> None:
+    def _give_up(self, lines: Iterator[BatchLine]) -> None:
         """The budget is spent. What is left is gone through once more: earlier batches may hold some of it."""
         self._budget.allows()
         self._again.clear()
@@ -287,7 +287,9 @@ class BatchSession:
         )
         self._journal.write(replace(bought.entry, lines=left))
 
-    def _answers(self, bought: Bought, remote: Remote) -> Iterator[tuple[Line, dict[str, Any]]]:
+    def _answers(
+        self, bought: Bought, remote: Remote
+    ) -> Iterator[tuple[BatchLine, dict[str, Any]]]:
         """The claimed lines with what the output files say, each once."""
         path = self._journal.draft()
         for file in (remote.output_file_id, remote.error_file_id):
@@ -302,7 +304,7 @@ class BatchSession:
                         yield line, answer
             path.unlink()
 
-    def _read(self, line: Line, answer: dict[str, Any], seconds: float) -> Results:
+    def _read(self, line: BatchLine, answer: dict[str, Any], seconds: float) -> Results:
         """The results of one line, paid for; attempts without one go into a later batch."""
         results = read_line(line, answer, self._teacher.model, seconds)
         responses = [result for result in results if isinstance(result, Response)]
@@ -314,7 +316,7 @@ class BatchSession:
             self._samples = 1 if responses else self._samples
             missing = line.attempts[len(responses) :]
             self._again.extend(
-                Line(line.request, (attempt,))
+                BatchLine(line.request, (attempt,))
                 for attempt in missing
                 if attempt in line.request.attempts
             )

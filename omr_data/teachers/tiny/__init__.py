@@ -32,7 +32,7 @@ def _sha256() -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
-WEIGHTS = _sha256()
+WEIGHTS_SHA256 = _sha256()
 """sha256 of the weights: new ones give new rollouts."""
 
 
@@ -46,7 +46,7 @@ class Teacher(flow.Teacher):
     temperature: float = TEMPERATURE
     max_tokens: int = 64
     seed: int = 0
-    weights: str = WEIGHTS
+    weights: str = WEIGHTS_SHA256
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,9 +54,9 @@ class Teacher(flow.Teacher):
             raise TeacherError(
                 f"{self.name}: temperature {self.temperature} and max_tokens {self.max_tokens} must be at least 0 and 1."
             )
-        if self.weights != WEIGHTS:
+        if self.weights != WEIGHTS_SHA256:
             raise TeacherError(
-                f"{self.name} is asked for weights {self.weights[:12]}, and this package holds {WEIGHTS[:12]}."
+                f"{self.name} is asked for weights {self.weights[:12]}, and this package holds {WEIGHTS_SHA256[:12]}."
             )
 
     @property
@@ -118,7 +118,7 @@ def _start(teacher: Teacher, read_image: ReadImage) -> None:
 
 def _answer(batch: Batch) -> Answers:
     from omr_data.teachers.tiny.model import encode_prompt
-    from omr_data.teachers.tiny.sample import Wanted
+    from omr_data.teachers.tiny.sample import SampleRequest
 
     assert _loaded is not None  # _start ran in this process
     teacher, sampler, read_image = _loaded
@@ -126,7 +126,7 @@ def _answer(batch: Batch) -> Answers:
     for request in batch:
         image = read_image(request.images[0]) if request.images else None
         questions.append(
-            Wanted(
+            SampleRequest(
                 request.key,
                 encode_prompt(sampler.tokenizer, request.messages, image),
                 request.attempts,

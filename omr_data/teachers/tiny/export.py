@@ -87,7 +87,7 @@ PREPROCESSOR = {
 def export(folder: Path) -> None:
     """Copies the packaged model into a folder, which is made if needed: weights, configuration and processor files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*WEIGHTS, "tokenizer.json", *PROCESSOR):
+    for name in (*MODEL_FILES, "tokenizer.json", *PROCESSOR):
         shutil.copyfile(FOLDER / name, folder / name)
 
 
@@ -97,7 +97,7 @@ def export_processor(folder: Path) -> None:
         write_text(folder / name, text)
 
 
-WEIGHTS = ("config.json", "generation_config.json", "model.safetensors")
+MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors")
 PROCESSOR = {
     "chat_template.jinja": TEMPLATE,
     "tokenizer_config.json": json.dumps(TOKENIZER, indent=2) + "\n",

@@ -118,7 +118,7 @@ def new_model(tokenizer: Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class EncodedPrompt:
     """An encoded question: token ids, mRoPE positions of shape (3, tokens), and patches of shape (64, 384) or None."""
 
     ids: "NDArray[np.int64]"
@@ -126,7 +126,9 @@ class Prompt:
     patches: "NDArray[np.float32] | None"
 
 
-def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], image: bytes | None) -> Prompt:
+def encode_prompt(
+    tokenizer: Tokenizer, messages: Sequence[Message], image: bytes | None
+) -> EncodedPrompt:
     """Encodes a chat up to where the assistant begins to speak."""
     turns = (
         "".join(f"{START}{message.role}\n{_plain(message.text)}{END}\n" for message in messages)
@@ -135,13 +137,13 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], image: byte
     before, mark, after = turns.partition(IMAGE_MARK)
     if image is None or not mark:
         ids = tokenizer.encode(turns).ids[-MAX_PROMPT:]
-        return Prompt(np.array(ids), _positions(len(ids), None), None)
+        return EncodedPrompt(np.array(ids), _positions(len(ids), None), None)
     block = tokenizer.encode(VISION_START + IMAGE_PAD * IMAGE_TOKENS + VISION_END).ids
     tail = tokenizer.encode(after).ids[-(MAX_PROMPT - len(block)) :]
     room = MAX_PROMPT - len(block) - len(tail)
     head = tokenizer.encode(before).ids[-room:] if room else []
     ids = [*head, *block, *tail]
-    return Prompt(np.array(ids), _positions(len(ids), len(head) + 1), image_patches(image))
+    return EncodedPrompt(np.array(ids), _positions(len(ids), len(head) + 1), image_patches(image))
 
 
 def _plain(text: str) -> str:

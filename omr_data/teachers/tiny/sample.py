@@ -22,7 +22,7 @@ from omr_data.teachers.tiny.model import (
     END,
     MAX_PROMPT,
     PAD,
-    Prompt,
+    EncodedPrompt,
     embed,
     hidden_states,
     token_id,
@@ -38,16 +38,16 @@ BUCKETS = (64, 128, 256, MAX_PROMPT)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SampleRequest:
     """A question with the attempts wanted; `key` seeds its random numbers."""
 
     key: str
-    prompt: Prompt
+    prompt: EncodedPrompt
     attempts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class TinySample:
     """One answer: its text, how many tokens it took (with the end token, if it got there), and whether it ended."""
 
     text: str
@@ -66,9 +66,9 @@ class Sampler:
     seed: int
 
     @torch.inference_mode()
-    def sample(self, questions: Sequence[Wanted]) -> list[list[Sampled]]:
+    def sample(self, questions: Sequence[SampleRequest]) -> list[list[TinySample]]:
         """The answers of each question, in the order of its attempts."""
-        found: dict[tuple[int, int], Sampled] = {}
+        found: dict[tuple[int, int], TinySample] = {}
         buckets: dict[int, list[int]] = {}
         for index, question in enumerate(questions):
             length = next(length for length in BUCKETS if len(question.prompt.ids) <= length)
@@ -84,10 +84,10 @@ class Sampler:
 
     def _group(
         self,
-        group: Sequence[Wanted],
+        group: Sequence[SampleRequest],
         names: Sequence[int],
         length: int,
-        found: dict[tuple[int, int], Sampled],
+        found: dict[tuple[int, int], TinySample],
     ) -> None:
         """Prefills up to 16 questions of one padded length, then decodes their attempts 8 at a time, each at its own place."""
         logits, cache, mask = self._prefill([question.prompt for question in group], length)
@@ -104,7 +104,7 @@ class Sampler:
                     found[names[place], attempt] = rows[place * ATTEMPTS + attempt % ATTEMPTS]
 
     def _prefill(
-        self, prompts: Sequence[Prompt], length: int
+        self, prompts: Sequence[EncodedPrompt], length: int
     ) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
         """The next token's logits, shape (16, vocabulary), the cache, and the mask (16, length). Empty rows hold one pad token."""
         ids = np.full((QUESTIONS, length), token_id(self.tokenizer, PAD))
@@ -140,12 +140,12 @@ class Sampler:
 
     def _decode(
         self,
-        group: Sequence[Wanted],
+        group: Sequence[SampleRequest],
         slots: Sequence[Sequence[int]],
         logits: torch.Tensor,
         cache: DynamicCache,
         mask: torch.Tensor,
-    ) -> list[Sampled]:
+    ) -> list[TinySample]:
         """Draws 16 x 8 answers token by token until the last wanted one has ended.
 
         The 8 attempts of a question are 8 positions of one sequence, and each sees the prompt and its own tokens only: the
@@ -199,10 +199,10 @@ class Sampler:
         below: NDArray[np.int64] = (weights < uniform[:, None] * weights[:, -1:]).sum(-1)
         return np.minimum(below, logits.shape[-1] - 1).astype(np.int64)
 
-    def _sampled(self, tokens: list[int], end: int) -> Sampled:
+    def _sampled(self, tokens: list[int], end: int) -> TinySample:
         ended = bool(tokens) and tokens[-1] == end
         text = self.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=False)
-        return Sampled(text, len(tokens), ended)
+        return TinySample(text, len(tokens), ended)
 
 
 def _uniform(seed: int, key: str, attempt: int, count: int) -> "NDArray[np.float64]":

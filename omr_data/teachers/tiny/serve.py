@@ -22,7 +22,7 @@ from starlette.routing import Route
 from omr_data.records import IMAGE_MARK, Message
 from omr_data.teachers import tiny
 from omr_data.teachers.tiny.model import encode_prompt, load
-from omr_data.teachers.tiny.sample import Sampler, Wanted
+from omr_data.teachers.tiny.sample import Sampler, SampleRequest
 
 MOST_SAMPLES, MOST_TOKENS = 64, 256
 
@@ -52,7 +52,7 @@ class _Model:
         seed = body.get("seed")
         first = seed if isinstance(seed, int) and seed >= 0 else random.randrange(2**31)
         prompt = encode_prompt(self._tokenizer, messages, image)
-        wanted = Wanted("", prompt, tuple(range(first, first + samples)))
+        wanted = SampleRequest("", prompt, tuple(range(first, first + samples)))
         with self._lock:
             (answers,) = Sampler(
                 self._model, self._tokenizer, float(temperature), tokens, 0

@@ -37,9 +37,9 @@ from omr_data.teachers.tiny.model import (
     new_model,
     train_tokenizer,
 )
-from omr_data.teachers.tiny.sample import Sampler, Wanted
+from omr_data.teachers.tiny.sample import Sampler, SampleRequest
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 BATCH = 64
 PEAK_RATE = 2e-3
 WARM_UP = 200
@@ -155,12 +155,12 @@ def _summed_loss(
 def accuracy(
     sampler: Sampler, cells: dict[tuple[str, int], list[Problem]], attempts: int
 ) -> tuple[dict[str, float], float]:
-    """Sampled accuracy by "family level", and the share of questions whose pass rate is strictly between 0 and 1."""
+    """TinySample accuracy by "family level", and the share of questions whose pass rate is strictly between 0 and 1."""
     rates: dict[str, float] = {}
     mixed, total = 0, 0
     for (family, level), members in cells.items():
         wanted = [
-            Wanted(
+            SampleRequest(
                 f"evaluation {problem.identity}",
                 encode_prompt(sampler.tokenizer, messages(problem), _image(problem)),
                 tuple(range(attempts)),
@@ -303,7 +303,7 @@ def finish(
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """Sampled accuracy by family over training steps."""
+    """TinySample accuracy by family over training steps."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -339,7 +339,7 @@ def main() -> None:
         help="length of the schedule; about 0.8 s each on two cores",
     )
     parser.add_argument("--stop", type=int, default=2_500, help="where on the schedule to stop")
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=WEIGHTS_FOLDER)
     arguments = parser.parse_args()
     train(arguments.seed, arguments.steps, arguments.stop, arguments.out)
 
