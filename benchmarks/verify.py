@@ -27,7 +27,7 @@ import math_verify
 import omr_data
 from omr_data.processes import mapper
 from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
-from omr_data.verifiers.base import Pair
+from omr_data.verifiers.base import AnswerPair
 
 RESPONSE = "<think>First I look at the image, and then I work it out step by step.</think><answer>{}</answer>"
 SHARES = {
@@ -164,7 +164,7 @@ def cases(count: int, seed: int) -> list[Case]:
     return made
 
 
-def ours(pairs: list[Pair], workers: int = 1) -> tuple[float, list[Verdict]]:
+def ours(pairs: list[AnswerPair], workers: int = 1) -> tuple[float, list[Verdict]]:
     """Pairs per second, and the verdicts."""
     began = time.perf_counter()
     verdicts = omr_data.verify_many(pairs, workers=workers)
@@ -188,7 +188,8 @@ def peer(made: list[Case], wrap: str) -> tuple[float, int]:
 def shard(seed: int) -> float:
     """Pairs a second in this process, on pairs of its own, after a warm-up: what a build's worker does."""
     pairs = [
-        Pair(RESPONSE.format(case.claim), case.gold, case.options) for case in cases(40_000, seed)
+        AnswerPair(RESPONSE.format(case.claim), case.gold, case.options)
+        for case in cases(40_000, seed)
     ]
     ours(pairs[:500])
     return ours(pairs)[0]
@@ -218,8 +219,8 @@ def main() -> None:
     # What is loaded on first need (pint, the worker of math-verify) is loaded before the clock starts.
     omr_data.verify_many(
         [
-            Pair("<answer>1 cm</answer>", "10 mm"),
-            Pair("<answer>\\int x dx</answer>", "\\frac{x^2}{2}"),
+            AnswerPair("<answer>1 cm</answer>", "10 mm"),
+            AnswerPair("<answer>\\int x dx</answer>", "\\frac{x^2}{2}"),
         ]
     )
     logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -229,7 +230,7 @@ def main() -> None:
     by: Counter[str] = Counter()
     wrong = undecided = peer_wrong = 0
     for number, made in enumerate(rounds, 1):
-        pairs = [Pair(RESPONSE.format(case.claim), case.gold, case.options) for case in made]
+        pairs = [AnswerPair(RESPONSE.format(case.claim), case.gold, case.options) for case in made]
         rate, verdicts = ours(pairs)
         rates.append(rate)
         delimited.append(peer(made, "${}$"))

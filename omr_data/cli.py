@@ -34,7 +34,7 @@ from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.workspace import Workspace
 from omr_data.verifiers import cascade
-from omr_data.verifiers.base import Pair
+from omr_data.verifiers.base import AnswerPair
 
 app = typer.Typer(
     help="Make multimodal-reasoning training data: plan, build, release.",
@@ -277,7 +277,7 @@ def verify_command(
     ] = False,
 ) -> None:
     """Compare a response with a gold answer. Prints RIGHT, WRONG or UNDECIDED, and why."""
-    pair = Pair(response, gold, tuple(option or ()), finish_reason)
+    pair = AnswerPair(response, gold, tuple(option or ()), finish_reason)
     for name, line in cascade.STANDARD.explain(pair)[0 if explain else -1 :]:
         print(f"{name:<20} {line}" if explain else line)
 

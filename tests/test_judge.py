@@ -14,7 +14,7 @@ from omr_data.operators.verify import Judged
 from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
 from omr_data.store.ledger import read_json
 from omr_data.teachers import echo
-from omr_data.verifiers.base import Pair
+from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.judge import Judge, vote
 from tests.builders import record, response
 from tests.omr import ROOT, omr
@@ -22,7 +22,7 @@ from tests.recipes.judged import Reachable
 
 JUDGED = ROOT / "tests" / "recipes" / "judged.py"
 OPEN = Verdict(UNDECIDED, "units.Verifier", 1, "12 or so", "cannot tell")
-PAIR = Pair("<answer>12 or so</answer>", "12", question="How many?")
+PAIR = AnswerPair("<answer>12 or so</answer>", "12", question="How many?")
 
 
 def judge(*answers: str, votes: int = 3, needed: int = 2) -> Judge:
@@ -64,9 +64,9 @@ def test_only_the_one_word_outside_the_thinking_is_a_vote() -> None:
 def test_the_judge_is_asked_only_about_undecided_answers() -> None:
     pairs = [
         PAIR,
-        Pair("12", "12"),
-        Pair("13", "12"),
-        Pair("<think>cut", "12", finish_reason="length"),
+        AnswerPair("12", "12"),
+        AnswerPair("13", "12"),
+        AnswerPair("<think>cut", "12", finish_reason="length"),
     ]
     verdicts = omr_data.verify_many(pairs, judge=judge("RIGHT"))
     assert [verdict.outcome for verdict in verdicts] == [RIGHT, RIGHT, WRONG, UNDECIDED]
@@ -81,7 +81,7 @@ def test_a_judge_that_is_down_leaves_undecided(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_the_judge_is_asked_holds_the_answer_and_not_the_reasoning() -> None:
-    pair = Pair(
+    pair = AnswerPair(
         "<think>secret</think><answer>{gold} <image></answer>",
         "12",
         ("12", "13"),

@@ -21,7 +21,7 @@ from omr_data.errors import VerifyError
 from omr_data.operators.verify import Answers, Gold
 from omr_data.records import RIGHT, UNDECIDED, WRONG
 from omr_data.verifiers import cascade, numeric, units
-from omr_data.verifiers.base import Pair
+from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.extract import extract, has_format
 from omr_data.verifiers.isolated import AlgebraWorkers, shared_algebra_workers
 from omr_data.verifiers.numbers import read_number
@@ -45,7 +45,7 @@ def outcome(answer: str, gold: str, *options: str) -> str:
 def test_every_verdict_on_the_truth_set_is_as_labeled(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     pairs = [
-        Pair(row["response"], row["gold"], tuple(row["options"]), row["finish_reason"])
+        AnswerPair(row["response"], row["gold"], tuple(row["options"]), row["finish_reason"])
         for row in rows
     ]
     verdicts = omr_data.verify_many(pairs)
@@ -204,7 +204,7 @@ def test_a_parameter_of_a_verifier_is_part_of_the_identity() -> None:
 
 
 def test_an_explanation_shows_the_path() -> None:
-    steps = cascade.STANDARD.explain(Pair("<answer>0.5</answer>", "\\frac{1}{2}"))
+    steps = cascade.STANDARD.explain(AnswerPair("<answer>0.5</answer>", "\\frac{1}{2}"))
     assert steps[0] == ("extract", "in <answer>: 0.5")
     assert ("choice.Verifier", "does not know this kind of gold answer") in steps
     assert steps[-1][1].startswith("RIGHT by numeric.Verifier/1")

@@ -14,7 +14,7 @@ from omr_data.errors import RecipeError
 from omr_data.flow import AskStep, BatchMap, Filter, Teacher
 from omr_data.records import RIGHT, UNDECIDED, Outcome, Record, Request, Response
 from omr_data.verifiers import cascade, judge
-from omr_data.verifiers.base import Pair
+from omr_data.verifiers.base import AnswerPair
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Judged(AskStep):
         return wanted
 
 
-def _pair(record: Record, response: Response) -> Pair:
-    return Pair(
+def _pair(record: Record, response: Response) -> AnswerPair:
+    return AnswerPair(
         response.text, record.answer, record.options, response.finish_reason, record.question
     )
 
@@ -114,7 +114,7 @@ class Gold(Filter):
 
     def reason(self, record: Record) -> str | None:
         verdict = self.verifier.verify(
-            Pair(f"<answer>{record.answer}</answer>", record.answer, record.options)
+            AnswerPair(f"<answer>{record.answer}</answer>", record.answer, record.options)
         )
         return (
             None

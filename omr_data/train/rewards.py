@@ -20,7 +20,7 @@ from omr_data.train.model import Sampled
 from omr_data.train.rows import Problem
 from omr_data.train.settings import GSPO
 from omr_data.verifiers.api import verify_many
-from omr_data.verifiers.base import Pair
+from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.extract import has_format
 
 
@@ -40,7 +40,7 @@ def outcomes(
 ) -> list[list[Outcome]]:
     """The verdict on every answer of every problem."""
     pairs = [
-        Pair(text, problem.gold, problem.options, "stop" if whole else "length")
+        AnswerPair(text, problem.gold, problem.options, "stop" if whole else "length")
         for problem, answers, wholes in zip(problems, texts, ended, strict=True)
         for text, whole in zip(answers, wholes, strict=True)
     ]

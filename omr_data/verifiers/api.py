@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from omr_data.processes import mapper
 from omr_data.records import Verdict
 from omr_data.verifiers import cascade
-from omr_data.verifiers.base import Pair
+from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.base import Verifier as OneVerifier
 from omr_data.verifiers.judge import Judge
 
@@ -32,12 +32,12 @@ def verify(
     missing answer UNDECIDED. Safe from any thread or event loop; a formula that does not finish costs at most 3 seconds.
     """
     return cascade.Verifier(tuple(verifiers)).verify(
-        Pair(response, gold, tuple(options), finish_reason)
+        AnswerPair(response, gold, tuple(options), finish_reason)
     )
 
 
 def verify_many(
-    pairs: Iterable[Pair],
+    pairs: Iterable[AnswerPair],
     verifiers: Sequence[OneVerifier] = cascade.DEFAULT,
     workers: int = 1,
     judge: Judge | None = None,
@@ -69,6 +69,8 @@ def _start() -> None:
     """A worker needs nothing of its own."""
 
 
-def _verify_chunk(task: tuple[int, cascade.Verifier, list[Pair]]) -> tuple[int, list[Verdict]]:
+def _verify_chunk(
+    task: tuple[int, cascade.Verifier, list[AnswerPair]],
+) -> tuple[int, list[Verdict]]:
     number, rules, pairs = task
     return number, rules.verify_many(pairs)

@@ -1,6 +1,6 @@
 """What a verifier is.
 
-**Pair**: a response with its gold answer. **Claim**: what the response gives as its answer, after extraction.
+**AnswerPair**: a response with its gold answer. **Claim**: what the response gives as its answer, after extraction.
 **Verifier**: says which gold answers it `accepts`, and compares a claim with one of these. It decides RIGHT or WRONG only
 where it is certain; what it cannot tell is UNDECIDED, and the next verifier of a cascade is asked.
 """
@@ -13,7 +13,7 @@ from omr_data.records import RIGHT, UNDECIDED, WRONG, Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class AnswerPair:
     """A response (whole text, thinking included) and the gold answer; `question` is for a judge only."""
 
     response: str

@@ -15,7 +15,7 @@ from omr_data.errors import VerifyError
 from omr_data.identity import Spec
 from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
 from omr_data.verifiers import base, choice, math_equal, numeric, text, time, units
-from omr_data.verifiers.base import Decision, Pair
+from omr_data.verifiers.base import AnswerPair, Decision
 from omr_data.verifiers.extract import Extraction, clean, extract
 
 Step: TypeAlias = tuple[str, str]
@@ -44,16 +44,16 @@ class Verifier(Spec):
                 "cascade.Verifier has no verifiers. Leave the field out for the default order."
             )
 
-    def verify(self, pair: Pair) -> Verdict:
+    def verify(self, pair: AnswerPair) -> Verdict:
         """The verdict on one pair. Never raises for what a response holds."""
         *_, (verdict, _) = self._path(pair)
         return verdict
 
-    def verify_many(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def verify_many(self, pairs: Sequence[AnswerPair]) -> list[Verdict]:
         """The verdicts on many pairs, in order."""
         return [self.verify(pair) for pair in pairs]
 
-    def explain(self, pair: Pair) -> list[Step]:
+    def explain(self, pair: AnswerPair) -> list[Step]:
         """Each thing that was looked at or asked, and what came of it; the last one is the verdict."""
         steps: list[Step] = []
         for verdict, step in self._path(pair):
@@ -64,7 +64,7 @@ class Verifier(Spec):
             ("verdict", f"{last.outcome} by {last.verifier}/{last.revision}: {last.reason}"),
         ]
 
-    def _path(self, pair: Pair) -> Iterator[tuple[Verdict, Step]]:
+    def _path(self, pair: AnswerPair) -> Iterator[tuple[Verdict, Step]]:
         """The verdict so far, step by step."""
         found = extract(pair.response)
         verdict = self._unstated(pair, found)
@@ -95,7 +95,7 @@ class Verifier(Spec):
             verdict = _verdict(self, found.answer, decision)
             yield verdict, (self.name, decision.reason)
 
-    def _unstated(self, pair: Pair, found: Extraction) -> Verdict:
+    def _unstated(self, pair: AnswerPair, found: Extraction) -> Verdict:
         """The verdict where no answer is stated."""
         if pair.finish_reason == "length":
             return Verdict(

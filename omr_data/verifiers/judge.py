@@ -32,7 +32,7 @@ from omr_data.verifiers.extract import extract, visible
 
 if TYPE_CHECKING:
     from omr_data.records import ImageRef
-    from omr_data.verifiers.base import Pair
+    from omr_data.verifiers.base import AnswerPair
 
 PROMPT = """You compare a student's final answer with the correct answer to a question. Do not solve the question. \
 The student is right if both answers mean the same; how they are written does not matter, but values, units and order do.
@@ -73,7 +73,7 @@ class Judge(Spec):
                 f"{self.name}: the prompt has no place {missing[0]}. It needs {{question}}, {{gold}} and {{claim}}."
             )
 
-    def request(self, pair: "Pair", verdict: Verdict) -> Request | None:
+    def request(self, pair: "AnswerPair", verdict: Verdict) -> Request | None:
         """What to ask about a pair that has a verdict, or None when there is no answer to judge."""
         if verdict.extracted is None:
             return None
@@ -109,7 +109,9 @@ class Judge(Spec):
             reason=f"{said}; {self.needed} are needed",
         )
 
-    def verify_many(self, pairs: "Sequence[Pair]", verdicts: Sequence[Verdict]) -> list[Verdict]:
+    def verify_many(
+        self, pairs: "Sequence[AnswerPair]", verdicts: Sequence[Verdict]
+    ) -> list[Verdict]:
         """The verdicts, with those that are UNDECIDED put to the vote. Nothing is stored: in a recipe, use verify.Judged."""
         asked = {
             place: request
