@@ -6,7 +6,7 @@ READY := .venv/.ready
 VLLM := .venv-vllm
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-parity test-vllm check teacher
+.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm check teacher
 
 build-sft-data: $(READY)
 ifdef OMR_TEACHER_URL
@@ -17,8 +17,16 @@ else
 	$(BIN)/omr build recipes/omr_sft_tiny.py $(BUILD_ARGS)
 endif
 
+# Three tiers: the inner loop (40 seconds), what every commit keeps green (4 minutes), and the
+# long runs (30 minutes): kills, metamorphic runs, clusters, browsers.
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m 'not slow and not build'
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 # The policy losses against TRL's own code, in an environment that has it.
 test-parity: .venv-parity/.ready
