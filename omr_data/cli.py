@@ -20,11 +20,10 @@ from rich.console import Console
 from omr_data import display
 from omr_data.arguments import pairs
 from omr_data.engine.build import Built, Calls, build, folders, teacher_calls
-from omr_data.engine.progress import reporter
 from omr_data.errors import MissingExtra, OmrError, RecipeError, TrainError
-from omr_data.flow import Budget
 from omr_data.plan import Plan, make_plan
 from omr_data.processes import Mapper, mapper
+from omr_data.progress import reporter
 from omr_data.recipe import load, load_in_worker
 from omr_data.release.package import check_drift, release
 from omr_data.sources.hub import HubSource
@@ -33,6 +32,7 @@ from omr_data.store.atomic import write_text
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.workspace import Workspace
+from omr_data.teacher import Budget
 from omr_data.verifiers import cascade
 from omr_data.verifiers.base import AnswerPair
 

@@ -13,13 +13,13 @@ from rich.text import Text
 from omr_data.engine.build import Calls
 from omr_data.engine.stages import Stage
 from omr_data.errors import OmrError, RecipeError, UnpinnedError
-from omr_data.flow import Estimate
 from omr_data.identity import Spec, canonical, identity_fields
 from omr_data.plan import Node, Plan
 from omr_data.records import Record, Response
 from omr_data.store.ledger import read_json
 from omr_data.store.rollouts import RolloutStats
 from omr_data.store.shards import StageFolder, iter_dropped, read_records
+from omr_data.teacher import Estimate
 
 if TYPE_CHECKING:
     from omr_data.train.evaluate import Score

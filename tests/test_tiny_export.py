@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-from omr_data.flow import Files
 from omr_data.operators.rollout import Sample
 from omr_data.records import IMAGE_MARK, Message, Record
+from omr_data.source import Files
 from omr_data.sources.synthetic import Source
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.teachers import tiny

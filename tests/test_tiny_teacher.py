@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from omr_data.errors import TeacherError, WorkerError
-from omr_data.flow import Budget, Files
 from omr_data.operators.rollout import Sample
-from omr_data.records import RIGHT, Record, Request, Response
+from omr_data.records import RIGHT, Record, Response
+from omr_data.source import Files
 from omr_data.sources.synthetic import Source
 from omr_data.store.images import ImageStore, RowImages
+from omr_data.teacher import Budget, Request
 from omr_data.teachers import tiny
 from omr_data.verifiers.api import verify
 

@@ -13,11 +13,11 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omr_data import flow
+from omr_data import teacher
 from omr_data.errors import MissingExtra, TeacherError
-from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.processes import Mapper, mapper
-from omr_data.records import Failure, Request, Response
+from omr_data.records import Response
+from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request, Session
 
 if TYPE_CHECKING:
     from omr_data.teachers.tiny.sample import Sampler
@@ -37,7 +37,7 @@ WEIGHTS_SHA256 = _sha256()
 
 
 @dataclass(frozen=True)
-class Teacher(flow.Teacher):
+class Teacher(teacher.Teacher):
     """Samples from the embedded model. An answer has at most `max_tokens` tokens; temperature 0 is greedy.
 
     The text of (question, attempt) is the same in any batch and for any number of workers, on one kind of machine.
