@@ -24,7 +24,6 @@ def serve_command(
 
     It is a real model for trying teachers over HTTP. It is too small to be a useful teacher.
     """
-    require_extra("train", "torch", "transformers")
     require_extra("view", "starlette", "uvicorn")
     # Imported here because it needs extras that a light installation lacks.
     from omr_data.teachers.tiny.serve import serve
