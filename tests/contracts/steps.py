@@ -104,8 +104,23 @@ class Output:
             record.id if unchanged.get(record.id) == record else sparse(record)
             for record in self.kept
         ]
-        tally = dict(sorted(self.tally.items()))
-        return {"kept": kept, "dropped": self.dropped, "tally": tally, "tables": self.tables}
+        return {
+            "kept": kept,
+            "dropped": dict(sorted(self.dropped.items())),
+            "tally": dict(sorted(self.tally.items())),
+            "tables": {name: _rounded(rows) for name, rows in sorted(self.tables.items())},
+        }
+
+
+def _rounded(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rounds scores to six places: the last ones depend on the processor."""
+    return [
+        {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
 
 
 def read_fixture(cls: type[Step], folder: Path = FIXTURES) -> Fixture:

@@ -150,16 +150,15 @@ def test_a_step_without_a_fixture_is_refused_with_words_that_say_what_to_add() -
 
 
 def test_a_new_file_with_a_step_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = types.ModuleType("fresh")
+    package = types.ModuleType("fresh_steps")
     package.__path__ = [str(tmp_path)]
     (tmp_path / "lately.py").write_text(
         "from tests.contracts.test_operators import Unfinished\n"
         "class Written(Unfinished):\n    pass\n"
         "class _Base(Unfinished):\n    pass\n"
     )
-    monkeypatch.setitem(sys.modules, "fresh", package)
+    monkeypatch.setitem(sys.modules, "fresh_steps", package)
     assert [cls.name for cls in step_classes(package)] == ["lately.Written"]
-    monkeypatch.delitem(sys.modules, "fresh.lately")
 
 
 def _by_id(result: Output) -> tuple[Sequence[object], ...]:
