@@ -123,6 +123,8 @@ class _Visitor(cst.CSTVisitor):
             return True
         if isinstance(node, cst.ImportFrom | cst.Decorator):
             return True
+        if m.matches(node, m.Arg(keyword=m.Name("strict"))):
+            return True
         if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString):
             return True
         if m.matches(node, m.Assign(targets=[m.AssignTarget(m.Name("__all__"))])):

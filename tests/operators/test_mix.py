@@ -92,6 +92,8 @@ def test_mix_takes_whole_flows_and_numbers_of_rows_in_order() -> None:
     flow = mix({MATH: ALL, PUZZLES: 5}, seed=7)
     assert flow == union(MATH, PUZZLES.then(Take(5, 7)))
     assert [parent.spec for parent in flow.parents] == [MATH, Take(5, 7)]
+    # The word itself works too, so that a recipe can take it from an argument of the command line.
+    assert mix({MATH: "all", PUZZLES: 5}, seed=7) == flow
 
 
 def test_a_mix_of_one_is_that_flow_and_not_a_union() -> None:
