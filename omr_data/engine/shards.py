@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.errors import BadRow, OmrError, StepError
-from omr_data.records import Record, Response
+from omr_data.records import Record, Response, check_marks
 from omr_data.source import Files, Part, Source
 from omr_data.step import AskStep, BatchMap, Expand, Filter, GlobalStep, Map, Step
 from omr_data.store.images import ImageStore, RowImages
@@ -129,17 +129,18 @@ def _head(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
 
 def read_part(task: ReadPart) -> tuple[list[Record], list[Dropped], Count]:
     """Reads and converts the rows of one part; malformed ones are dropped and can be looked up."""
-    images = RowImages(task.files.root, task.images)
+    images = RowImages(task.files.images or task.files.root, task.images)
     records, dropped = [], []
     read = 0
     for number, row in enumerate(task.source.rows(task.files, task.part), task.part.start):
         read += 1
         try:
-            records.append(task.source.convert(row, images))
+            records.append(check_marks(task.source.convert(row, images)))
         except BadRow as bad:
-            dropped.append(
-                Dropped(_raw(task, number, row), task.source.name, bad.reason, bad.detail)
-            )
+            # A reader of lines says which line a row was; others count rows, from 0 as lists do.
+            line = f"line {row['_line'] + 1}" if "_line" in row else f"row {number}"
+            detail = f"{task.part.path or task.source.name}, {line}: {bad.detail or bad.reason}"
+            dropped.append(Dropped(_raw(task, number, row), task.source.name, bad.reason, detail))
         except OmrError:
             raise
         except Exception as error:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from omr_data.records import RIGHT, UNDECIDED, Record
+from omr_data.records import RIGHT, UNDECIDED, Record, Response
 from omr_data.step import Expand
 
 
@@ -21,7 +21,7 @@ class Right(Expand):
             return [
                 replace(
                     record,
-                    id=f"{record.id}#{response.attempt}",
+                    id=f"{record.id}#{_label(response)}",
                     question_id=record.id,
                     responses=(response,),
                 )
@@ -36,3 +36,8 @@ class Right(Expand):
             for response in record.responses
         )
         return "no answer is right, some undecided" if undecided else "no answer is right"
+
+
+def _label(response: Response) -> str:
+    # A response that came with the dataset counts its attempts apart from a teacher's.
+    return str(response.attempt) if response.key else f"given-{response.attempt}"
