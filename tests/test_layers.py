@@ -43,7 +43,6 @@ LAYERS = (
     "train",
     "ablate",
     "report",
-    "display",
     "cli",
 )
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
