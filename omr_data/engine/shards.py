@@ -15,6 +15,7 @@ from typing import Any
 from omr_data.errors import BadRow, OmrError, StepError
 from omr_data.records import Record, Response, check_marks
 from omr_data.source import Files, Part, Source
+from omr_data.sources.tables import place_of
 from omr_data.step import AskStep, BatchMap, Expand, Filter, GlobalStep, Map, Step
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
@@ -137,9 +138,10 @@ def read_part(task: ReadPart) -> tuple[list[Record], list[Dropped], Count]:
         try:
             records.append(check_marks(task.source.convert(row, images)))
         except BadRow as bad:
-            # A reader of lines says which line a row was; others count rows, from 0 as lists do.
-            line = f"line {row['_line'] + 1}" if "_line" in row else f"row {number}"
-            detail = f"{task.part.path or task.source.name}, {line}: {bad.detail or bad.reason}"
+            where = f"{task.part.path or task.source.name}, row {number + 1}"
+            if "_line" in row:
+                where = place_of(task.files, task.part, row)
+            detail = f"{where}: {bad.detail or bad.reason}"
             dropped.append(Dropped(_raw(task, number, row), task.source.name, bad.reason, detail))
         except OmrError:
             raise
