@@ -125,11 +125,11 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
 ROWS_RECIPE = """
 from omr_data import Recipe
 from omr_data.operators import explode, rollout, verify
-from omr_data.sources import jsonl
+from omr_data.sources import files
 from omr_data.teachers import echo
 
 def recipe() -> Recipe:
-    rows = jsonl.Source({folder!r}, dataset="mine", license="MIT", image="image")
+    rows = files.Source({folder!r}, dataset="mine", license="MIT", columns={{"question": "question", "answer": "answer", "images": "image"}})
     return Recipe("mine", "1.0.0", rows.then(rollout.Sample(echo.Teacher(answers=("5",)), n=2), verify.Answers(), explode.Right()))
 """
 

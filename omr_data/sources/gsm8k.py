@@ -10,7 +10,7 @@ main/train-*.parquet and main/test-*.parquet.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from omr_data.errors import BadRow
 from omr_data.records import Record
@@ -24,8 +24,8 @@ from omr_data.sources.tables import table_parts, table_paths, table_rows
 class Source(HubSource):
     """7,473 training or 1,319 test problems. The test split is a benchmark: decontaminate against it."""
 
-    repo: ClassVar[str] = "openai/gsm8k"
-    license: ClassVar[str] = "MIT"
+    repo = "openai/gsm8k"
+    license = "MIT"
     split: Literal["train", "test"] = "train"
 
     def resolve(self, locator: DatasetLocator) -> Pin:
