@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from omr_data.records import RIGHT, UNDECIDED, Record, Response
 from omr_data.step import Expand
@@ -15,6 +16,9 @@ class Right(Expand):
     came with the dataset), holds that response alone, and carries the old id as
     its `question_id`, so that the rows of one question can be found and weighted together.
     """
+
+    # 2: rows of responses that came with a dataset are named "given-<attempt>".
+    revision: ClassVar[int] = 2
 
     def expand(self, record: Record) -> Sequence[Record] | str:
         """Returns the rows, or why there are none."""
