@@ -34,6 +34,22 @@ class ImageRef:
     format: str
 
 
+_MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+
+
+def data_url(image: ImageRef, content: str) -> str:
+    """Returns a URL that holds an image; `content` is its bytes in base64."""
+    media_type = _MEDIA_TYPES.get(image.format, "application/octet-stream")
+    return f"data:{media_type};base64,{content}"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a verifier said: the outcome, who said it (name and revision), the answer it read, and why, in words."""
