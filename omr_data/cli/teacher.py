@@ -20,7 +20,6 @@ def serve_command(
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Serve the embedded teacher as an OpenAI-compatible server, to try the HTTP path with a real model."""
-    require_extra("train", "torch", "transformers")
     require_extra("view", "starlette", "uvicorn")
     # Imported here because it needs extras that a light installation lacks.
     from omr_data.teachers.tiny.serve import serve

@@ -36,7 +36,8 @@ from omr_data.store.rollouts import RolloutStore
 from omr_data.teacher import Budget, Failure, Request
 from omr_data.teachers import openai_api, vllm_offline
 from omr_data.teachers.tiny.export import export
-from omr_data.teachers.tiny.model import END, encode_prompt, load
+from omr_data.teachers.tiny.model import load
+from omr_data.teachers.tiny.prompts import END, encode_prompt
 from omr_data.train.batches import collate
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.engines import Sampling
