@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_type_hints
 
+from omr_data import source
 from omr_data.arguments import read_values
 from omr_data.errors import BadRow, SourceError
 from omr_data.records import Record
-from omr_data.source import DatasetLocator, Source
 from omr_data.store.images import ImageStore, RowImages
 
 
@@ -26,7 +26,7 @@ class SourceQuestion:
 
 
 def read_questions(
-    source: Source, locator: DatasetLocator
+    dataset: source.Source, locator: source.DatasetLocator
 ) -> tuple[list[SourceQuestion], Counter[str]]:
     """Reads all records of a source into memory, with their images.
 
@@ -36,16 +36,16 @@ def read_questions(
     Raises:
         SourceError: The dataset cannot be read as declared.
     """
-    files = source.download(locator)
+    files = dataset.download(locator)
     questions: list[SourceQuestion] = []
     bad: Counter[str] = Counter()
     # Sources put images into a store by contract. The bytes are read back before it is deleted.
     with tempfile.TemporaryDirectory() as folder:
         images = RowImages(files.root, ImageStore(Path(folder)))
-        for part in source.parts(files):
-            for row in source.rows(files, part):
+        for part in dataset.parts(files):
+            for row in dataset.rows(files, part):
                 try:
-                    record = source.convert(row, images)
+                    record = dataset.convert(row, images)
                 except BadRow as error:
                     bad[error.reason] += 1
                     continue
@@ -54,7 +54,7 @@ def read_questions(
     return questions, bad
 
 
-def named_source(name: str, given: Mapping[str, str]) -> Source:
+def named_source(name: str, given: Mapping[str, str]) -> source.Source:
     """Makes the Source of a module of omr_data.sources.
 
     Args:
@@ -64,10 +64,14 @@ def named_source(name: str, given: Mapping[str, str]) -> Source:
     Raises:
         SourceError: There is no such source, or an argument does not fit.
     """
+    kind: type[source.Source] | None = None
+    module = f"omr_data.sources.{name}"
     try:
-        kind = getattr(importlib.import_module(f"omr_data.sources.{name}"), "Source", None)
-    except ImportError:
-        kind = None
+        kind = getattr(importlib.import_module(module), "Source", None)
+    except ModuleNotFoundError as error:
+        # A dependency that is missing is another fault than a name that is wrong.
+        if error.name != module:
+            raise
     if kind is None:
         raise SourceError(
             f"{name} is not a release, and omr_data.sources has no source of that name. "
@@ -75,5 +79,5 @@ def named_source(name: str, given: Mapping[str, str]) -> Source:
         )
     hints = get_type_hints(kind)
     declared = {one.name: hints[one.name] for one in fields(kind)}
-    made: Source = kind(**read_values(name, declared, given, SourceError))
+    made: source.Source = kind(**read_values(name, declared, given, SourceError))
     return made

@@ -202,9 +202,7 @@ def score(
     n = settings.n
     rates = np.array([one.outcomes.count(RIGHT) / n for one in results])
     sources = np.array([one.source for one in results])
-    chances = {
-        k: np.array([pass_at(one.outcomes, k) for one in results]) for k in settings.pass_at
-    }
+    chances = {k: np.array([pass_at(one.outcomes, k) for one in results]) for k in settings.pass_at}
     undecided = sum(one.outcomes.count(UNDECIDED) for one in results)
     return Score(
         model=settings.model,

@@ -193,7 +193,7 @@ def token_scores(
         return _chunk_scores(states, weight, labels, temperature)
     scores = [
         checkpoint(_chunk_scores, part, weight, wanted, temperature, use_reentrant=False)
-        for part, wanted in zip(states.split(size), labels.split(size), strict=True)
+        for part, wanted in zip(torch.split(states, size), torch.split(labels, size), strict=True)
     ]
     logprobs = torch.cat([logprobs for logprobs, _ in scores])
     entropies = torch.cat([entropies for _, entropies in scores])
@@ -302,7 +302,6 @@ def prepare(
         register_fsdp_forward_method(policy, "generate")
     elif precision == "bfloat16":
         raise TrainError(
-            "precision bfloat16 on one CPU process has no float32 masters: "
-            "use float32, or a GPU."
+            "precision bfloat16 on one CPU process has no float32 masters: use float32, or a GPU."
         )
     return policy.to(ranks.device)

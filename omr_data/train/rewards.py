@@ -170,7 +170,5 @@ def reward_counts(groups: Sequence[Sequence[ScoredCompletion]]) -> Counter[str]:
         groups=len(groups),
     )
     # DAPO samples such groups again until a batch is full; here they are only counted.
-    counts["zero_variance"] = sum(
-        all(np.isnan(one.advantage) for one in group) for group in groups
-    )
+    counts["zero_variance"] = sum(all(np.isnan(one.advantage) for one in group) for group in groups)
     return counts
