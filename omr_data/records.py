@@ -46,6 +46,22 @@ class ImageRef:
     """The EXIF orientation, 1 to 8. 1 is upright; 6 and 8 are turned by a quarter."""
 
 
+_MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+
+
+def data_url(image: ImageRef, content: str) -> str:
+    """Returns a URL that holds an image; `content` is its bytes in base64."""
+    media_type = _MEDIA_TYPES.get(image.format, "application/octet-stream")
+    return f"data:{media_type};base64,{content}"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a verifier said of one response."""
