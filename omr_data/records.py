@@ -37,13 +37,19 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verifier said: the outcome, who said it (name and revision), the answer it read, and why, in words."""
+    """What a verifier said: the outcome, who said it (name and revision), the answer it read, and why, in words.
+
+    `cause` says why it is UNDECIDED (see `verifiers.base.Cause`) and is empty otherwise; `score` is partial credit in
+    [0, 1], where the task gives it.
+    """
 
     outcome: Outcome
     verifier: str
     revision: int
     extracted: str | None
     reason: str
+    cause: str = ""
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,15 @@ def schema() -> "pa.Schema":
     image = pa.struct({"sha256": text, "width": whole, "height": whole, "format": text})
     message = pa.struct({"role": text, "text": text})
     verdict = pa.struct(
-        {"outcome": text, "verifier": text, "revision": whole, "extracted": text, "reason": text}
+        {
+            "outcome": text,
+            "verifier": text,
+            "revision": whole,
+            "extracted": text,
+            "reason": text,
+            "cause": text,
+            "score": pa.float64(),
+        }
     )
     response = pa.struct(
         {
