@@ -2,13 +2,15 @@
 # itself when it is missing.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Building needs the core only; tests, lint and training need torch and the development tools.
+LIGHT := .venv/.ready-light
 READY := .venv/.ready
 VLLM := .venv-vllm
 BUILD_ARGS ?=
 
 .PHONY: build-sft-data test test-fast test-slow test-parity test-vllm check teacher
 
-build-sft-data: $(READY)
+build-sft-data: $(LIGHT)
 ifdef OMR_TEACHER_URL
 	$(BIN)/omr build recipes/omr_sft_874k.py $(BUILD_ARGS)
 else
@@ -46,12 +48,17 @@ teacher: $(READY)
 test-vllm: $(VLLM)/.ready
 	$(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini --rootdir . tests/vllm
 
+$(LIGHT): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $(LIGHT)
+
 # torch is installed first and by its exact version: an unpinned torch pulls a CUDA stack of several GB.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
+	touch $(READY) $(LIGHT)
 
 .venv-parity/.ready: pyproject.toml constraints.txt
 	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity

@@ -39,12 +39,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from omr_data.flow import Columns
 from omr_data.operators.dedup import NearText
 from omr_data.processes import mapper
 from omr_data.similar.images import hashes
 from omr_data.similar.minhash import signatures
 from omr_data.similar.shingles import shingle
+from omr_data.step import Columns
 
 STEP = NearText(threshold=0.8)
 ROWS = 10_000

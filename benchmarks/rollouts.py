@@ -35,10 +35,10 @@ import openai
 import psutil
 from PIL import Image
 
-from omr_data.flow import Budget
 from omr_data.operators.rollout import Sample
-from omr_data.records import IMAGE_MARK, ImageRef, Record, Request
+from omr_data.records import IMAGE_MARK, ImageRef, Record
 from omr_data.store.rollouts import RolloutStore
+from omr_data.teacher import Budget, Request
 from omr_data.teachers.openai_api import Teacher
 from omr_data.teachers.openai_api.wire import prepare, tail
 

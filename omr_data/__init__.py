@@ -4,10 +4,14 @@ from omr_data import ALL, Recipe, mix, union      what a recipe is made of
 omr_data.verify(response, gold)                   one answer against its gold answer
 """
 
-from omr_data.flow import ALL, Expand, Filter, Flow, GlobalStep, Map, Source, Teacher, mix, union
+from omr_data.flow import Flow, union
 from omr_data.identity import NOT_IDENTITY, Spec, runtime_field
+from omr_data.operators.mix import ALL, mix
 from omr_data.recipe import Recipe
 from omr_data.records import Record, Response, Verdict
+from omr_data.source import Source
+from omr_data.step import Expand, Filter, GlobalStep, Map
+from omr_data.teacher import Teacher
 from omr_data.verifiers.api import verify, verify_many
 
 __version__ = "0.1.0"

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from omr_data.errors import OmrError
-from omr_data.flow import DatasetLocator, Flow, Pin, Source, Step
+from omr_data.flow import Flow, SourceNode, StepNode
 from omr_data.identity import Canonical, canonical, digest
 from omr_data.recipe import Recipe
+from omr_data.source import DatasetLocator, Pin, Source
 
 UNION = "union"
 
@@ -20,7 +21,7 @@ UNION = "union"
 class Node:
     """One line of a plan. `parents` are indexes of earlier nodes; `problems` say why it cannot be built here, if so."""
 
-    spec: Source | Step | None
+    spec: SourceNode | StepNode | None
     parents: tuple[int, ...]
     fingerprint: str
     pin: Pin

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from omr_data.arguments import read_values
 from omr_data.errors import OmrError, RecipeError
-from omr_data.flow import Flow, Source, as_flow
+from omr_data.flow import Flow, as_flow
+from omr_data.source import Source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+([.-][0-9a-z.]+)?")

@@ -4,7 +4,6 @@
 options, gold answer, source and license, and its **responses** nested inside it.
 **Response**: one attempt of one teacher at one record. **Verdict**: what a verifier said of one response.
 **ImageRef**: an image by the sha256 of its original bytes; the bytes are in the image store.
-**Request**: what a teacher is asked: messages plus the attempt numbers wanted. **Failure**: an attempt that got no answer.
 
 Records are values: frozen, compared by content, changed with `dataclasses.replace`.
 """
@@ -78,38 +77,11 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """An attempt that got no answer. `retriable` says whether asking again may succeed."""
-
-    attempt: int
-    kind: str
-    detail: str
-    retriable: bool
-    status: int = 0
-    tries: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Message:
     """One chat message; `text` holds an `<image>` mark for each image that stands in it."""
 
     role: Literal["system", "user", "assistant"]
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One question for a teacher. `images` are in the order of the marks; `attempts` are the attempt numbers wanted.
-
-    `identity` is the canonical JSON of everything that decides the answer (teacher, messages, image hashes), and
-    `key` its sha256: the key of the rollout store.
-    """
-
-    key: str
-    messages: tuple[Message, ...]
-    images: tuple[ImageRef, ...]
-    attempts: tuple[int, ...]
-    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

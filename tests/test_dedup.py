@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from omr_data.errors import RecipeError
-from omr_data.flow import Columns, Decisions, GlobalStep
 from omr_data.operators import decontaminate, dedup
 from omr_data.records import ImageRef, Record, to_table
 from omr_data.similar.images import hashes as image_hashes
@@ -26,6 +25,7 @@ from omr_data.similar.minhash import band_keys, rows_per_band, signatures
 from omr_data.similar.shingles import Shingles, shingle
 from omr_data.sources import algopuzzlevqa, gsm8k, puzzlevqa
 from omr_data.sources.locator import LocalDatasets
+from omr_data.step import Columns, Decisions, GlobalStep
 from omr_data.store.images import ImageStore, RowImages
 from tests.builders import record
 

@@ -8,8 +8,11 @@ import polars as pl
 import pytest
 
 from omr_data.errors import RecipeError
-from omr_data.flow import ALL, Columns, Files, Images, Map, Part, Source, Take, mix, union
+from omr_data.flow import union
+from omr_data.operators.mix import ALL, Take, mix
 from omr_data.records import Record, to_table
+from omr_data.source import Files, Images, Part, Source
+from omr_data.step import Columns, Map
 from tests.builders import record
 
 
@@ -39,7 +42,7 @@ def test_then_adds_one_node_for_each_step() -> None:
 
 
 def test_a_function_is_no_step_and_the_message_says_what_to_do() -> None:
-    with pytest.raises(RecipeError, match="deriving a class from Map"):
+    with pytest.raises(RecipeError, match="derives from Map"):
         Numbers().then(lambda record: record)  # type: ignore[arg-type]
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from omr_data.errors import TeacherError
-from omr_data.flow import Budget
 from omr_data.identity import NOT_IDENTITY
 from omr_data.operators.rollout import PromptTemplate, Sample
-from omr_data.records import Failure, ImageRef, Record, Request, Response
+from omr_data.records import ImageRef, Record, Response
 from omr_data.store.rollouts import RolloutStore
+from omr_data.teacher import Budget, Failure, Request
 from omr_data.teachers.openai_api import Teacher
 from omr_data.teachers.openai_api.endpoints import Endpoint, choose
 from omr_data.teachers.openai_api.wire import prepare, read_reply, seed, tail

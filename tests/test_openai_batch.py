@@ -16,10 +16,10 @@ import openai
 import pytest
 
 from omr_data.errors import MissingExtra, StoreError, TeacherError
-from omr_data.flow import Budget
 from omr_data.identity import identity_fields
 from omr_data.operators.rollout import Sample
-from omr_data.records import Failure, ImageRef, Record, Request, Response
+from omr_data.records import ImageRef, Record, Response
+from omr_data.teacher import Budget, Failure, Request
 from omr_data.teachers import openai_api, openai_batch
 from omr_data.teachers.openai_api.wire import seed
 from omr_data.teachers.openai_batch.journal import BatchJournal, Entry

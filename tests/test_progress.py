@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from omr_data.engine.progress import Work, reporter
+from omr_data.progress import Work, reporter
 from tests.omr import ROOT, command, environment
 from tests.servers import fault_server
 

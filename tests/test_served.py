@@ -10,8 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from omr_data.flow import Budget
 from omr_data.store.ledger import read_json
+from omr_data.teacher import Budget
 from tests.omr import ROOT, command, digests, environment, omr
 from tests.servers import fault_server
 

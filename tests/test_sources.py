@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from omr_data.errors import BadRow, SourceError, UnpinnedError
-from omr_data.flow import Source
 from omr_data.records import IMAGE_MARK, ImageRef, Record
+from omr_data.source import Source
 from omr_data.sources import algopuzzlevqa, gsm8k, imagefolder, jsonl, parquet, puzzlevqa
 from omr_data.sources.locator import LocalDatasets
 from omr_data.store.images import ImageStore, RowImages

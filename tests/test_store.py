@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from omr_data.errors import BadRow, StoreError
-from omr_data.records import Failure, Request, to_table
+from omr_data.records import to_table
 from omr_data.store.atomic import atomic_path, write_bytes
 from omr_data.store.images import ImageStore
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStore
+from omr_data.teacher import Failure, Request
 from tests.builders import png, record, response
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from omr_data.errors import SourceError
-from omr_data.flow import Files
 from omr_data.records import ImageRef, Record
+from omr_data.source import Files
 from omr_data.sources.synthetic import FAMILIES, LEVELS, Problem, Source, distinct, draw, split_of
 from omr_data.store.images import inspect_image
 

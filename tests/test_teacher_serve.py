@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from omr_data.flow import Budget
 from omr_data.operators.rollout import Sample
 from omr_data.operators.verify import Answers
 from omr_data.records import RIGHT, Record, Response
 from omr_data.sources.synthetic import Source
 from omr_data.store.images import ImageStore, RowImages
+from omr_data.teacher import Budget
 from omr_data.teachers.openai_api import Teacher
 from tests.omr import ROOT, command
 

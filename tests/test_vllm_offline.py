@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from omr_data.errors import MissingExtra, TeacherError
-from omr_data.flow import Budget
 from omr_data.identity import fingerprint
 from omr_data.operators.rollout import Sample
 from omr_data.records import ImageRef
+from omr_data.teacher import Budget
 from omr_data.teachers import openai_api, vllm_offline
 from omr_data.teachers.openai_api.wire import runs
 from tests.builders import record

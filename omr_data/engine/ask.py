@@ -11,13 +11,13 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from omr_data.engine.progress import Bar, Reporter
 from omr_data.errors import IncompleteError, TeacherError
-from omr_data.flow import Answers, AskStep, Budget, Session
-from omr_data.records import Failure, Request
+from omr_data.progress import Bar, Reporter
+from omr_data.step import AskStep
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.shards import read_records
 from omr_data.store.workspace import Workspace
+from omr_data.teacher import Answers, Budget, Failure, Request, Session
 
 
 def wanted(

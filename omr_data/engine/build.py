@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr_data.engine.ask import ask_teacher, count_wanted, open_store, wanted
-from omr_data.engine.progress import Reporter
 from omr_data.engine.shards import (
     ApplyDecisions,
     AttachAnswers,
@@ -23,22 +22,15 @@ from omr_data.engine.shards import (
 )
 from omr_data.engine.stages import Cut, Stage, cut
 from omr_data.errors import OmrError, SourceError, StepError, StoreError
-from omr_data.flow import (
-    AskStep,
-    Budget,
-    Columns,
-    DatasetLocator,
-    Decisions,
-    Estimate,
-    GlobalStep,
-    Source,
-    Step,
-)
 from omr_data.plan import Node, Plan
 from omr_data.processes import Mapper
+from omr_data.progress import Reporter
+from omr_data.source import DatasetLocator, Source
+from omr_data.step import AskStep, Columns, Decisions, GlobalStep, Step
 from omr_data.store.ledger import Count
 from omr_data.store.shards import StageFolder, write_frame
 from omr_data.store.workspace import Workspace
+from omr_data.teacher import Budget, Estimate
 
 
 @dataclass(frozen=True, slots=True)

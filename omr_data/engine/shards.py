@@ -13,19 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.errors import BadRow, OmrError, StepError
-from omr_data.flow import (
-    AskStep,
-    BatchMap,
-    Expand,
-    Files,
-    Filter,
-    GlobalStep,
-    Map,
-    Part,
-    Source,
-    Step,
-)
 from omr_data.records import Record, Response
+from omr_data.source import Files, Part, Source
+from omr_data.step import AskStep, BatchMap, Expand, Filter, GlobalStep, Map, Step
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
 from omr_data.store.rollouts import RolloutStore

@@ -9,9 +9,10 @@ A union is no stage: whoever reads it reads its parts' shards, one after the oth
 from collections import Counter
 from dataclasses import dataclass
 
-from omr_data.flow import AskStep, GlobalStep, Source, Step
 from omr_data.identity import digest
 from omr_data.plan import Node, Plan
+from omr_data.source import Source
+from omr_data.step import AskStep, GlobalStep, Step
 
 Head = Source | GlobalStep | AskStep | None
 

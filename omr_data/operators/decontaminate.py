@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omr_data.errors import RecipeError
-from omr_data.flow import Columns, Decisions, GlobalStep, Source
 from omr_data.records import ImageRef
+from omr_data.source import Source
+from omr_data.step import Columns, Decisions, GlobalStep
 
 if TYPE_CHECKING:
     import polars as pl

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from omr_data.embedders.base import Embedder
 from omr_data.errors import RecipeError
-from omr_data.flow import Columns, Decisions, GlobalStep
 from omr_data.records import IMAGE_MARK, ImageRef
+from omr_data.step import Columns, Decisions, GlobalStep
 
 if TYPE_CHECKING:
     import numpy as np

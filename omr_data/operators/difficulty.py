@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from omr_data.flow import Map
 from omr_data.records import RIGHT, UNDECIDED, Record
+from omr_data.step import Map
 
 
 @dataclass(frozen=True)

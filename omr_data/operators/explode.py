@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from omr_data.flow import Expand
 from omr_data.records import RIGHT, UNDECIDED, Record
+from omr_data.step import Expand
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from omr_data.flow import Map
 from omr_data.records import Record
+from omr_data.step import Map
 
 
 @dataclass(frozen=True)

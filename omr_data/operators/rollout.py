@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omr_data.errors import RecipeError
-from omr_data.flow import AskStep, Teacher
 from omr_data.identity import Spec
-from omr_data.records import Message, Record, Request, Response, render_question
+from omr_data.records import Message, Record, Response, render_question
+from omr_data.step import AskStep
+from omr_data.teacher import Request, Teacher
 
 THINK_THEN_ANSWER = (
     "Think step by step inside <think> and </think>, then give only the final answer inside <answer> and </answer>. "

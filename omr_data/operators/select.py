@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from omr_data.flow import Filter
 from omr_data.records import Record
+from omr_data.step import Filter
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from omr_data.errors import RecipeError
-from omr_data.flow import AskStep, BatchMap, Filter, Teacher
-from omr_data.records import RIGHT, UNDECIDED, Outcome, Record, Request, Response
+from omr_data.records import RIGHT, UNDECIDED, Outcome, Record, Response
+from omr_data.step import AskStep, BatchMap, Filter
+from omr_data.teacher import Request, Teacher
 from omr_data.verifiers import cascade, judge
 from omr_data.verifiers.base import AnswerPair
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.engine.build import Built
-from omr_data.engine.progress import Reporter
 from omr_data.errors import DriftError, ReleaseError
-from omr_data.flow import Source
 from omr_data.plan import Plan, differences
 from omr_data.processes import Mapper
+from omr_data.progress import Reporter
 from omr_data.release.card import card
 from omr_data.release.rows import write_rows
+from omr_data.source import Source
 from omr_data.store.images import ImageStore
 from omr_data.store.ledger import read_json
 from omr_data.store.shards import read_records, read_shard

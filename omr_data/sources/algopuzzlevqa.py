@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from omr_data.flow import Files, Images, Part
 from omr_data.records import Record
+from omr_data.source import Files, Images, Part
 from omr_data.sources.hub import HubSource
 from omr_data.sources.puzzlevqa import convert_puzzle
 from omr_data.sources.tables import table_parts, table_paths, table_rows

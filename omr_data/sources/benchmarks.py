@@ -7,7 +7,7 @@ then plans show them, and a build against them is refused.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omr_data.flow import Source
+from omr_data.source import Source
 from omr_data.sources import gsm8k
 from omr_data.sources.planned import PlannedSource
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from omr_data.flow import DatasetLocator, Files, Images, Part, Pin, Source
 from omr_data.identity import NOT_IDENTITY
 from omr_data.records import Record
+from omr_data.source import DatasetLocator, Files, Images, Part, Pin, Source
 from omr_data.sources.convert import image_cell, options, text, with_marks
 from omr_data.sources.tables import table_parts, table_paths, table_rows
 

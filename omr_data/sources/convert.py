@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omr_data.errors import BadRow
-from omr_data.flow import Images
 from omr_data.records import IMAGE_MARK, ImageRef
+from omr_data.source import Images
 
 MAX_TEXT = 1_000_000
 

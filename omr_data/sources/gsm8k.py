@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from omr_data.errors import BadRow
-from omr_data.flow import DatasetLocator, Files, Images, Part, Pin
 from omr_data.records import Record
+from omr_data.source import DatasetLocator, Files, Images, Part, Pin
 from omr_data.sources.convert import text, with_marks
 from omr_data.sources.hub import HubSource
 from omr_data.sources.tables import table_parts, table_paths, table_rows

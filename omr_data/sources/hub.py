@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omr_data.flow import DatasetLocator, Files, Pin, Source
 from omr_data.identity import runtime_field
+from omr_data.source import DatasetLocator, Files, Pin, Source
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ A row of metadata.jsonl:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omr_data.flow import DatasetLocator, Pin
+from omr_data.source import DatasetLocator, Pin
 from omr_data.sources.columns import ColumnsSource
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from omr_data.flow import DatasetLocator, Pin
+from omr_data.source import DatasetLocator, Pin
 from omr_data.sources.columns import ColumnsSource
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omr_data.errors import SourceError, UnpinnedError
-from omr_data.flow import Files, Pin
+from omr_data.source import Files, Pin
 from omr_data.store.atomic import write_text
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

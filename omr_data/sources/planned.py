@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from omr_data.errors import OmrError, RecipeError
-from omr_data.flow import Files, Images, Part
 from omr_data.records import Record
+from omr_data.source import Files, Images, Part
 from omr_data.sources.hub import HubSource
 
 

@@ -23,10 +23,10 @@ from typing import Any, ClassVar, Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
-from omr_data import flow
+from omr_data import source
 from omr_data.errors import SourceError
-from omr_data.flow import Files, Images, Part
 from omr_data.records import IMAGE_MARK, Record
+from omr_data.source import Files, Images, Part
 
 Split = Literal["teacher", "train", "heldout"]
 
@@ -119,7 +119,7 @@ def distinct(
 
 
 @dataclass(frozen=True)
-class Source(flow.Source):
+class Source(source.Source):
     """`count` different problems, the families and levels in turn: row 0 is family 0 at the first level, and so on."""
 
     license: ClassVar[str] = "CC0-1.0"

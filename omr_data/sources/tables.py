@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.errors import SourceError
-from omr_data.flow import Files, Part
+from omr_data.source import Files, Part
 
 ROWS_PER_PART = 1_000
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omr_data.errors import StoreError
-from omr_data.records import Request, Response
+from omr_data.records import Response
 from omr_data.store.atomic import atomic_path
 from omr_data.store.rollouts import RolloutStore
+from omr_data.teacher import Request
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,7 +19,8 @@ from typing import Any
 import zstandard
 
 from omr_data.errors import StoreError
-from omr_data.records import Failure, Request, Response
+from omr_data.records import Response
+from omr_data.teacher import Failure, Request
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (key BLOB PRIMARY KEY, identity BLOB NOT NULL) WITHOUT ROWID;

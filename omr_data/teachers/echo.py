@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from omr_data import flow
-from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
-from omr_data.records import Request, Response
+from omr_data import teacher
+from omr_data.records import Response
+from omr_data.teacher import Answers, Batch, Budget, ReadImage, Request, Session
 
 
 @dataclass(frozen=True)
-class Teacher(flow.Teacher):
+class Teacher(teacher.Teacher):
     """Gives each of `answers` equally often, inside the usual tags."""
 
     answers: tuple[str, ...] = ("A", "B", "C", "1", "2", "3", "4", "5")

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from omr_data.errors import MissingExtra, TeacherError
-from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.identity import runtime_field
-from omr_data.records import Failure, Request, Response
+from omr_data.records import Response
+from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request, Session
 from omr_data.teachers.openai_api.model import ChatModel
 from omr_data.teachers.openai_api.wire import (
     EMPTY,

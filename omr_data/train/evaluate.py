@@ -19,10 +19,10 @@ import numpy as np
 from rich.console import Console
 
 from omr_data.arguments import read_values
-from omr_data.engine.progress import reporter
 from omr_data.errors import BadRow, TrainError
-from omr_data.flow import DatasetLocator, Source
+from omr_data.progress import reporter
 from omr_data.records import RIGHT, UNDECIDED, render_question
+from omr_data.source import DatasetLocator, Source
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.engines import ROWS, Own, Sampling

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from omr_data.engine.progress import Reporter, reporter
 from omr_data.errors import BadRow, CollapseError, TrainError
+from omr_data.progress import Reporter, reporter
 from omr_data.train.batches import Batch, collate, first_fit
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.checkpoints import Checkpoints, export

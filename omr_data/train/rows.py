@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import datasets
 import numpy as np
 
-from omr_data.engine.progress import Reporter
 from omr_data.errors import BadRow, TrainError
+from omr_data.progress import Reporter
 from omr_data.train.batches import deal
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.ranks import Ranks

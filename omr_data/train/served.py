@@ -20,8 +20,9 @@ import aiohttp
 import torch
 
 from omr_data.errors import TrainError
-from omr_data.records import Message, Request
+from omr_data.records import Message
 from omr_data.store.images import inspect_image
+from omr_data.teacher import Request
 from omr_data.teachers.openai_api.wire import data_url, messages
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.checkpoints import export

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
-from omr_data.engine.progress import Reporter, reporter
 from omr_data.errors import TrainError
+from omr_data.progress import Reporter, reporter
 from omr_data.train.batches import Batch, Steps, collate
 from omr_data.train.chat import Encoder
 from omr_data.train.checkpoints import Checkpoints, export

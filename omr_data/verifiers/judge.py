@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from omr_data.errors import TeacherError, VerifyError
-from omr_data.flow import Budget, Teacher
 from omr_data.identity import Spec
 from omr_data.records import (
     IMAGE_MARK,
@@ -24,10 +23,10 @@ from omr_data.records import (
     WRONG,
     Message,
     Outcome,
-    Request,
     Response,
     Verdict,
 )
+from omr_data.teacher import Budget, Request, Teacher
 from omr_data.verifiers.extract import extract, visible
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from omr_data import Recipe
 from omr_data.errors import TeacherError
-from omr_data.flow import Budget, ReadImage, Session
 from omr_data.operators import explode, rollout, verify
 from omr_data.sources import synthetic
+from omr_data.teacher import Budget, ReadImage, Session
 from omr_data.teachers import echo
 from omr_data.verifiers import judge
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omr_data import ALL, Map, Recipe, Record, mix, runtime_field
-from omr_data.flow import Answers, Batch, Budget, ReadImage, Session
 from omr_data.operators import difficulty, explode, rollout, verify
 from omr_data.sources import synthetic
+from omr_data.teacher import Answers, Batch, Budget, ReadImage, Session
 from omr_data.teachers import echo
 
 

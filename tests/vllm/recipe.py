@@ -3,9 +3,9 @@
 import json
 
 from omr_data import Recipe
-from omr_data.flow import Teacher
 from omr_data.operators import difficulty, explode, rollout, verify
 from omr_data.sources import synthetic
+from omr_data.teacher import Teacher
 from omr_data.teachers import openai_api, tiny, vllm_offline
 
 NAME = "omr-tiny"

@@ -26,16 +26,18 @@ import torch
 from PIL import Image
 
 from omr_data.errors import TeacherError
-from omr_data.flow import Budget, Files
 from omr_data.operators.verify import Answers
-from omr_data.records import RIGHT, Failure, Message, Record, Request, Response
+from omr_data.records import RIGHT, Message, Record, Response
+from omr_data.source import Files
 from omr_data.sources import synthetic
 from omr_data.sources.locator import LocalDatasets
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.rollouts import RolloutStore
+from omr_data.teacher import Budget, Failure, Request
 from omr_data.teachers import openai_api, vllm_offline
 from omr_data.teachers.tiny.export import export
-from omr_data.teachers.tiny.model import END, encode_prompt, load
+from omr_data.teachers.tiny.model import load
+from omr_data.teachers.tiny.prompts import END, encode_prompt
 from omr_data.train.batches import collate
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.engines import Sampling

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from omr_data.errors import TeacherError
-from omr_data.flow import Budget, Estimate, ReadImage, Session
 from omr_data.identity import runtime_field
-from omr_data.records import Request, Response
+from omr_data.records import Response
+from omr_data.teacher import Budget, Estimate, ReadImage, Request, Session
 from omr_data.teachers.openai_api.model import ChatModel
 
 URLS = "OMR_TEACHER_URL"

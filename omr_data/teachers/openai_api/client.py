@@ -23,8 +23,8 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from omr_data.errors import TeacherError
-from omr_data.flow import Answers, Batch, Budget, ReadImage
-from omr_data.records import Failure, Request, Response
+from omr_data.records import Response
+from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request
 from omr_data.teachers.openai_api.endpoints import Endpoint, choose
 from omr_data.teachers.openai_api.wire import failure, prepare, read_reply, runs, tail
 

@@ -8,12 +8,12 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from omr_data import flow
+from omr_data import teacher
 from omr_data.errors import TeacherError
 
 
 @dataclass(frozen=True)
-class ChatModel(flow.Teacher):
+class ChatModel(teacher.Teacher):
     """One model with its sampling parameters; None leaves a parameter to the server, or to the model's generation_config.json.
 
     `revision_of_model` is whatever tells two weights of one name apart. `seed` is the base of per-attempt seeds.

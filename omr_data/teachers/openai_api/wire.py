@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omr_data.errors import TeacherError
-from omr_data.flow import ReadImage
-from omr_data.records import IMAGE_MARK, Failure, ImageRef, Message, Request, Response
+from omr_data.records import IMAGE_MARK, ImageRef, Message, Response
+from omr_data.teacher import Failure, ReadImage, Request
 from omr_data.teachers.openai_api.model import ChatModel
 
 if TYPE_CHECKING:

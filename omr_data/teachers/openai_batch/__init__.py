@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from omr_data.errors import MissingExtra, TeacherError
-from omr_data.flow import Budget, Estimate, ReadImage, Session
 from omr_data.identity import runtime_field
-from omr_data.records import Request, Response
+from omr_data.records import Response
+from omr_data.teacher import Budget, Estimate, ReadImage, Request, Session
 from omr_data.teachers import openai_api
 
 PRICE_SHARE = 0.5

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from omr_data.errors import TeacherError
-from omr_data.flow import ReadImage
-from omr_data.records import Failure, Request, Response
+from omr_data.records import Response
+from omr_data.teacher import Failure, ReadImage, Request
 from omr_data.teachers.openai_api.client import BUSY, MISCONFIGURED
 from omr_data.teachers.openai_api.wire import failure, prepare, read_reply, tail
 

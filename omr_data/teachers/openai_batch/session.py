@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from openai.types import Batch as Remote
 
 from omr_data.errors import TeacherError
-from omr_data.flow import Answers, Batch, Budget, ReadImage
-from omr_data.records import Failure, Request, Response
+from omr_data.records import Response
 from omr_data.store.atomic import atomic_path
+from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request
 from omr_data.teachers.openai_api.wire import runs
 from omr_data.teachers.openai_batch.journal import BatchJournal, Entry
 from omr_data.teachers.openai_batch.lines import (
