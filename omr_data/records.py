@@ -89,7 +89,8 @@ class Record:
     """One problem with its responses.
 
     `prompt` is the chat exactly as the teacher saw it (empty until a teacher was asked), `question_id` the id of the
-    problem that an exploded record came from, and `pass_rate` the share of decided responses that are RIGHT.
+    problem that an exploded record came from, and `pass_rate` is `n_right` / `n_counted` (see `verifiers.rates`);
+    `n_left_out` responses say nothing: cut off, timed out, judge down. `task` names the verifiers (see `verifiers.tasks`).
     """
 
     id: str
@@ -102,7 +103,11 @@ class Record:
     prompt: tuple[Message, ...] = ()
     responses: tuple[Response, ...] = ()
     pass_rate: float | None = None
+    n_right: int | None = None
+    n_counted: int | None = None
+    n_left_out: int | None = None
     question_id: str = ""
+    task: str = "maths"
     meta: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -160,7 +165,11 @@ def schema() -> "pa.Schema":
             "prompt": pa.list_(message),
             "responses": pa.list_(response),
             "pass_rate": pa.float64(),
+            "n_right": whole,
+            "n_counted": whole,
+            "n_left_out": whole,
             "question_id": text,
+            "task": text,
             "meta": pa.map_(text, text),
         }
     )

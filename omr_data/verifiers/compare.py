@@ -5,7 +5,7 @@ is compared: the claim is RIGHT when one of them is equal and none differs, WRON
 and UNDECIDED when they disagree or no pair is comparable. docs/verification.md has the table.
 """
 
-from omr_data.records import RIGHT, UNDECIDED, WRONG
+from omr_data.records import RIGHT, UNDECIDED, WRONG, Outcome
 from omr_data.verifiers.answers.base import Parsed, Rules
 from omr_data.verifiers.base import Decision, other_kind, right, too_close, wrong
 from omr_data.verifiers.deadline import check_deadline
@@ -102,7 +102,7 @@ def compare_unordered(
     """
     if multiplicity and len(claim) != len(gold):
         return wrong(f"it has {len(claim)} parts, the gold answer {len(gold)}")
-    outcomes: list[list[str]] = []
+    outcomes: list[list[Outcome]] = []
     for one in claim:
         row = []
         for other in gold:

@@ -10,16 +10,16 @@ Tolerances are relative to the values, with no absolute floor: e^-40 is not e^-5
 changes with the precision is rounding noise, and counts as zero.
 """
 
-import cmath
 import functools
 import hashlib
 import math
-import threading
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
-from omr_data.verifiers.formula import Formula, Node, Unreadable
+from omr_data.verifiers.arithmetic import DOUBLES, digits_of
+from omr_data.verifiers.formula import Formula, Node
+from omr_data.verifiers.tokens import Unreadable
 
 MAX_BITS = 4_000
 """Bits of the largest exact number that is computed, so that 9^9^9^9 costs nothing."""
@@ -34,61 +34,6 @@ _LOG_BASE = Fraction(7393, 1009)
 
 Point = Mapping[str, Fraction]
 Relation = Literal["equal", "different", "equal where positive", "unknown"]
-
-
-class _Doubles:
-    """Inexact arithmetic in floating point: quick, and good for telling most values apart."""
-
-    functions: Mapping[str, Any] = {
-        "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "arcsin": cmath.asin,
-        "arccos": cmath.acos, "arctan": cmath.atan, "sinh": cmath.sinh, "cosh": cmath.cosh,
-        "tanh": cmath.tanh, "ln": cmath.log, "exp": cmath.exp, "sqrt": cmath.sqrt,
-        "sec": lambda x: 1 / cmath.cos(x), "csc": lambda x: 1 / cmath.sin(x),
-        "cot": lambda x: cmath.cos(x) / cmath.sin(x), "abs": lambda x: complex(abs(x)),
-    }  # fmt: skip
-    constants: Mapping[str, Any] = {"e": complex(math.e), "π": complex(math.pi), "i": 1j}
-
-    def lift(self, value: Any) -> Any:
-        return complex(value)
-
-
-class _Digits:
-    """Inexact arithmetic with a number of decimal digits, from mpmath."""
-
-    def __init__(self, digits: int) -> None:
-        import mpmath
-
-        context = mpmath.MPContext()
-        context.dps = digits
-        self.context = context
-        one = context.mpf(1)
-        names = "sin cos tan sec csc cot sinh cosh tanh exp sqrt"
-        self.functions: dict[str, Any] = {name: getattr(context, name) for name in names.split()}
-        self.functions |= {
-            "arcsin": context.asin, "arccos": context.acos, "arctan": context.atan,
-            "ln": context.log, "abs": lambda x: context.mpc(abs(x)),
-        }  # fmt: skip
-        self.constants = {"e": context.mpc(context.e * one), "π": context.mpc(context.pi * one)}
-        self.constants["i"] = context.mpc(0, 1)
-
-    def lift(self, value: Any) -> Any:
-        if isinstance(value, Fraction):
-            return self.context.mpc(
-                self.context.mpf(value.numerator) / self.context.mpf(value.denominator)
-            )
-        return value
-
-
-_DOUBLES = _Doubles()
-_local = threading.local()
-
-
-def _digits(count: int) -> _Digits:
-    """Arithmetic of this thread: a context of mpmath changes its precision while it works."""
-    made: dict[int, _Digits] = _local.__dict__.setdefault("made", {})
-    if count not in made:
-        made[count] = _Digits(count)
-    return made[count]
 
 
 def _evaluate(node: Node, point: Point, maths: Any) -> Any:
@@ -242,7 +187,7 @@ def value_at(formula: Formula, point: Point, digits: int = 0) -> Any:
     Raises:
         Unreadable: It has no value there, or one too large to compute.
     """
-    maths = _digits(digits) if digits else _DOUBLES
+    maths = digits_of(digits) if digits else DOUBLES
     try:
         return _evaluate(formula.root, point, maths)
     except (ArithmeticError, ValueError, TypeError, RecursionError) as error:
@@ -292,7 +237,7 @@ def _settled(formula: Formula, point: Point) -> Any:
 def _same_value(first: Any, second: Any) -> bool:
     if isinstance(first, Fraction) and isinstance(second, Fraction):
         return first == second
-    maths = _digits(DIGITS)
+    maths = digits_of(DIGITS)
     first, second = maths.lift(first), maths.lift(second)
     largest = max(abs(first), abs(second))
     return bool(abs(first - second) <= largest * maths.context.mpf(10) ** -25)

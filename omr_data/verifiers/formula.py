@@ -7,31 +7,16 @@ people mean ten or e by it.
 """
 
 import functools
-import re
 from dataclasses import dataclass
 from fractions import Fraction
+
+from omr_data.verifiers.tokens import FUNCTIONS, Unreadable, tokens_of
 
 MAX_LENGTH = 400
 MAX_DEPTH = 40
 """Nested brackets beyond this are refused: each costs a few frames of Python's stack."""
-FUNCTIONS = frozenset(
-    "sin cos tan sec csc cot arcsin arccos arctan sinh cosh tanh ln exp log lg".split()
-)
-_NAMES = "|".join(sorted(FUNCTIONS | {"sqrt"}, key=len, reverse=True))
-_TOKEN = re.compile(
-    rf"\s*(?:(\d+(?:\.\d+)?|\.\d+)|\\?({_NAMES})(?![a-zA-Z])|\\([a-zA-Z]+)"
-    r"|([a-zA-Zα-ωΓΔΘΛΣΦΩ])|([-+*/^_(){}\[\]|!°%,']))"
-)
-_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _CONSTANTS = ("e", "i", "π")
 _ACCENTS = ("vec", "overline", "bar", "hat", "mathcal", "mathbb")
-_FILLERS = frozenset(
-    "so to of is no at if it up by as an or and the for not are was all any".split()
-)
-
-
-class Unreadable(Exception):
-    """The text is not a formula of the kind that is read here, or its value is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,7 @@ class Formula:
 @functools.lru_cache(maxsize=8_192)
 def _parse_short(text: str) -> Formula | None:
     try:
-        parser = _Parser(_tokens(text))
+        parser = _Parser(tokens_of(text))
         root = parser.sum(0)
         if parser.at < len(parser.tokens):
             return None
@@ -77,26 +62,6 @@ def parse_formula(text: str) -> Formula | None:
     if len(text) > MAX_LENGTH:
         return None
     return _parse_short(text)
-
-
-def _tokens(text: str) -> list[str]:
-    """The tokens of a text. Words of the language are refused here: "so" is not s times o."""
-    for word in _WORD.findall(text):
-        if word not in FUNCTIONS and word != "sqrt" and (len(word) > 3 or word in _FILLERS):
-            raise Unreadable(f"{word!r} is a word")
-    found: list[str] = []
-    at, end = 0, len(text.rstrip())
-    while at < end:
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise Unreadable(f"{text[at : at + 10]!r} is not understood")
-        number, function, command, letter, sign = match.groups()
-        if function or command:
-            found.append("\\" + (function or command))
-        else:
-            found.append(number or letter or sign)
-        at = match.end()
-    return found
 
 
 _ONE = Node("number", value=Fraction(1))
@@ -283,10 +248,7 @@ class _Parser:
         if power is not None and power.op == "negate":
             # \sin^{-1} x is the inverse function to some and a reciprocal to others.
             raise Unreadable("a negative power of a function")
-        if self.peek() in ("{", "("):
-            inside = self.argument(depth)
-        else:
-            inside = self.bare_argument(depth)
+        inside = self.argument(depth) if self.peek() in ("{", "(") else self.bare_argument(depth)
         if name == "log" and base is None:
             self.traits.add("log")
         parts = (inside,) if base is None else (inside, base)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from omr_data.verifiers.evaluate import value_at
-from omr_data.verifiers.formula import Formula, Node, Unreadable, parse_formula
+from omr_data.verifiers.formula import Formula, Node, parse_formula
+from omr_data.verifiers.tokens import Unreadable
 
 _SIGNS = re.compile(r"(<=|>=|!=|<|>|=)")
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
@@ -125,10 +126,13 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
 
 def _bare_side(one: Formula, other: Formula) -> tuple[str, Formula, bool] | None:
     """ "x < a + 1": a bare name with a bound that does not hold it."""
-    if one.root.op == "variable" and one.root.name not in other.variables:
-        if other.root.op != "variable":
-            return one.root.name, other, True
-    if other.root.op == "variable" and other.root.name not in one.variables:
-        if one.root.op != "variable":
-            return other.root.name, one, False
+    if _is_bare(one, other):
+        return one.root.name, other, True
+    if _is_bare(other, one):
+        return other.root.name, one, False
     return None
+
+
+def _is_bare(one: Formula, other: Formula) -> bool:
+    name = one.root.name
+    return one.root.op == "variable" and other.root.op != "variable" and name not in other.variables

@@ -39,18 +39,30 @@ LANGUAGES = {
         r"(?:是)?(?:正确(?:的|答案)?|(?:最终)?答案)",
         r"所以|因此|故|综上|于是|从而|可得|即",
     ),
-    "es": Phrases(r"\b(?:la )?respuesta(?: final| correcta)?\s*(?:es|:)", "es la respuesta",
-                  "por lo tanto|entonces|luego|así que"),
-    "fr": Phrases(r"\b(?:la )?réponse(?: finale| correcte)?\s*(?:est|:)", "est la réponse",
-                  "donc|ainsi|par conséquent"),
-    "de": Phrases(r"\b(?:die )?(?:richtige )?antwort\s*(?:ist|lautet|:)",
-                  "ist die (?:richtige )?antwort", "also|daher|folglich|somit"),
-    "pt": Phrases(r"\b(?:a )?resposta(?: final| correta)?\s*(?:é|:)", "é a resposta",
-                  "portanto|logo|assim"),
+    "es": Phrases(
+        r"\b(?:la )?respuesta(?: final| correcta)?\s*(?:es|:)",
+        "es la respuesta",
+        "por lo tanto|entonces|luego|así que",
+    ),
+    "fr": Phrases(
+        r"\b(?:la )?réponse(?: finale| correcte)?\s*(?:est|:)",
+        "est la réponse",
+        "donc|ainsi|par conséquent",
+    ),
+    "de": Phrases(
+        r"\b(?:die )?(?:richtige )?antwort\s*(?:ist|lautet|:)",
+        "ist die (?:richtige )?antwort",
+        "also|daher|folglich|somit",
+    ),
+    "pt": Phrases(
+        r"\b(?:a )?resposta(?: final| correta)?\s*(?:é|:)", "é a resposta", "portanto|logo|assim"
+    ),
     "ru": Phrases(r"\bответ\s*(?:—|-|:|равен)", "", "следовательно|поэтому|значит|итак"),
-    "ja": Phrases(r"(?:答え|正解|解答)\s*(?:は|：|:)", "が(?:答え|正解)", "したがって|よって|ゆえに"),
+    "ja": Phrases(
+        r"(?:答え|正解|解答)\s*(?:は|：|:)", "が(?:答え|正解)", "したがって|よって|ゆえに"
+    ),
     "ko": Phrases(r"(?:정답|답)\s*(?:은|는|:)", "", "따라서|그러므로"),
-}  # fmt: skip
+}
 
 
 @functools.cache

@@ -11,47 +11,56 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from omr_data.verifiers.spellings import entries
+
 _LONGEST = 60
-_PREFIXED = {
-    "m": "meter", "g": "gram", "L": "liter", "l": "liter", "s": "second", "N": "newton",
-    "J": "joule", "W": "watt", "Pa": "pascal", "Hz": "hertz", "V": "volt", "A": "ampere",
-    "Ω": "ohm", "C": "coulomb", "F": "farad", "T": "tesla", "mol": "mole", "eV": "electron_volt",
-    "cal": "calorie", "Wb": "weber", "B": "byte", "H": "henry", "M": "molar", "bar": "bar",
-    "Wh": "watt_hour",
-}  # fmt: skip
-_PREFIXES = {
-    "": "", "k": "kilo", "c": "centi", "m": "milli", "μ": "micro", "n": "nano", "M": "mega",
-    "G": "giga", "d": "deci", "p": "pico", "h": "hecto", "T": "tera",
-}  # fmt: skip
-_NAMES = (
-    "meter metre gram liter litre second newton joule watt pascal hertz volt ampere ohm coulomb "
-    "farad tesla mole calorie weber byte henry"
-).split()
-_PLAIN = {
-    "h": "hour", "hr": "hour", "hrs": "hour", "hour": "hour", "min": "minute", "mins": "minute",
-    "minute": "minute", "sec": "second", "secs": "second", "day": "day", "week": "week",
-    "month": "month", "year": "year", "yr": "year", "yrs": "year", "decade": "decade",
-    "century": "century", "centuries": "century", "in": "inch", "inch": "inch", "inches": "inch",
-    "ft": "foot", "foot": "foot", "feet": "foot", "yd": "yard", "yard": "yard", "mi": "mile",
-    "mile": "mile", "oz": "ounce", "ounce": "ounce", "lb": "pound", "lbs": "pound",
-    "pound": "pound", "ton": "ton", "tonne": "metric_ton", "gallon": "gallon", "gal": "gallon",
-    "quart": "quart", "pint": "pint", "acre": "acre", "hectare": "hectare", "ha": "hectare",
-    "°": "degree", "deg": "degree", "degree": "degree", "rad": "radian", "radian": "radian",
-    "K": "kelvin", "kelvin": "kelvin", "°C": "degC", "°F": "degF", "degree Celsius": "degC",
-    "degree Fahrenheit": "degF", "Celsius": "degC",
-    "°Celsius": "degC", "°Fahrenheit": "degF", "Fahrenheit": "degF", "celsius": "degC",
-    "fahrenheit": "degF", "mph": "mile/hour", "kph": "kilometer/hour", "kmh": "kilometer/hour",
-    "kmph": "kilometer/hour", "atm": "atmosphere", "mmHg": "mmHg", "knot": "knot",
-    "hp": "horsepower", "rpm": "rpm", "dB": "decibel", "cc": "centimeter**3", "ms": "millisecond",
-    "molar": "molar", "lumen": "lumen", "lux": "lux", "amp": "ampere", "micron": "micrometer",
-    "米": "meter", "厘米": "centimeter", "千米": "kilometer", "公里": "kilometer",
-    "毫米": "millimeter", "分米": "decimeter", "克": "gram", "千克": "kilogram",
-    "公斤": "kilogram", "吨": "metric_ton", "升": "liter", "毫升": "milliliter",
-    "小时": "hour", "分钟": "minute", "秒": "second", "天": "day", "年": "year", "度": "degree",
-    "平方米": "meter**2", "平方厘米": "centimeter**2", "立方米": "meter**3",
-    "立方厘米": "centimeter**3", "平方分米": "decimeter**2", "月": "month",
-    "平方千米": "kilometer**2", "周": "week",
-}  # fmt: skip
+
+
+def _table(text: str) -> dict[str, str]:
+    """Spellings with their names, from "spelling: name; spelling: name"."""
+    entries = (entry.split(":", 1) for entry in text.split(";"))
+    return {spelling.strip(): name.strip() for spelling, name in entries}
+
+
+_PREFIXED = _table(
+    """
+    m: meter; g: gram; L: liter; l: liter; s: second; N: newton; J: joule; W: watt; Pa: pascal;
+    Hz: hertz; V: volt; A: ampere; Ω: ohm; C: coulomb; F: farad; T: tesla; mol: mole; eV:
+    electron_volt; cal: calorie; Wb: weber; B: byte; H: henry; M: molar; bar: bar; Wh: watt_hour
+    """
+)
+_PREFIXES = {"": ""} | _table(
+    """
+    k: kilo; c: centi; m: milli; μ: micro; n: nano; M: mega; G: giga; d: deci; p: pico; h: hecto;
+    T: tera
+    """
+)
+_NAMES = entries(
+    """
+    meter metre gram liter litre second newton joule watt pascal hertz volt ampere ohm
+    coulomb farad tesla mole calorie weber byte henry
+    """
+)
+_PLAIN = _table(
+    """
+    h: hour; hr: hour; hrs: hour; hour: hour; min: minute; mins: minute; minute: minute; sec:
+    second; secs: second; day: day; week: week; month: month; year: year; yr: year; yrs: year;
+    decade: decade; century: century; centuries: century; in: inch; inch: inch; inches: inch; ft:
+    foot; foot: foot; feet: foot; yd: yard; yard: yard; mi: mile; mile: mile; oz: ounce; ounce:
+    ounce; lb: pound; lbs: pound; pound: pound; ton: ton; tonne: metric_ton; gallon: gallon; gal:
+    gallon; quart: quart; pint: pint; acre: acre; hectare: hectare; ha: hectare; °: degree; deg:
+    degree; degree: degree; rad: radian; radian: radian; K: kelvin; kelvin: kelvin; °C: degC; °F:
+    degF; degree Celsius: degC; degree Fahrenheit: degF; Celsius: degC; °Celsius: degC;
+    °Fahrenheit: degF; Fahrenheit: degF; celsius: degC; fahrenheit: degF; mph: mile/hour; kph:
+    kilometer/hour; kmh: kilometer/hour; kmph: kilometer/hour; atm: atmosphere; mmHg: mmHg; knot:
+    knot; hp: horsepower; rpm: rpm; dB: decibel; cc: centimeter**3; ms: millisecond; molar:
+    molar; lumen: lumen; lux: lux; amp: ampere; micron: micrometer; 米: meter; 厘米: centimeter; 千米:
+    kilometer; 公里: kilometer; 毫米: millimeter; 分米: decimeter; 克: gram; 千克: kilogram; 公斤: kilogram;
+    吨: metric_ton; 升: liter; 毫升: milliliter; 小时: hour; 分钟: minute; 秒: second; 天: day; 年: year; 度:
+    degree; 平方米: meter**2; 平方厘米: centimeter**2; 立方米: meter**3; 立方厘米: centimeter**3; 平方分米:
+    decimeter**2; 月: month; 平方千米: kilometer**2; 周: week
+    """
+)
 _REWRITES = (
     (re.compile(r"\b(?:sq|square)\.?\s+([a-zA-Z]+)"), r"\1^2"),
     (re.compile(r"\b(?:cu|cubic)\.?\s+([a-zA-Z]+)"), r"\1^3"),

@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 from omr_data.verifiers.scanner import ITEM, balanced
+from omr_data.verifiers.spellings import COMMANDS, SIGNS, entries
 
 LONGEST = 4_000
 """Characters of an answer that are read. The longest gold answers of the sources have a few
@@ -23,50 +24,18 @@ _INVISIBLE = re.compile(
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _VULGAR = re.compile("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒]")
-_SIGNS = str.maketrans(
-    {
-        "−": "-", "–": "-", "—": "-", "﹣": "-", "‐": "-", "‑": "-",
-        "×": "*", "·": "*", "⋅": "*", "•": "*", "∙": "*", "✕": "*", "÷": "/", "∕": "/", "⁄": "/",
-        "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=", "≃": "≈", "≅": "≈",
-        "→": "\\to ", "∅": " ∅ ", "⌀": " ∅ ", "º": "°", "˚": "°", "∶": ":", "’": "'", "‘": "'",
-        "“": '"', "”": '"', "…": "\\ldots ", "⋯": "\\ldots ", "、": ", ", "，": ", ", "；": "; ",
-        "。": ". ", "（": "(", "）": ")", "【": "[", "】": "]", "ℝ": "\\mathbb{R}", "ϕ": "φ",
-        "〈": "(", "〉": ")", "⟨": "(", "⟩": ")", "∣": "|", "\u00a0": " ", "\u3000": " ",
-    }
-)  # fmt: skip
+_SIGNS = str.maketrans(SIGNS)
 _ROOT = re.compile(r"([√∛])\s*(\([^()]*\)|\{[^{}]*\}|\d+(?:\.\d+)?|[A-Za-zα-ω])")
 
-_COMMANDS = {
-    "times": "*", "cdot": "*", "ast": "*", "div": "/", "le": "<=", "leq": "<=", "leqslant": "<=",
-    "ge": ">=", "geq": ">=", "geqslant": ">=", "lt": "<", "gt": ">", "ne": "!=", "neq": "!=",
-    "approx": "≈", "simeq": "≈", "cong": "≈", "cup": "∪", "cap": "∩", "in": "∈", "infty": "∞",
-    "emptyset": "∅", "varnothing": "∅", "pm": "±", "mp": "∓", "mid": "|", "vert": "|",
-    "lvert": "|", "rvert": "|", "langle": "(", "rangle": ")", "lbrace": "⦃", "rbrace": "⦄",
-    "lbrack": "[", "rbrack": "]", "degree": "°", "circ": "°", "colon": ":", "percent": "%",
-    "dots": "\\ldots ", "cdots": "\\ldots ", "ldots": "\\ldots ", "rightarrow": "\\to ",
-    "longrightarrow": "\\to ", "to": "\\to ", "dfrac": "\\frac", "tfrac": "\\frac",
-    "cfrac": "\\frac", "frac": "\\frac", "sqrt": "\\sqrt", "land": " and ", "lor": " or ",
-    "wedge": " and ", "vee": " or ", "quad": ITEM, "qquad": ITEM, "newline": ITEM, "prime": "'",
-    "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "Bigl": "",
-    "Bigr": "", "bigg": "", "Bigg": "", "displaystyle": "", "textstyle": "", "limits": "",
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε",
-    "zeta": "ζ", "eta": "η", "theta": "θ", "vartheta": "θ", "iota": "ι", "kappa": "κ",
-    "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ",
-    "tau": "τ", "phi": "φ", "varphi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω", "Gamma": "Γ",
-    "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Omega": "Ω", "Phi": "Φ", "Sigma": "Σ",
-    "checkmark": "✓", "triangle": "△", "angle": "∠", "perp": "⊥", "parallel": "∥", "pounds": "£",
-    ",": " ", ";": " ", ":": " ", ">": " ", " ": " ", "!": "", "%": "%", "$": "＄", "{": "⦃",
-    "}": "⦄", "#": "#", "&": "&", "_": "_", "(": "\x02", ")": "\x03", "[": "\x02", "]": "\x03",
-    "|": "|", "\\": "\\\\", "\n": " ",
-}  # fmt: skip
 _COMMAND = re.compile(r"\\([a-zA-Z]+|.)", re.DOTALL)
 # `\\,` before three digits is a thousands mark, as is `,\\!`; elsewhere both are only spacing.
 _THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\{,\}\s*|\\,)(?=\d{3}(?!\d))")
-_UNWRAPPED = {
-    "text", "textbf", "textit", "textrm", "textsf", "mathrm", "mathbf", "mathit", "mathsf", "bf",
-    "rm", "operatorname", "mbox", "hbox", "boxed", "fbox", "unit", "si", "num", "number", "ce",
-    "boldsymbol", "mathnormal", "bm", "emph",
-}  # fmt: skip
+_UNWRAPPED = set(
+    entries(
+        """text textbf textit textrm textsf mathrm mathbf mathit mathsf bf rm operatorname mbox hbox
+    boxed fbox unit si num number ce boldsymbol mathnormal bm emph"""
+    )
+)
 _MEASURED = {"quantity", "SI", "qty"}
 _SYMBOLS = {"sin", "cos", "tan", "cot", "sec", "csc", "ln", "log", "lg", "exp", "max", "min"}
 _ROWS = re.compile(r"\\begin\{(cases|aligned|align\*?|gathered|split)\}(.*?)\\end\{\1\}", re.DOTALL)
@@ -155,7 +124,7 @@ def _rows_to_items(match: re.Match[str]) -> str:
 
 def _replace_command(match: re.Match[str]) -> str:
     name = match[1]
-    plain = _COMMANDS.get(name)
+    plain = COMMANDS.get(name)
     if plain is None:
         return f"\\{name} " if name in _SYMBOLS else match[0]
     return plain

@@ -9,25 +9,34 @@ import re
 from fractions import Fraction
 
 from omr_data.verifiers.numerals import MULTIPLIERS, PARTS, SMALL
+from omr_data.verifiers.spellings import entries
 
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _PHRASE = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*(?: [^\W\d_]+(?:['-][^\W\d_]+)*){0,5}\.?")
 _CHINESE = re.compile("(?:[个只条头支本张块颗棵人名种次朵辆件位根双枝间片]|块)[\u4e00-\u9fff]{0,4}")
 _UNITS = re.compile(r"(?:sq\.? |square |cubic )?units?(?:\^\{?[23]\}?)?\.?", re.IGNORECASE)
 _IRREGULAR = frozenset(
-    "people children men women fish sheep deer feet mice teeth geese oxen data cacti fungi vertices "
-    "indices matrices axes dice series species pence fruit aircraft offspring cattle".split()
+    entries(
+        """
+    people children men women fish sheep deer feet mice teeth geese oxen data cacti fungi
+    vertices indices matrices axes dice series species pence fruit aircraft offspring cattle
+    """
+    )
 )
 _CLOSING = re.compile(
     r" (?:in total|in all|altogether|total|overall|left|remaining|each|per [a-z]+|a day|a week)$"
 )
 _CHANGES = frozenset(
-    """times plus minus less fewer more than below above under over squared cubed doubled halved
-    tripled percent percents mod modulo remainder point hundredths least most only not or if between
-    out by without negative half twice thrice double triple squares cubes powers roots logs
-    degrees points-off deficits always perhaps maybe minus-signs factors multiples dozens scores
-    pairs halves thirds orders sometimes radians tens ones choose permute base bases versus vs
-    exceeds equals is was has does plus-minus""".split()
+    entries(
+        """
+    times plus minus less fewer more than below above under over squared cubed doubled
+    halved tripled percent percents mod modulo remainder point hundredths least most only
+    not or if between out by without negative half twice thrice double triple squares cubes
+    powers roots logs degrees points-off deficits always perhaps maybe minus-signs factors
+    multiples dozens scores pairs halves thirds orders sometimes radians tens ones choose
+    permute base bases versus vs exceeds equals is was has does plus-minus
+    """
+    )
 )
 _SUFFIXES = ("ss", "us", "is")
 

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from omr_data.verifiers.spellings import entries
+
 MAX_DIGITS = 2_000
 MAX_EXPONENT = 2_000
 """Beyond these a number is not read, so that 10^(10^9) costs nothing."""
@@ -30,25 +32,54 @@ _FRACTION = re.compile(
 _POWER = re.compile(r"10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|([+-]?\d+))")
 _REPEATING = re.compile(r"(\d+)\.(\d*)(?:\\overline|\\dot|\\bar)\s*\{\s*(\d+)\s*\}")
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UNITS = entries(
+    """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen
+    """
+)
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 SMALL = {word: number for number, word in enumerate(_UNITS)} | {
     word: 10 * number for number, word in enumerate(_TENS, 2)
 }
 MULTIPLIERS = {
-    "hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-    "lakh": 10**5, "lakhs": 10**5, "crore": 10**7, "crores": 10**7, "dozen": 12, "dozens": 12,
-    "thousands": 1_000, "millions": 10**6, "billions": 10**9, "hundreds": 100, "万": 10**4,
+    "hundred": 100,
+    "thousand": 1_000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "lakh": 10**5,
+    "lakhs": 10**5,
+    "crore": 10**7,
+    "crores": 10**7,
+    "dozen": 12,
+    "dozens": 12,
+    "thousands": 1_000,
+    "millions": 10**6,
+    "billions": 10**9,
+    "hundreds": 100,
+    "万": 10**4,
     "亿": 10**8,
-}  # fmt: skip
+}
 _ORDINALS = {
-    "half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
-    "eighth": 8, "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "sixteenth": 16,
-    "twentieth": 20, "hundredth": 100, "thousandth": 1000, "millionth": 10**6,
-}  # fmt: skip
+    "half": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+    "tenth": 10,
+    "eleventh": 11,
+    "twelfth": 12,
+    "sixteenth": 16,
+    "twentieth": 20,
+    "hundredth": 100,
+    "thousandth": 1000,
+    "millionth": 10**6,
+}
 PARTS = _ORDINALS | {f"{word}s": number for word, number in _ORDINALS.items()} | {"halves": 2}
 _WORDS = set(SMALL) | set(MULTIPLIERS) | set(PARTS) | {"and", "a", "an"}
 _NEGATIVE = re.compile(r"(?:negative|minus)\s+", re.IGNORECASE)
@@ -96,12 +127,11 @@ def read_numeral(text: str) -> Numeral | None:
 
 
 def _unsigned(text: str) -> Numeral | None:
-    if text[:1].isdigit() or text[:1] == ".":
-        if (plain := _PLAIN.fullmatch(text)) is not None:
-            return _decimal(plain)
-    if "/" in text or "\\frac" in text:
-        if (fraction := _FRACTION.fullmatch(text)) is not None:
-            return _fraction(fraction)
+    if (plain := _PLAIN.fullmatch(text)) is not None:
+        return _decimal(plain)
+    has_fraction = "/" in text or "\\frac" in text
+    if has_fraction and (fraction := _FRACTION.fullmatch(text)) is not None:
+        return _fraction(fraction)
     if (power := _POWER.fullmatch(text)) is not None:
         exponent = int(power[1] or power[2])
         if abs(exponent) > MAX_EXPONENT:
@@ -166,33 +196,37 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
         first: The numeral before the words.
         words: The words, in lower case.
     """
-    total, current = Fraction(0), first
+    total = Fraction(0)
+    current = first
     for at, word in enumerate(words):
         if word in ("and", "a", "an"):
             continue
         if word in SMALL:
-            if first is not None:
+            # "twenty one" adds, "five six" and "3 five" are no numbers.
+            if first is not None or not _may_follow(current, SMALL[word]):
                 return None
-            # "twenty one" adds, "five six" is no number.
-            if current is not None and not (
-                current % 100 == 0
-                or (current % 10 == 0 and current % 100 >= 20 and SMALL[word] < 10)
-            ):
-                return None
-            current = (current or 0) + SMALL[word]
+            current = (current or Fraction(0)) + SMALL[word]
         elif word in MULTIPLIERS:
-            current = (1 if current is None else current) * MULTIPLIERS[word]
+            current = (Fraction(1) if current is None else current) * MULTIPLIERS[word]
             if MULTIPLIERS[word] >= 1000:
-                total, current = total + current, Fraction(0)
+                total += current
+                current = Fraction(0)
         else:
             if at != len(words) - 1:
                 return None
-            # "three and a half" adds a part; "three halves" is so many of them.
+            # "three and a half" adds a part; "three halves" is that many of them.
             if current is not None and "and" in words[:at]:
                 return total + current + Fraction(1, PARTS[word])
             count = Fraction(1) if current is None else current
             return total + count / PARTS[word]
-    return total + (current or 0)
+    return total + (current or Fraction(0))
+
+
+def _may_follow(current: Fraction | None, small: int) -> bool:
+    """Whether a word below twenty may come after what was read: "twenty one", "hundred five"."""
+    if current is None or current % 100 == 0:
+        return True
+    return current % 10 == 0 and current % 100 >= 20 and small < 10
 
 
 def close(claim: Numeral, gold: Numeral, significant: int) -> bool:

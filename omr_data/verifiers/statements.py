@@ -242,7 +242,7 @@ def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statemen
     if whole and len(line) <= _WHOLE_MOST and not after and _may_be_whole(line):
         yield Statement(start, len(text), line, "the whole text", True)
         return
-    if start >= after and is_only_answer(line) or phrase(normalize(line)) in _phrases_of(options):
+    if (start >= after and is_only_answer(line)) or phrase(normalize(line)) in _phrases_of(options):
         yield Statement(start, len(text), line, "the last line", True)
         return
     *_, (begin, sentence) = _sentences(stripped[start:], start)

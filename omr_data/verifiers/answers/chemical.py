@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 from omr_data.verifiers.answers.base import Answer, Reader, Rules
 from omr_data.verifiers.base import Decision, right, too_close, wrong
+from omr_data.verifiers.spellings import entries
 
 _ELEMENTS = frozenset(
-    """H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se
-    Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy
-    Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U""".split()
+    entries(
+        """
+    H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As
+    Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu
+    Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U
+    """
+    )
 )
 _CHARGE = re.compile(r"\^\s*\{?\s*(\d*)\s*([+-])\s*\}?$")
 _BODY = re.compile(r"\d*(?:(?:[A-Z][a-z]?|\(|\)|\[|\])\d*)+")

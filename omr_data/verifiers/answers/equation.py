@@ -15,9 +15,10 @@ from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.compare import compare_if_comparable
 from omr_data.verifiers.evaluate import DIGITS, POINTS, point_of, relate, value_at
-from omr_data.verifiers.formula import Formula, Node, Unreadable
+from omr_data.verifiers.formula import Formula, Node
 from omr_data.verifiers.numerals import read_numeral
 from omr_data.verifiers.scanner import split
+from omr_data.verifiers.tokens import Unreadable
 
 _FUNCTION = re.compile(r"[a-zA-Z]\s*\(\s*[a-z]\s*\)")
 _SIDES = 6
@@ -171,7 +172,7 @@ def _step_holds(first: Formula, value: Formula, text: str, rounded: bool) -> boo
     if isinstance(exact, Fraction):
         exact = complex(exact)
     half = 0.5 * 10.0 ** -max(decimal.places, 0) * (1 + 1e-9)
-    return abs(exact - complex(decimal.value)) <= half
+    return bool(abs(exact - complex(decimal.value)) <= half)
 
 
 def _difference(equation: Equation) -> Formula:

@@ -8,8 +8,9 @@ from omr_data.verifiers.answers.base import Answer, Reader, Rules
 from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.evaluate import relate, value_at
-from omr_data.verifiers.formula import Formula, Node, Unreadable, parse_formula
+from omr_data.verifiers.formula import Formula, Node, parse_formula
 from omr_data.verifiers.numerals import Numeral
+from omr_data.verifiers.tokens import Unreadable
 
 _CONSTANT = re.compile(r"\+\s*(?:c|K|k|const(?:ant)?\.?|C_?\{?1\}?)$")
 """A constant of integration at the end, however it is called; it is read as C."""
@@ -119,4 +120,4 @@ def _rounds(decimal: Numeral, formula: Formula, rules: Rules) -> bool:
     if isinstance(value, Fraction):
         value = complex(value)
     half = 0.5 * 10.0**-decimal.places * (1 + 1e-9)
-    return abs(value.imag) < 1e-9 and abs(value.real - float(decimal.value)) <= half
+    return bool(abs(value.imag) < 1e-9 and abs(value.real - float(decimal.value)) <= half)

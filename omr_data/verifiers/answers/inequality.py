@@ -7,8 +7,9 @@ from omr_data.verifiers.answers.base import Answer, Reader, Rules
 from omr_data.verifiers.answers.expression import read_formula
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.evaluate import POINTS, point_of, value_at
-from omr_data.verifiers.formula import Formula, Node, Unreadable
+from omr_data.verifiers.formula import Formula, Node
 from omr_data.verifiers.inequalities import solve, split_signs
+from omr_data.verifiers.tokens import Unreadable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from omr_data.verifiers.answers.collection import Set
 from omr_data.verifiers.answers.expression import compare_formulas, read_formula
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.evaluate import value_at
-from omr_data.verifiers.formula import Formula, Unreadable
+from omr_data.verifiers.formula import Formula
 from omr_data.verifiers.inequalities import Half, solve
 from omr_data.verifiers.scanner import encloses, split
+from omr_data.verifiers.tokens import Unreadable
 
 _ELEMENT = re.compile(r"([A-Za-zα-ω])\s*∈\s*(.+)")
 _BUILDER = re.compile(r"⦃\s*([a-zA-Z])\s*(?:∈\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?[|:]\s*(.+)⦄")
@@ -48,9 +49,8 @@ class IntervalUnion(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "IntervalUnion | None":
-        if not any(sign in text for sign in "[(<>∪∞R≠|") and "!=" not in text:
-            if "real" not in text:
-                return None
+        if not any(sign in text for sign in ("[", "(", "<", ">", "∪", "R", "!=", "real")):
+            return None
         name = ""
         if (builder := _BUILDER.fullmatch(text)) is not None:
             text = builder[2].strip()

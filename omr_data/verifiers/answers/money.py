@@ -11,16 +11,44 @@ from omr_data.verifiers.base import Decision, too_close, wrong
 from omr_data.verifiers.numerals import Numeral, read_numeral
 
 _SYMBOLS = {
-    "$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "USD": "dollar",
-    "US$": "dollar", "EUR": "euro", "GBP": "pound", "JPY": "yen", "INR": "rupee", "Rs": "rupee",
-    "Rs.": "rupee", "CNY": "yuan", "RMB": "yuan",
-}  # fmt: skip
+    "$": "dollar",
+    "€": "euro",
+    "£": "pound",
+    "¥": "yen",
+    "₹": "rupee",
+    "USD": "dollar",
+    "US$": "dollar",
+    "EUR": "euro",
+    "GBP": "pound",
+    "JPY": "yen",
+    "INR": "rupee",
+    "Rs": "rupee",
+    "Rs.": "rupee",
+    "CNY": "yuan",
+    "RMB": "yuan",
+}
 _WORDS = {
-    "dollar": "dollar", "dollars": "dollar", "usd": "dollar", "euro": "euro", "euros": "euro",
-    "eur": "euro", "gbp": "pound", "yen": "yen", "rupees": "rupee", "rupee": "rupee",
-    "yuan": "yuan", "rmb": "yuan", "元": "yuan", "€": "euro", "$": "dollar", "£": "pound",
-    "pounds sterling": "pound", "us dollars": "dollar", "inr": "rupee", "¥": "yen",
-}  # fmt: skip
+    "dollar": "dollar",
+    "dollars": "dollar",
+    "usd": "dollar",
+    "euro": "euro",
+    "euros": "euro",
+    "eur": "euro",
+    "gbp": "pound",
+    "yen": "yen",
+    "rupees": "rupee",
+    "rupee": "rupee",
+    "yuan": "yuan",
+    "rmb": "yuan",
+    "元": "yuan",
+    "€": "euro",
+    "$": "dollar",
+    "£": "pound",
+    "pounds sterling": "pound",
+    "us dollars": "dollar",
+    "inr": "rupee",
+    "¥": "yen",
+}
 _CENTS = re.compile(r"(.+?)\s*(?:cents?|¢)$", re.IGNORECASE)
 _BEFORE = re.compile(
     r"([+-]?)\s*(" + "|".join(map(re.escape, sorted(_SYMBOLS, key=len, reverse=True))) + r")\s*(.+)"

@@ -87,9 +87,9 @@ class Quantity(Answer):
         wanted = gold.numeral if isinstance(gold, Number) else gold.formula
         if compare_values(self.value, wanted, rules).outcome == "RIGHT":
             return too_close(f"the value is equal, but only the answer is in {self.unit.name}")
-        if isinstance(wanted, Numeral) and isinstance(self.value, Numeral):
-            if wanted.value and self.value.value and _is_scale(self.value.value / wanted.value):
-                return too_close("equal in another unit of the same kind")
+        one, other = self.value, wanted
+        if isinstance(one, Numeral) and isinstance(other, Numeral) and _is_scale(one, other):
+            return too_close("equal in another unit of the same kind")
         return wrong("another value")
 
     def _compare_quantity(self, claim: "Quantity", rules: Rules) -> Decision:
@@ -210,9 +210,12 @@ def _read_compound(match: re.Match[str]) -> Quantity | None:
     return Quantity(Numeral(value), first)
 
 
-def _is_scale(ratio: Fraction) -> bool:
-    """Whether a ratio is one between common units of one kind: a power of ten, 60, 12, ..."""
-    large = ratio if ratio >= 1 else 1 / ratio
+def _is_scale(one: Numeral, other: Numeral) -> bool:
+    """Whether two values differ by a ratio between common units: a power of ten, 60, 12, ..."""
+    if not one.value or not other.value:
+        return False
+    ratio = one.value / other.value
+    large = max(ratio, 1 / ratio)
     if large.denominator != 1:
         return False
     digits = str(large.numerator)

@@ -7,10 +7,22 @@ from omr_data.verifiers.answers.base import Answer, Reader, Rules
 from omr_data.verifiers.base import Decision, right, wrong
 
 _VALUES = {
-    "yes": True, "true": True, "correct": True, "是": True, "对": True, "正确": True, "✓": True,
-    "no": False, "false": False, "incorrect": False, "否": False, "不是": False, "错": False,
-    "错误": False, "不对": False,
-}  # fmt: skip
+    "yes": True,
+    "true": True,
+    "correct": True,
+    "是": True,
+    "对": True,
+    "正确": True,
+    "✓": True,
+    "no": False,
+    "false": False,
+    "incorrect": False,
+    "否": False,
+    "不是": False,
+    "错": False,
+    "错误": False,
+    "不对": False,
+}
 # "Yes, it is" repeats the value in a clause, which must not say the opposite.
 _CLAUSE = re.compile(
     r"(?P<value>yes|no|true|false)\s*,\s*(?:it|they|he|she|this|that|there|we|you) "

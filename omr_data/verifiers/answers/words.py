@@ -40,9 +40,10 @@ class Words(Answer):
             return right("the same words")
         if f" {wanted} " in f" {said} " or f" {said} " in f" {wanted} ":
             return too_close("one answer holds the words of the other")
-        if not said.isascii() or not wanted.isascii():
-            if wanted in said or said in wanted:
-                return too_close("one answer holds the words of the other")
+        # Chinese has no spaces between its words.
+        spaced = said.isascii() and wanted.isascii()
+        if not spaced and (wanted in said or said in wanted):
+            return too_close("one answer holds the words of the other")
         if fuzz.ratio(said, wanted) >= _NEAR:
             if re.sub(r"\D", "", said) != re.sub(r"\D", "", wanted):
                 return wrong("another number in the same words")
