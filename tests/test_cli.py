@@ -20,9 +20,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_counted(
-    mirror: Path, tmp_path: Path
+    hub_fixtures: Path, tmp_path: Path
 ) -> None:
-    rows = small_mirror(mirror, tmp_path / "mirror")
+    rows = small_mirror(hub_fixtures, tmp_path / "mirror")
     places = (
         "--mirror",
         tmp_path / "mirror",

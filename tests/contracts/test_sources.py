@@ -165,7 +165,9 @@ def test_what_is_read_is_what_is_pinned(folder: str) -> None:
     assert (source.resolve(locator).digest is not None) == has_files
 
 
-@pytest.mark.parametrize("name", [*WRITTEN, *{one.__module__.split(".")[-1] for one in PLANNED}])
+@pytest.mark.parametrize(
+    "name", sorted({*WRITTEN, *(one.__module__.split(".")[-1] for one in PLANNED)})
+)
 def test_hub_sources_declare_repository_license_and_patterns(name: str) -> None:
     for cls in source_classes(name):
         if issubclass(cls, HubSource):
