@@ -6,9 +6,10 @@ BIN := .venv/bin
 LIGHT := .venv/.ready-light
 READY := .venv/.ready
 VLLM := .venv-vllm
+MUTANTS := .venv-mutants
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm check teacher
+.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check teacher
 
 build-sft-data: $(LIGHT)
 ifdef OMR_TEACHER_URL
@@ -33,6 +34,13 @@ test-slow: $(READY)
 # The policy losses against TRL's own code, in an environment that has it.
 test-parity: .venv-parity/.ready
 	.venv-parity/bin/python -m pytest -n 0 tests/parity
+
+# How many small changes to a module its fast tests notice. Minutes; not a part of CI.
+# MODULE is a file or folder of omr_data (plan, operators, train/losses), N the size of the sample.
+MODULE ?= operators
+N ?= 150
+mutants: $(READY) $(MUTANTS)/.ready
+	PYTHONPATH=$(CURDIR):$(MUTANTS) $(BIN)/python -m tests.mutants $(MODULE) --sample $(N) $(MUTANT_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -59,6 +67,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY) $(LIGHT)
+
+# A folder beside the environment, without dependencies: mutants run the tests of .venv itself.
+$(MUTANTS)/.ready: Makefile
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(MUTANTS) mutmut==3.8.1 libcst==1.9.0
+	touch $@
 
 .venv-parity/.ready: pyproject.toml constraints.txt
 	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
