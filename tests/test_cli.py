@@ -129,7 +129,8 @@ from omr_data.sources import files
 from omr_data.teachers import echo
 
 def recipe() -> Recipe:
-    rows = files.Source({folder!r}, dataset="mine", license="MIT", columns={{"question": "question", "answer": "answer", "images": "image"}})
+    columns = {{"question": "question", "answer": "answer", "images": "image"}}
+    rows = files.Source({folder!r}, dataset="mine", license="MIT", columns=columns)
     return Recipe("mine", "1.0.0", rows.then(rollout.Sample(echo.Teacher(answers=("5",)), n=2), verify.Answers(), explode.Right()))
 """
 
@@ -241,7 +242,8 @@ class Second(First):
 
 
 def recipe(rows: int = 1) -> Recipe:
-    sources = (gsm8k.Source(), gsm8k.Source(split="test"), First(), Second(), files.Source("lost/*.jsonl", dataset="lost", license="MIT"))
+    lost = files.Source("lost/*.jsonl", dataset="lost", license="MIT")
+    sources = (gsm8k.Source(), gsm8k.Source(split="test"), First(), Second(), lost)
     return Recipe("unready", "1.0.0", union(*sources))
 """
 
@@ -328,7 +330,9 @@ TEXT = {text!r}
 
 
 def recipe() -> Recipe:
-    answered = files.Source({folder!r}, dataset="mine", license="CC0-1.0", columns={{"question": "question", "answer": "answer", "options": "options"}}).then(
+    columns = {{"question": "question", "answer": "answer", "options": "options"}}
+    rows = files.Source({folder!r}, dataset="mine", license="CC0-1.0", columns=columns)
+    answered = rows.then(
         rollout.Sample(echo.Teacher(answers=("7", TEXT)), n=2), verify.Answers(), explode.Right()
     )
     return Recipe("mine", "1.0.0", answered)
