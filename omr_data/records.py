@@ -74,8 +74,7 @@ class Response:
     text: str
     """The visible text of the answer."""
     attempt: int
-    """The attempt number: from 0 for a teacher's, and from -1 downwards for a response that came with
-    the dataset. Unique in a record, because rows are named by it."""
+    """The attempt number, from 0. Unique for one `key`."""
     model: str
     """The model that answered. Empty where a dataset does not say."""
     finish_reason: str = "stop"

@@ -237,7 +237,7 @@ def _response(row: Mapping[str, Any], columns: Columns, number: int, text: str) 
     # A mark in an answer is typed text: the images of a record belong to its prompt.
     typed = text.replace(IMAGE_MARK, TYPED_MARK)
     reasoning = _optional(row, columns.reasoning) if number == 0 else ""
-    return Response(typed, -1 - number, model="", reasoning=reasoning or None)
+    return Response(typed, number, model="", reasoning=reasoning or None)
 
 
 def _optional(row: Mapping[str, Any], name: str | None) -> str:
