@@ -24,6 +24,7 @@ def read(source: Source, locator: LocalDatasets, work: Path, limit: int = 10_000
     return [source.convert(row, images) for row in rows[:limit]]
 
 
+@pytest.mark.slow
 def test_puzzlevqa_has_2000_puzzles_with_text_options(mirror: Path, tmp_path: Path) -> None:
     source, locator = puzzlevqa.Source(), LocalDatasets(mirror)
     found = source.download(locator)
@@ -37,12 +38,14 @@ def test_puzzlevqa_has_2000_puzzles_with_text_options(mirror: Path, tmp_path: Pa
     assert len({r.question for r in records}) < 20
 
 
+@pytest.mark.slow
 def test_algopuzzlevqa_reads_every_kind(mirror: Path, tmp_path: Path) -> None:
     records = read(algopuzzlevqa.Source(), LocalDatasets(mirror), tmp_path)
     assert len(records) == 540
     assert {len(r.options) for r in records} == {2, 4}
 
 
+@pytest.mark.slow
 def test_gsm8k_gold_answers_are_what_follows_the_hashes(mirror: Path, tmp_path: Path) -> None:
     train = read(gsm8k.Source(), LocalDatasets(mirror), tmp_path)
     test = read(gsm8k.Source(split="test"), LocalDatasets(mirror), tmp_path)
@@ -51,14 +54,14 @@ def test_gsm8k_gold_answers_are_what_follows_the_hashes(mirror: Path, tmp_path: 
     assert all("#" not in r.answer for r in train)
 
 
-def test_a_mirror_pins_by_digest_and_keeps_the_commit_beside_it(mirror: Path) -> None:
-    pin = LocalDatasets(mirror, {"openai/gsm8k": COMMIT}).resolve_hub(
+def test_a_mirror_pins_by_digest_and_keeps_the_commit_beside_it(hub_fixtures: Path) -> None:
+    pin = LocalDatasets(hub_fixtures, {"openai/gsm8k": COMMIT}).resolve_hub(
         "openai/gsm8k", None, ("train.jsonl",)
     )
     assert pin.commit == COMMIT
     assert (
         pin.digest
-        == LocalDatasets(mirror).resolve_hub("openai/gsm8k", None, ("train.jsonl",)).digest
+        == LocalDatasets(hub_fixtures).resolve_hub("openai/gsm8k", None, ("train.jsonl",)).digest
     )
 
 

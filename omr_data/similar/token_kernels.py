@@ -415,9 +415,7 @@ def read_words(
                 if token + 1 < end and kinds[token + 1] == WORD:
                     follows = look_up(table, meanings, words[token + 1])
                 # "no one", "the one that", "one of" and "one another" count nothing.
-                article = meaning == 1 and (
-                    before in (BEFORE, BOTH) or follows in (AFTER, BOTH)
-                )
+                article = meaning == 1 and (before in (BEFORE, BOTH) or follows in (AFTER, BOTH))
                 scaled = meaning >= 1_000 and token > begin and kinds[token - 1] == NUMBER
                 if not article and not scaled:
                     total, used = sum_words(table, meanings, words, kinds, token, end)

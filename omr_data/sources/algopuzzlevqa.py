@@ -1,11 +1,13 @@
 """AlgoPuzzleVQA: puzzles that an algorithm solves, 18 kinds (declare-lab/AlgoPuzzleVQA, MIT).
 
-A row of data/clock.json:
+A row of data/clock.json, in the author's repository:
     {"image": "images/clock/clock_0000.jpg",
-     "question": "... What will be the time when the event starts?", "options": ["1:14", "8:09", "4:23", "2:07"], "answer": "4:23", "solution": {"current_hour": 2, ...}}
+     "question": "... What will be the time when the event starts?",
+     "options": ["1:14", "8:09", "4:23", "2:07"], "answer": "4:23",
+     "solution": {"current_hour": 2}}
 
-The Hub holds the same rows as Arrow files, with the image in the cell. `solution` differs from kind to
-kind and is not read. board_tile has two options, the others four.
+The Hub holds the same rows as Arrow files, with the image in the cell. `solution` differs from
+kind to kind and is not read. board_tile has two options, the others four.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

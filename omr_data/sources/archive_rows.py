@@ -128,6 +128,8 @@ def _headers(file: DataFile, stream: IO[bytes], at: int) -> Iterator[tuple[str, 
         else:
             _pass(file, stream, padded)
         long_name, first = "", -1
+    # A whole archive ends with an empty block, so this one was cut off, if only between files.
+    raise _damaged(file, at)
 
 
 def _name(block: bytes) -> str:

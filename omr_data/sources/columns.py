@@ -89,6 +89,23 @@ def names_of(names: Names) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
 
 
+def cell_of(row: Mapping[str, Any], name: str | None) -> Any:
+    """Returns a cell, or None where there is none. "a.b" is the key b of the struct in column a.
+
+    Args:
+        row: The row.
+        name: The column. None: the dataset has no such column.
+    """
+    if name is None:
+        return None
+    if name in row or "." not in name:
+        return row.get(name)
+    value: Any = row
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def as_columns(given: Columns | Mapping[str, Any]) -> Columns:
     """Returns columns that were given as a dict of field to column.
 
@@ -142,7 +159,7 @@ def convert_row(
     responses = _responses(row, columns)
     if turns[-1].role == "assistant":
         responses = [turns.pop().text, *responses]
-    given = embedded or [row.get(name) for name in names_of(columns.images)]
+    given = embedded or [cell_of(row, name) for name in names_of(columns.images)]
     images = cells.read(given) if given else ()
     # Options take part: those of MMMU hold images, and a mark typed there would be asked as one.
     placed, images = place_images([*(turn.text for turn in turns), *options], images)
@@ -178,36 +195,38 @@ def _turns(row: Mapping[str, Any], columns: Columns) -> tuple[str, list[Message]
     # System prompts explain the mark to the model; they never hold an image.
     system = _optional(row, columns.system).replace(IMAGE_MARK, TYPED_MARK)
     if columns.messages is not None:
-        turns, embedded = read_chat(row.get(columns.messages), columns.messages)
+        turns, embedded = read_chat(cell_of(row, columns.messages), columns.messages)
         if turns[0].role == "system":
             first = turns.pop(0).text.replace(IMAGE_MARK, TYPED_MARK)
             system = system or first
         return system, turns, embedded
     names = names_of(columns.question)
-    texts = [as_text(row.get(names[0]), names[0])]
+    texts = [as_text(cell_of(row, names[0]), names[0])]
     # An empty input beside an instruction is how Alpaca says that there is none.
     texts += [text for name in names[1:] if (text := _optional(row, name))]
-    history = read_history(row.get(columns.history), columns.history) if columns.history else []
+    history = (
+        read_history(cell_of(row, columns.history), columns.history) if columns.history else []
+    )
     return system, [*history, Message("user", "\n".join(texts))], []
 
 
 def _options(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
     if isinstance(columns.options, tuple):
-        cells = [row.get(name) for name in columns.options]
+        cells = [cell_of(row, name) for name in columns.options]
         return read_options([cell for cell in cells if cell not in (None, "") and cell == cell])
-    return read_options(row.get(columns.options)) if columns.options is not None else ()
+    return read_options(cell_of(row, columns.options)) if columns.options is not None else ()
 
 
 def _answers(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
     if columns.answer is None:
         return ()
-    cell = row.get(columns.answer)
+    cell = cell_of(row, columns.answer)
     cells = cell if isinstance(cell, list | tuple) else [cell]
     return tuple(as_text(item, columns.answer) for item in cells)
 
 
 def _responses(row: Mapping[str, Any], columns: Columns) -> list[str]:
-    cell = row.get(columns.response) if columns.response is not None else None
+    cell = cell_of(row, columns.response)
     if cell in (None, ""):
         return []
     cells = cell if isinstance(cell, list | tuple) else [cell]
@@ -223,7 +242,7 @@ def _response(row: Mapping[str, Any], columns: Columns, number: int, text: str) 
 
 def _optional(row: Mapping[str, Any], name: str | None) -> str:
     """A cell as text, or nothing where it is missing."""
-    cell = row.get(name) if name is not None else None
+    cell = cell_of(row, name)
     if cell is None or cell == "" or cell != cell:
         return ""
     return as_text(cell, str(name))
@@ -234,7 +253,7 @@ def _meta(row: Mapping[str, Any], columns: Columns) -> dict[str, str]:
     if EVERYTHING_ELSE in names:
         taken = set(columns.mapped())
         names = tuple(name for name in row if name[:1] != "_" and name not in taken)
-    return {name: meta_text(row[name]) for name in names if row.get(name) is not None}
+    return {name: meta_text(cell_of(row, name)) for name in names if cell_of(row, name) is not None}
 
 
 def meta_text(value: object) -> str:

@@ -25,7 +25,7 @@ MAX_IMAGE = 100_000_000
 DOWNLOAD_SECONDS = 30
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
-_BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
+BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
 """How PNG, JPEG, GIF, WebP, BMP and TIFF begin in base64. "/9j/" would pass for a path."""
 
 
@@ -156,7 +156,7 @@ class ImageCells:
             return ()
         if cell.startswith("data:"):
             return (self.images.from_bytes(_from_base64(cell.partition(",")[2])),)
-        if cell.startswith(_BASE64_STARTS) and len(cell) > 60:
+        if cell.startswith(BASE64_STARTS) and len(cell) > 60:
             return (self.images.from_bytes(_from_base64(cell)),)
         if cell.startswith(("http://", "https://")):
             if not self.download:

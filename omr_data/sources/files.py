@@ -89,7 +89,9 @@ class ColumnsSource(BaseSource):
 
     def _check_columns(self, files: Files, part: Part) -> None:
         found = columns_of(files, part, LOOKED_AT)
-        missing = [name for name in as_columns(self.columns).required() if name not in found]
+        required = as_columns(self.columns).required()
+        # "a.b" is in the column a.
+        missing = [name for name in required if not {name, name.partition(".")[0]} & {*found}]
         # Without any column every row is broken, and each of them is counted with its reason.
         if missing and found:
             raise SourceError(

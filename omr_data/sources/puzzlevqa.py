@@ -6,9 +6,10 @@ A row of data/venn.json, in the author's repository:
      "answer": 1, "options": ["4", "8", "1", "9"], "caption": "...", "explanation": "...",
      "deduction": "..."}
 
-The Hub holds the same rows as data/train-00000-of-00001.parquet, with the image in the cell. Options
-are not in the question text, and answers and options are whole numbers in three files. 18 of the 20
-files have one question string for all their rows, so text alone never tells two puzzles apart.
+The Hub holds the same rows as data/train-00000-of-00001.parquet, with the image in the cell.
+Options are not in the question text, and answers and options are whole numbers in three files. 18
+of the 20 files have one question string for all their rows, so text alone never tells two puzzles
+apart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
