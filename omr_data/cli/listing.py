@@ -73,10 +73,18 @@ def plugins(kind: Kind) -> Iterator[Plugin]:
     folder = importlib.import_module(f"omr_data.{kind}")
     for entry in pkgutil.iter_modules(folder.__path__):
         module = importlib.import_module(f"{folder.__name__}.{entry.name}")
-        for name, value in vars(module).items():
-            is_plugin = isinstance(value, type) and issubclass(value, BASES[kind])
-            # A module also holds the classes that it imports, and bases to derive from.
-            if is_plugin and value.__module__ == module.__name__ and not _is_base(value):
+        found = {
+            name: value
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, BASES[kind])
+        }
+        for name, value in found.items():
+            # A module also holds classes that it imports. Where the plugin is a folder, its classes
+            # are defined in the modules of that folder.
+            is_own = f"{value.__module__}.".startswith(f"{module.__name__}.")
+            derived = found.get("Source", value)
+            is_base_here = derived is not value and issubclass(derived, value)
+            if is_own and not is_base_here and not _is_base(value):
                 yield Plugin(f"{entry.name}.{name}", _first_sentence(value), value)
 
 
