@@ -29,6 +29,7 @@ from omr_data.store.ledger import read_json
 from tests.builders import png
 from tests.mirrors import small_mirror
 from tests.omr import ROOT, command, environment, omr
+from tests.servers import fault_server
 
 PUZZLES = ROOT / "recipes" / "omr_sft_puzzles.py"
 TINY = ROOT / "recipes" / "omr_sft_tiny.py"
@@ -445,6 +446,33 @@ def test_ctrl_c_prints_one_line_and_leaves_no_process(workers: int, tmp_path: Pa
     printed = process.communicate(timeout=20)
     assert printed == ("", f"{STOPPED}\n")
     assert process.returncode == 130
+
+
+@pytest.mark.build
+def test_ctrl_c_while_a_server_is_asked_prints_one_line_and_sends_nothing_more(
+    tmp_path: Path,
+) -> None:
+    places = ("--work", tmp_path / "work", "--releases", tmp_path / "r", "--workers", 2)
+    with fault_server(latency=60) as server:
+        process = subprocess.Popen(
+            command("build", ROOT / "tests/recipes/served.py", *places),
+            env=environment(OMR_TEACHER_URL=server.url),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 60
+        while not (sent := server.told()["seen"]) and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(0.3)
+        sent = server.told()["seen"]
+        os.killpg(process.pid, signal.SIGINT)
+        _, printed = process.communicate(timeout=20)
+        assert server.told()["seen"] == sent
+    source, stopped = printed.splitlines()
+    assert "synthetic.Source" in source
+    assert stopped == STOPPED
 
 
 def test_the_version_is_printed(here: Here) -> None:
