@@ -7,6 +7,7 @@ What a block is for stands after the language of its fence, where GitHub does no
     ```console                    each line after "$ " is run, and must print the lines below it
     ```console exit=1             ... and must end with this exit code
     ```console background         ... and goes on while the rest of the document is run
+    ```console needs=PATH         the block is left out while the repository lacks this file
     ```console skip               the block is not run
 
 "..." in an expected line stands for anything.
@@ -70,7 +71,8 @@ class Reader:
         text = path.read_text(encoding="utf-8").replace("8000", str(port))
         followed = 0
         for block in blocks(text):
-            if "skip" in block.options:
+            needed = block.options.get("needs", "")
+            if "skip" in block.options or not (self.folder / needed).exists():
                 continue
             followed += 1
             if "title" in block.options:
