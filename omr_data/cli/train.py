@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from omr_data.arguments import pairs
-from omr_data.cli.common import Mirror, main_console, require_extra
+from omr_data.cli.common import Mirror, main_console, print_json, require_extra
 from omr_data.errors import TrainError
 from omr_data.sources.locator import LocalDatasets, read_pins
 from omr_data.store.atomic import write_text
@@ -56,13 +56,17 @@ def sft_command(
     set: Setting = None,
     show: Show = False,
 ) -> None:
-    """Supervised fine-tuning. The same command goes on after a kill."""
+    """Supervised fine-tuning.
+
+    After a kill, the same command goes on from the last checkpoint.
+    """
     require_extra("train", "torch", "transformers")
+    # Imported here, as in the commands below, because it takes seconds and needs the extra.
     from omr_data.train import settings, sft
 
     chosen = settings.changed(settings.preset(settings.SFT, preset), pairs(set, TrainError))
     if show:
-        print(json.dumps(settings.as_json(chosen), indent=1))
+        print_json(settings.as_json(chosen))
     else:
         print_model(main_console(), sft.train(chosen, data, out))
 
@@ -75,13 +79,17 @@ def gspo_command(
     set: Setting = None,
     show: Show = False,
 ) -> None:
-    """Reinforcement learning with verified rewards: gspo, or with --set loss= grpo or dapo. The same command goes on after a kill."""
+    """Reinforcement learning with verified rewards.
+
+    The loss is GSPO, or with --set loss=grpo or loss=dapo another. After a kill, the same command
+    goes on from the last checkpoint.
+    """
     require_extra("train", "torch", "transformers")
     from omr_data.train import gspo, settings
 
     chosen = settings.changed(settings.preset(settings.GSPO, preset), pairs(set, TrainError))
     if show:
-        print(json.dumps(settings.as_json(chosen), indent=1))
+        print_json(settings.as_json(chosen))
     else:
         print_model(main_console(), gspo.train(chosen, data, out))
 
@@ -114,6 +122,7 @@ def eval_command(
     from omr_data.train import evaluate, settings
 
     chosen = settings.changed(settings.Eval(model=model), pairs(set, TrainError))
+    # A name like "gsm8k" is a source. Releases are folders, or "organization/name@version".
     if Path(data).exists() or "@" in data:
         problems, bad = evaluate.release_problems(data), None
     else:
@@ -130,6 +139,7 @@ def eval_command(
 
 def print_model(console: Console, folder: Path) -> None:
     """Prints where a trained model is, and what to do with it."""
+    # Lines stay whole however long they are, so that paths can be copied.
     curves = folder.parent / "curves.png"
     console.print(
         f"the model is in {folder}; its curves in {curves}", highlight=False, soft_wrap=True

@@ -152,5 +152,5 @@ def export(
 
 def _declare(config: Path, dtype: str) -> None:
     """The dtype that the weights have, which is the one that a server loads them in."""
-    held = json.loads(config.read_text())
-    config.write_text(json.dumps(held | {"dtype": dtype}, indent=2) + "\n")
+    held = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(held | {"dtype": dtype}, indent=2) + "\n", encoding="utf-8")

@@ -33,7 +33,7 @@ class Journal:
         """
         path = self._out / "settings.json"
         if step and path.is_file():
-            before = json.loads(path.read_text())
+            before = json.loads(path.read_text(encoding="utf-8"))
             filled = as_json(settings)
             now = {name: canonical(filled[name]) for name in identity_fields(settings)} | {
                 "release": identity
@@ -62,7 +62,7 @@ class Journal:
             return []
         return [
             json.loads(line)
-            for line in self._metrics.read_text().splitlines()
+            for line in self._metrics.read_text(encoding="utf-8").splitlines()
             if line.endswith("}")
         ]
 
@@ -70,7 +70,7 @@ class Journal:
         """One line. Costs about 50 microseconds."""
         if not self._writes:
             return
-        with self._metrics.open("a") as stream:
+        with self._metrics.open("a", encoding="utf-8") as stream:
             stream.write(
                 json.dumps({"step": step} | {name: _short(value) for name, value in values.items()})
                 + "\n"
