@@ -132,8 +132,10 @@ def test_importing_the_package_is_light() -> None:
 
 
 def plugins(folder: str) -> list[str]:
+    """The modules of a folder. Those of a teacher that is a folder itself are its own affair."""
     package = importlib.import_module(f"omr_data.{folder}")
-    return [f"omr_data.{folder}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    walk = pkgutil.iter_modules if folder == "teachers" else pkgutil.walk_packages
+    return [module.name for module in walk(package.__path__, f"{package.__name__}.")]
 
 
 def specs(module: str) -> list[type[Spec]]:
