@@ -115,7 +115,7 @@ def _files(module: str) -> list[str]:
 def _measure(
     folder: Path, chosen: Sequence[Mutant], files: Sequence[str], tests: Sequence[str], jobs: int
 ) -> Outcome:
-    slots = [Slot(_copy(folder / str(number))) for number in range(jobs)]
+    slots = [Slot(copy_repository(folder / str(number))) for number in range(jobs)]
     base = trial.baseline(slots[0].copy, tests, files)
     print(f"{len(base.seconds)} tests pass in {sum(base.seconds.values()):.1f} s", flush=True)
     for slot in slots:
@@ -145,7 +145,8 @@ def _measure(
     return outcome
 
 
-def _copy(copy: Path) -> Path:
+def copy_repository(copy: Path) -> Path:
+    """Copies what tests need to an empty folder, and returns that folder."""
     # Two trials at once write two mutants, so each slot has a repository of its own.
     for name in COPIED:
         if (ROOT / name).is_dir():
