@@ -24,6 +24,7 @@ LAYERS = (
     "arguments",
     "identity",
     "records",
+    "mrope",
     "progress",
     "processes",
     "http",
