@@ -24,8 +24,9 @@ class Batch:
     """Token ids of all sequences, one after the other."""
     positions: Int[Tensor, "4 1 tokens"]
     """The place within the sequence, then the time, row and column of the rotary embedding."""
-    edges: Int32[Tensor, " sequences+1"]
-    """Where each sequence begins, and where the last one ends. int32 is what flash attention takes."""
+    edges: Int32[Tensor, " edges"]
+    """Where each sequence begins, and where the last one ends: one more than there are sequences.
+    int32 is what flash attention takes."""
     longest: int
     """Tokens of the longest sequence."""
     predict_at: Int[Tensor, " targets"]

@@ -4,7 +4,7 @@ Runtime fields say how fast or how often, and may differ when a run is resumed; 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
@@ -381,14 +381,14 @@ def changed(settings: S, given: Mapping[str, str]) -> S:
         TrainError: A name is unknown, or a value does not fit its type or its bounds.
     """
     hints = get_type_hints(type(settings))
-    declared = {name: hints[name] for name in type(settings).__dataclass_fields__}
+    declared = {one.name: hints[one.name] for one in fields(settings)}
     values = read_values(type(settings).__name__, declared, given, TrainError)
     return replace(settings, **values)
 
 
 def as_json(settings: ModelSettings) -> dict[str, Any]:
     """Returns settings as plain values, with those filled in that a loss gives."""
-    values = {name: getattr(settings, name) for name in type(settings).__dataclass_fields__}
+    values = {one.name: getattr(settings, one.name) for one in fields(settings)}
     if isinstance(settings, GSPO):
         values["clip_low"], values["clip_high"] = settings.clip
     return values

@@ -115,7 +115,10 @@ def test_verdicts_rewards_and_advantages_stay_with_their_completion(encoder: Enc
     settings = replace(SETTINGS, rollouts=2)
     scored = score_rollouts([question()] * 4, groups, encoder, settings)
     assert [[one.completion for one in group] for group in scored] == groups
-    assert [[one.outcome for one in group] for group in scored[:2]] == [[WRONG, RIGHT], [RIGHT, WRONG]]
+    assert [[one.outcome for one in group] for group in scored[:2]] == [
+        [WRONG, RIGHT],
+        [RIGHT, WRONG],
+    ]
     assert [one.formatted for one in scored[2]] == [False, True]
     rewards = [[one.reward for one in group] for group in scored]
     assert rewards[0] == pytest.approx([0.1, 1.0])
