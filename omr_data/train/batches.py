@@ -1,7 +1,7 @@
 """Batches: several chats packed into one row of tokens, as tensors.
 
-A **pack** is a list of examples whose lengths fit into one row. A **batch** is a pack as tensors: the
-sequences stand one after the other, never see each other, and have positions of their own.
+A **pack** is a list of examples whose lengths fit into one row. A **batch** is a pack as tensors:
+the sequences stand one after the other, never see each other, and have positions of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,19 +64,23 @@ def collate(examples: Sequence[Example], encoder: Encoder) -> Batch:
     # Without it a rank with texts only would not run its vision tower, and the collective calls of
     # the others would wait for it forever. Its gradients are zero this way, and not absent.
     if not any(len(example.grids) for example in examples):
-        examples = [*examples, _placeholder(encoder)]
+        examples = [*examples, encoder.placeholder()]
     lengths = [len(example) for example in examples]
     edges = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.concatenate([example.ids for example in examples])
     loss_mask = np.concatenate([example.loss_mask for example in examples])
     # The first token of a sequence has nothing before it that could predict it.
     loss_mask[edges[:-1]] = False
+    # Only states before targets go through the language head, which is most of the logits' cost
+    # when prompts are long.
     target = np.flatnonzero(loss_mask)
+    # Places restart in each sequence. Otherwise a sequence would depend on its place in the pack.
     place = np.concatenate([np.arange(length) for length in lengths])
     positions = np.concatenate([example.positions for example in examples], axis=1)
     sequence = np.searchsorted(edges, target, side="right") - 1
     patches = np.concatenate([example.patches for example in examples])
     grids = np.concatenate([example.grids for example in examples])
+    # `from_numpy` shares memory with the arrays, so nothing is copied here.
     return Batch(
         ids=torch.from_numpy(ids)[None],
         positions=torch.from_numpy(np.concatenate([place[None], positions]))[:, None],
@@ -87,15 +91,4 @@ def collate(examples: Sequence[Example], encoder: Encoder) -> Batch:
         sequence=torch.from_numpy(sequence),
         patches=torch.from_numpy(patches),
         grids=torch.from_numpy(grids),
-    )
-
-
-def _placeholder(encoder: Encoder) -> Example:
-    merge = encoder.merge
-    return Example(
-        ids=np.array([encoder.image_token]),
-        loss_mask=np.array([False]),
-        positions=np.zeros((3, 1), dtype=np.int64),
-        patches=np.zeros((merge**2, encoder.patch_values), dtype=np.float32),
-        grids=np.array([[1, merge, merge]]),
     )

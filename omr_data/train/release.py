@@ -87,6 +87,7 @@ class ReleaseReader:
 
         A release of kind sft has a row for each answer, and a question may have several.
         """
+        # Read as one column: rows would decode messages and images.
         first: dict[str, int] = {}
         for number, question in enumerate(self.data["question_id"]):
             first.setdefault(question, number)
@@ -151,8 +152,10 @@ def _open(
     name: str, identity: str, manifest: bytes, where: str, revision: str | None
 ) -> ReleaseReader:
     """Loads the rows, and checks them against the manifest."""
+    # A missing file would otherwise go unnoticed: `datasets` reads whatever is there.
     promised = json.loads(manifest).get("rows")
-    # `datasets` fails on a file without rows with an error of its format, so they are counted first.
+    # `datasets` fails on a file without rows with an error of its format, so they are counted
+    # first.
     if promised == 0:
         raise TrainError(
             f"{name} has no rows: its recipe left nothing. "
@@ -165,6 +168,7 @@ def _open(
         data = datasets.load_dataset(where, revision=revision, split="train")
         if missing := sorted(COLUMNS - set(data.column_names)):
             raise TrainError(f"{name} has no column {', '.join(missing)}, so it is not a release.")
+        # Images stay encoded here; the encoder decodes them under its own limits.
         data = data.cast_column("images", datasets.List(datasets.Image(decode=False)))
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise TrainError(f"{name} cannot be read: {error}") from error

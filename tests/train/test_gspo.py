@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from omr_data.errors import CollapseError, TrainError
 from omr_data.teachers import tiny
 from omr_data.train import gspo
-from omr_data.train.gspo import StepStats, StepTimer, check_collapse, pack_rollouts, step_measures
+from omr_data.train.gspo import pack_rollouts
 from omr_data.train.rewards import ScoredCompletion, concat_prompt_response
 from omr_data.train.samplers import vllm
 from omr_data.train.samplers.base import Completion
 from omr_data.train.settings import GSPO, changed, preset
+from omr_data.train.watch import StepStats, StepTimer, check_collapse, step_measures
 from tests.train.helpers import (
     ALONE,
     assert_near,
