@@ -77,9 +77,10 @@ def gspo_command(
     set: Setting = None,
     show: Show = False,
 ) -> None:
-    """Reinforcement learning with verified rewards: gspo, or with --set loss= grpo or dapo.
+    """Reinforcement learning with verified rewards.
 
-    The same command goes on after a kill.
+    The loss is GSPO, or with --set loss=grpo or loss=dapo another. After a kill, the same command
+    goes on from the last checkpoint.
     """
     require_extra("train", "torch", "transformers")
     from omr_data.train import gspo, settings
@@ -121,6 +122,7 @@ def eval_command(
 
     chosen = settings.changed(settings.Eval(model=model), pairs(set, TrainError))
     bad: Mapping[str, int] | None = None
+    # A name like "gsm8k" is a source. Releases are folders, or "organization/name@version".
     if Path(data).exists() or "@" in data:
         asked = open_release(data).prompts()
     else:

@@ -153,8 +153,8 @@ def export_model(
         # The configuration still names the dtype of the masters, and servers load in what it names.
         config = temporary / "config.json"
         written = str(dtype or torch.float32).removeprefix("torch.")
-        declared = json.loads(config.read_text()) | {"dtype": written}
-        config.write_text(json.dumps(declared, indent=2) + "\n")
+        declared = json.loads(config.read_text(encoding="utf-8")) | {"dtype": written}
+        config.write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
         os.sync()
         if folder.exists():
             _remove(folder)

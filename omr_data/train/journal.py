@@ -49,7 +49,7 @@ class RunJournal:
         """
         path = self._out / "settings.json"
         if step and path.is_file():
-            self._check_same_run(settings, identity, json.loads(path.read_text()))
+            self._check_same_run(settings, identity, json.loads(path.read_text(encoding="utf-8")))
         if not self._writes:
             return
         # With defaults filled in: a later version may have other ones.
@@ -68,7 +68,7 @@ class RunJournal:
         """Returns the measures of all steps, in order."""
         if not self._metrics.is_file():
             return []
-        text = self._metrics.read_text()
+        text = self._metrics.read_text(encoding="utf-8")
         # The last line of a killed run may be cut off.
         return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
@@ -81,7 +81,7 @@ class RunJournal:
             # Six digits: the file of a long run stays small, and more are noise.
             line[name] = value if isinstance(value, int) else float(f"{value:.6g}")
         # Opened for each line: what was measured is on disk when a run is killed.
-        with self._metrics.open("a") as stream:
+        with self._metrics.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         for write in self._writers:
             write(step, values)

@@ -29,7 +29,7 @@ FILES = sorted(FOLDER.rglob("*.py"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(FOLDER).as_posix())
 def test_the_trainer_imports_nothing_of_recipes_sources_or_engines(path: Path) -> None:
     """Imports that only a type checker sees count too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("omr_data."):
             part = str(node.module).split(".")[1]
             names = {name.name for name in node.names}
@@ -43,7 +43,7 @@ def test_the_trainer_imports_nothing_of_recipes_sources_or_engines(path: Path) -
 def test_only_the_folder_of_the_embedded_model_is_used() -> None:
     used = set()
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "tiny":
                 used.add(node.attr)
     assert used == {"FOLDER"}
