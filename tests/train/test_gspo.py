@@ -106,13 +106,13 @@ def test_reinforcement_goes_on_after_a_stop_to_the_same_bits(
         assert [line[name] for line in metrics(cut)] == [line[name] for line in metrics(whole)]
 
 
-@pytest.mark.build
+@pytest.mark.slow
 def test_with_a_server_s_answers_two_processes_learn_what_one_does(
     problems: Path, tmp_path: Path
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     with sampling_server() as url:
-        given = SMALL | {"engine": url, "rollouts": "6", "lr": "1e-4"}
+        given = SMALL | {"engine": url, "rollouts": "12", "lr": "1e-4"}
         reinforce(problems, one, **given)
         with urllib.request.urlopen(f"{url}/log") as answer:
             log = json.loads(answer.read())

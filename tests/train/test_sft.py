@@ -1,11 +1,10 @@
 """SFT runs: they learn, stop and continue to the same bits, and say what they leave out."""
 
 import math
-import os
 import shutil
 import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,24 +141,43 @@ def test_two_processes_compute_what_one_does(chats: Path, once: Path, tmp_path: 
     assert_near(two, once, 1e-5)
 
 
+KILLED = """
+import os, signal, sys
+from omr_data.cli import main
+from omr_data.train import checkpoints
+
+synced = 0
+sync = os.sync
+
+def sync_or_die():
+    global synced
+    synced += 1
+    if synced == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync()
+
+checkpoints.os.sync = sync_or_die
+main()
+"""
+"""A run that is killed while its second checkpoint is written but not yet in place."""
+
+
 @pytest.mark.build
 def test_a_run_that_was_killed_goes_on_to_the_same_bits(
     chats: Path, once: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    victim = subprocess.Popen(
-        train_command("sft", chats, out, SMALL),
+    arguments = train_command("sft", chats, out, SMALL)
+    victim = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments[3:]],
         env=environment(OMP_NUM_THREADS=1),
         cwd=ROOT,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
     )
-    deadline = time.monotonic() + 120
-    while not (out / "checkpoints/step-00000002").exists():
-        assert victim.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.wait()
+    assert victim.returncode == -signal.SIGKILL, victim.stderr
+    left = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert left == [".step-00000004.tmp", "step-00000002"]
     assert not (out / "model").exists()
     tune(chats, out)
     expected = [(line["step"], line["loss"]) for line in metrics(once)]
