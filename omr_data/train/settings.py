@@ -392,7 +392,7 @@ def changed(settings: S, given: Mapping[str, str]) -> S:
 
 def as_json(settings: ModelSettings) -> dict[str, Any]:
     """Returns settings as plain values, with those filled in that a loss gives."""
-    values = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     if isinstance(settings, GSPO):
         values["clip_low"], values["clip_high"] = settings.clip
     return values
