@@ -17,7 +17,7 @@ from omr_data.train.chat import Encoder, Example
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PackedBatch:
     """Packed sequences. `tokens` counts all of them, `targets` only those that are trained on."""
 
     ids: Int[Tensor, "1 tokens"]
@@ -40,22 +40,22 @@ class Batch:
     grids: Int[Tensor, "images 3"]
     """Patches of each image as (time, rows, columns)."""
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "PackedBatch":
         """Returns this batch on a device."""
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> "Batch":
+    def pin_memory(self) -> "PackedBatch":
         """Returns this batch in page-locked memory. A DataLoader calls it by this name."""
         return self._map_tensors(Tensor.pin_memory)
 
-    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> "PackedBatch":
         held = {one.name: getattr(self, one.name) for one in fields(self)}
         tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
         changed: dict[str, Any] = {name: change(value) for name, value in tensors.items()}
         return replace(self, **changed)
 
 
-def collate(examples: Sequence[Example], encoder: Encoder) -> Batch:
+def collate(examples: Sequence[Example], encoder: Encoder) -> PackedBatch:
     """Packs examples into one batch, in order.
 
     A batch without images gets a placeholder: the smallest image there is, in a sequence of its own
@@ -81,7 +81,7 @@ def collate(examples: Sequence[Example], encoder: Encoder) -> Batch:
     patches = np.concatenate([example.patches for example in examples])
     grids = np.concatenate([example.grids for example in examples])
     # `from_numpy` shares memory with the arrays, so nothing is copied here.
-    return Batch(
+    return PackedBatch(
         ids=torch.from_numpy(ids)[None],
         positions=torch.from_numpy(np.concatenate([place[None], positions]))[:, None],
         edges=torch.from_numpy(edges.astype(np.int32)),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Chat = Sequence[Mapping[str, str]]
 """Messages with `role` and `content`; an `<image>` mark stands for each image, as in a release."""
-Piece = tuple[str, bool]
+ChatPiece = tuple[str, bool]
 """Some text of a rendered chat, and whether the assistant says it."""
 
 MAX_ASPECT_RATIO = 200
@@ -113,7 +113,7 @@ class Encoder:
         """Encodes a whole chat; what the assistant says is trained on.
 
         Raises:
-            BadRow: Marks and images do not match, an image is broken, or there is no answer.
+            BadRow: Marks and images do not match, an image is broken, or an answer is missing.
         """
         return self._example(self._pieces(messages), images)
 
@@ -166,7 +166,7 @@ class Encoder:
             parts += [{"type": "image"}, {"type": "text", "text": piece}]
         return [part for part in parts if part != {"type": "text", "text": ""}]
 
-    def _example(self, pieces: Sequence[Piece], images: Sequence[bytes]) -> Example:
+    def _example(self, pieces: Sequence[ChatPiece], images: Sequence[bytes]) -> Example:
         # Pieces are tokenized apart: a merge across the start of an answer would give training a
         # token that sampling never produces.
         tokens = [(self._tokenize(text), said) for text, said in pieces]
@@ -189,7 +189,7 @@ class Encoder:
         positions = mrope_positions(ids, grids, self.image_token, self.merge)
         return Example(ids, loss_mask, positions, patches, grids)
 
-    def _size(self, pieces: Sequence[Piece], images: Sequence[bytes]) -> tuple[int, int]:
+    def _size(self, pieces: Sequence[ChatPiece], images: Sequence[bytes]) -> tuple[int, int]:
         # Headers tell sizes. Decoding every image of a large release would take hours.
         image_tokens = 0
         for data in images:
@@ -214,9 +214,9 @@ class Encoder:
         encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
         return np.array(encoded["input_ids"], dtype=np.int64)
 
-    def _pieces(self, messages: Chat) -> list[Piece]:
+    def _pieces(self, messages: Chat) -> list[ChatPiece]:
         """Renders a chat in pieces. What the template adds after the last end token is left out."""
-        pieces: list[Piece] = []
+        pieces: list[ChatPiece] = []
         done, end = "", self.tokenizer.eos_token
         for number, message in enumerate(messages):
             if message["role"] != "assistant":

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from omr_data.errors import BadRow, TrainError
-from omr_data.train.batches import Batch, collate
+from omr_data.train.batches import PackedBatch, collate
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.losses import LOSSES, LossInputs, kl
 from omr_data.train.model import Policy, load_policy
@@ -66,7 +66,7 @@ class RolloutPack:
     It stays in host memory until its turn: the images of a whole step would fill a GPU.
     """
 
-    batch: Batch
+    batch: PackedBatch
     """Prompts and completions, packed."""
     advantages: Float[Tensor, " completions"]
     """The advantage of each completion, on the device."""

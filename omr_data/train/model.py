@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from omr_data.errors import TrainError
 from omr_data.train.attention import NAME as PACKED_ATTENTION
-from omr_data.train.batches import Batch
+from omr_data.train.batches import PackedBatch
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.ranks import Ranks
 from omr_data.train.samplers.base import Completion, SamplingParams
@@ -56,7 +56,7 @@ class Policy(nn.Module):
             part._attn_implementation = PACKED_ATTENTION
 
     def forward(
-        self, batch: Batch, temperature: float = 1.0
+        self, batch: PackedBatch, temperature: float = 1.0
     ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
         """Scores the targets of a batch that is on this device.
 

@@ -115,7 +115,7 @@ def open_release(name: str) -> ReleaseReader:
     """Opens a release. One on the Hub is downloaded once.
 
     Raises:
-        TrainError: There is no such release, it has no rows, or its files do not fit together.
+        TrainError: The release does not exist, it has no rows, or its files do not fit together.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -131,7 +131,7 @@ def open_release(name: str) -> ReleaseReader:
     repo, _, version = name.partition("@")
     if repo.count("/") != 1 or not version:
         raise TrainError(
-            f"there is no release {name}. "
+            f"the release {name} does not exist. "
             "Give a folder, or organization/name@version for one on the Hub."
         )
     # Imported here: it takes a second, and a release in a folder needs no Hub.

@@ -373,7 +373,7 @@ def preset(kind: type[S], name: str) -> S:
     base = PRESETS.get(name)
     if not isinstance(base, kind):
         known = ", ".join(name for name, one in PRESETS.items() if isinstance(one, kind))
-        raise TrainError(f"there is no preset {name!r} for {kind.__name__}. There are: {known}.")
+        raise TrainError(f"{kind.__name__} has no preset {name!r}. There are: {known}.")
     return base
 
 

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from omr_data.errors import TrainError
-from omr_data.train.batches import Batch, collate
+from omr_data.train.batches import PackedBatch, collate
 from omr_data.train.chat import Encoder
 from omr_data.train.lengths import RowLengths, measure_rows
 from omr_data.train.model import Policy, load_policy
@@ -57,7 +57,7 @@ class StepPlan:
     """Sum of the squared lengths of its rows, over all ranks."""
 
 
-class StepBatches(Dataset[list[Batch]]):
+class StepBatches(Dataset[list[PackedBatch]]):
     """The batches of each step, read and encoded where they are asked for: in loader processes."""
 
     def __init__(self, release: ReleaseReader, encoder: Encoder, plans: Sequence[StepPlan]) -> None:
@@ -75,7 +75,7 @@ class StepBatches(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return len(self._plans)
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def __getitem__(self, step: int) -> list[PackedBatch]:
         batches = []
         for pack in self._plans[step].packs:
             examples = [self._release.example(row, self._encoder) for row in pack]
@@ -237,7 +237,7 @@ class SupervisedFineTuning:
             plans.append(plan)
         return plans
 
-    def _loader(self, plans: Sequence[StepPlan]) -> "DataLoader[list[Batch]]":
+    def _loader(self, plans: Sequence[StepPlan]) -> "DataLoader[list[PackedBatch]]":
         ahead: dict[str, Any] = {}
         if self.settings.loaders:
             # Forked loaders would inherit CUDA and the threads of tokenizers, which may deadlock.
@@ -250,7 +250,7 @@ class SupervisedFineTuning:
             **ahead,
         )
 
-    def _update(self, batches: Sequence[Batch], targets: int) -> tuple[float, float, int]:
+    def _update(self, batches: Sequence[PackedBatch], targets: int) -> tuple[float, float, int]:
         """One optimizer step. Returns the mean loss over all targets, the norm of its gradient, and
         the patches of all ranks."""
         group: Ranks = self.inputs.ranks

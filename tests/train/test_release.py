@@ -34,7 +34,7 @@ def damaged(release: Path, folder: Path, rows: int, drop: str = "") -> Path:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("nowhere", "there is no release nowhere. Give a folder"),
+        ("nowhere", "the release nowhere does not exist. Give a folder"),
         ("some/repository", "organization/name@version"),
         (str(ROOT), "has no manifest.json, so it is not a release"),
     ],
