@@ -54,7 +54,8 @@ def verify_texts(
     Args:
         prompts: The prompts.
         texts: The texts of the completions of each prompt.
-        ended: Whether each completion ended by itself. The verdict on others is UNDECIDED.
+        ended: Whether each completion ended by itself. The verdict on others is UNDECIDED, unless
+            they had stated an answer in tags before they were cut off.
     """
     pairs = []
     for prompt, prompt_texts, prompt_ended in zip(prompts, texts, ended, strict=True):
@@ -81,7 +82,7 @@ def completion_reward(
     Returns:
         The reward, or None where it has none.
     """
-    # The verdict on a completion that was cut off is always UNDECIDED, so `overlong` comes first.
+    # `overlong` comes first: the verdict on a completion that was cut off is mostly UNDECIDED.
     if not completion.ended and settings.overlong == "mask":
         return None
     if not completion.ended and settings.overlong == "zero":
