@@ -10,6 +10,7 @@ A row of train.jsonl, with the columns that are read where none are given:
 
 import glob
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,10 @@ class ColumnsSource(BaseSource):
         # People write a dict; only Columns has an identity.
         object.__setattr__(self, "columns", as_columns(self.columns))
         super().__post_init__()
+
+    @abstractmethod
+    def download(self, locator: DatasetLocator) -> Files:
+        """Finds the files, as in `Source.download`."""
 
     def absolute_root(self) -> str:
         """The folder that absolute image paths must be below. Empty refuses them."""
