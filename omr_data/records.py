@@ -178,6 +178,11 @@ def chat(record: Record) -> tuple[Message, ...]:
     return (*before, replace(last, text=_with_options(last.text, record.options)))
 
 
+def group_of(record: Record) -> str:
+    """The group of a record: its own, or else the question that it comes from, or else itself."""
+    return record.group or record.parent or record.question_id or record.id
+
+
 def check_marks(record: Record) -> Record:
     """Returns the record when its prompt has one mark for each image.
 

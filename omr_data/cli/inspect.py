@@ -17,7 +17,7 @@ from omr_data.progress import printable
 from omr_data.records import Record, chat, check_marks
 from omr_data.source import Files, Part
 from omr_data.sources import files, hub
-from omr_data.sources.columns import Columns
+from omr_data.sources.columns import ColumnMap
 from omr_data.sources.guess import Guess, guess_columns, source_line
 from omr_data.sources.locator import LocalDatasets
 from omr_data.sources.tables import columns_of, table_parts, table_rows
@@ -101,13 +101,13 @@ def inspect_data(
     if is_hub:
         arguments |= {"class": "hub.Source", "config": config, "split": split}
 
-    def make(columns: Columns) -> files.ColumnsSource:
+    def make(columns: ColumnMap) -> files.ColumnsSource:
         if is_hub:
             return hub.Source(data, config=config, split=split, columns=columns, **shared)
         return files.Source(data, columns=columns, **shared)
 
     # Any mapping finds the files; which columns there are is only known after that.
-    where = make(Columns(question="question")).download(locator)
+    where = make(ColumnMap(question="question")).download(locator)
     parts = table_parts(where, files.table_files(where))
     if not parts:
         raise SourceError(f"{data} has no rows. Check that it is the file you mean.")

@@ -1,7 +1,7 @@
 """Which column of a dataset is which field of a record, and the conversion that follows from it.
 
-    Columns(question="q", answer="a", images="pics", options="choices", meta=("topic",))
-    Columns(messages="conversations", images="images")
+    ColumnMap(question="q", answer="a", images="pics", options="choices", meta=("topic",))
+    ColumnMap(messages="conversations", images="images")
 
 `files.Source` and `hub.Source` convert rows with it, so most datasets need no class of their own.
 """
@@ -27,7 +27,7 @@ EVERYTHING_ELSE = "*"
 
 
 @dataclass(frozen=True)
-class Columns(Spec):
+class ColumnMap(Spec):
     """Names of the columns of a dataset, by what they hold. None: the dataset has no such column."""
 
     question: Names = None
@@ -57,7 +57,7 @@ class Columns(Spec):
     license: str | None = None
     """The license of the row, where rows differ."""
     meta: tuple[str, ...] = ()
-    """Columns to keep as text. ("*",) keeps all that no other field takes."""
+    """ColumnMap to keep as text. ("*",) keeps all that no other field takes."""
     accept_all: bool = False
     """Whether a list of answers must be given completely, instead of any one of them."""
 
@@ -106,15 +106,15 @@ def cell_of(row: Mapping[str, Any], name: str | None) -> Any:
     return value
 
 
-def as_columns(given: Columns | Mapping[str, Any]) -> Columns:
+def as_columns(given: ColumnMap | Mapping[str, Any]) -> ColumnMap:
     """Returns columns that were given as a dict of field to column.
 
     Raises:
         SourceError: A field is not known.
     """
-    if isinstance(given, Columns):
+    if isinstance(given, ColumnMap):
         return given
-    known = [field.name for field in fields(Columns)]
+    known = [field.name for field in fields(ColumnMap)]
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
@@ -128,12 +128,12 @@ def as_columns(given: Columns | Mapping[str, Any]) -> Columns:
         str(name): tuple(value) if isinstance(value, list) else value
         for name, value in given.items()
     }
-    return Columns(**values)
+    return ColumnMap(**values)
 
 
 def convert_row(
     row: Mapping[str, Any],
-    columns: Columns,
+    columns: ColumnMap,
     cells: ImageCells,
     id_: str,
     dataset: str,
@@ -190,7 +190,7 @@ def convert_row(
     )
 
 
-def _turns(row: Mapping[str, Any], columns: Columns) -> tuple[str, list[Message], list[Any]]:
+def _turns(row: Mapping[str, Any], columns: ColumnMap) -> tuple[str, list[Message], list[Any]]:
     """The system message, the user and assistant turns, and images that stand inside them."""
     # System prompts explain the mark to the model; they never hold an image.
     system = _optional(row, columns.system).replace(IMAGE_MARK, TYPED_MARK)
@@ -210,14 +210,14 @@ def _turns(row: Mapping[str, Any], columns: Columns) -> tuple[str, list[Message]
     return system, [*history, Message("user", "\n".join(texts))], []
 
 
-def _options(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+def _options(row: Mapping[str, Any], columns: ColumnMap) -> tuple[str, ...]:
     if isinstance(columns.options, tuple):
         cells = [cell_of(row, name) for name in columns.options]
         return read_options([cell for cell in cells if cell not in (None, "") and cell == cell])
     return read_options(cell_of(row, columns.options)) if columns.options is not None else ()
 
 
-def _answers(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+def _answers(row: Mapping[str, Any], columns: ColumnMap) -> tuple[str, ...]:
     if columns.answer is None:
         return ()
     cell = cell_of(row, columns.answer)
@@ -225,7 +225,7 @@ def _answers(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
     return tuple(as_text(item, columns.answer) for item in cells)
 
 
-def _responses(row: Mapping[str, Any], columns: Columns) -> list[str]:
+def _responses(row: Mapping[str, Any], columns: ColumnMap) -> list[str]:
     cell = cell_of(row, columns.response)
     if cell in (None, ""):
         return []
@@ -233,7 +233,7 @@ def _responses(row: Mapping[str, Any], columns: Columns) -> list[str]:
     return [as_text(item, str(columns.response)) for item in cells]
 
 
-def _response(row: Mapping[str, Any], columns: Columns, number: int, text: str) -> Response:
+def _response(row: Mapping[str, Any], columns: ColumnMap, number: int, text: str) -> Response:
     # A mark in an answer is typed text: the images of a record belong to its prompt.
     typed = text.replace(IMAGE_MARK, TYPED_MARK)
     reasoning = _optional(row, columns.reasoning) if number == 0 else ""
@@ -248,7 +248,7 @@ def _optional(row: Mapping[str, Any], name: str | None) -> str:
     return as_text(cell, str(name))
 
 
-def _meta(row: Mapping[str, Any], columns: Columns) -> dict[str, str]:
+def _meta(row: Mapping[str, Any], columns: ColumnMap) -> dict[str, str]:
     names: tuple[str, ...] = columns.meta
     if EVERYTHING_ELSE in names:
         taken = set(columns.mapped())

@@ -21,7 +21,7 @@ from omr_data.identity import NOT_IDENTITY, runtime_field
 from omr_data.records import Record
 from omr_data.source import DatasetLocator, Files, Images, Part, Pin
 from omr_data.source import Source as BaseSource
-from omr_data.sources.columns import EVERYTHING_ELSE, Columns, as_columns, convert_row
+from omr_data.sources.columns import EVERYTHING_ELSE, ColumnMap, as_columns, convert_row
 from omr_data.sources.convert import IMAGE_SUFFIXES, ImageCells
 from omr_data.sources.tables import (
     DATA_SUFFIXES,
@@ -30,7 +30,7 @@ from omr_data.sources.tables import (
     table_rows,
 )
 
-QUESTION_AND_ANSWER = Columns(question="question", answer="answer")
+QUESTION_AND_ANSWER = ColumnMap(question="question", answer="answer")
 IMAGE_FILES = "|".join(f"**/*{suffix}" for suffix in IMAGE_SUFFIXES)
 LOOKED_AT = 200
 """Rows of a file that are looked at to see which columns there are."""
@@ -44,13 +44,13 @@ class ColumnsSource(BaseSource):
     """Names the rows: ids are "<dataset>/<file>/<row>". Also the `source` of each record."""
     license: str
     """The license, as the dataset states it."""
-    columns: Columns | Mapping[str, Any] = QUESTION_AND_ANSWER
-    """Which column is what, as Columns or as a dict of field to column."""
+    columns: ColumnMap | Mapping[str, Any] = QUESTION_AND_ANSWER
+    """Which column is what, as ColumnMap or as a dict of field to column."""
     download_images: bool = False
     """Whether images that are http addresses are fetched when the source is read."""
 
     def __post_init__(self) -> None:
-        # People write a dict; only Columns has an identity.
+        # People write a dict; only ColumnMap has an identity.
         object.__setattr__(self, "columns", as_columns(self.columns))
         super().__post_init__()
 

@@ -45,7 +45,7 @@ def source_classes(name: str) -> list[type[Source]]:
         and issubclass(value, Source)
         and value.__module__ == module.__name__
         and value not in BASES
-        and not value.__name__.startswith("Columns")
+        and not value.__name__.startswith("ColumnMap")
     ]
 
 
