@@ -46,6 +46,22 @@ class ImageRef:
     """The EXIF orientation, 1 to 8. 1 is upright; 6 and 8 are turned by a quarter."""
 
 
+_MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+
+
+def data_url(image: ImageRef, content: str) -> str:
+    """Returns a URL that holds an image; `content` is its bytes in base64."""
+    media_type = _MEDIA_TYPES.get(image.format, "application/octet-stream")
+    return f"data:{media_type};base64,{content}"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a verifier said of one response."""
@@ -60,6 +76,10 @@ class Verdict:
     """The answer that was read from the response. None where none was found."""
     reason: str
     """Why, in words."""
+    cause: str = ""
+    """Why an UNDECIDED response is undecided, see `verifiers.base.Cause`. Empty otherwise."""
+    score: float | None = None
+    """Partial credit in [0, 1], where the task gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +150,13 @@ class Record:
     responses: tuple[Response, ...] = ()
     """The responses: first those that came with the dataset, then a teacher's."""
     pass_rate: float | None = None
-    """The share of decided responses that are RIGHT. None until it is computed."""
+    """`n_right / n_counted`, see `verifiers.rates`. None until it is computed."""
+    n_right: int | None = None
+    """How many responses are RIGHT."""
+    n_counted: int | None = None
+    """How many responses count: every answered one that ended by itself."""
+    n_left_out: int | None = None
+    """How many responses say nothing about the model: cut off, timed out, judge down."""
     question_id: str = ""
     """The id of the record that this one was exploded from. Empty for a record with its own id."""
     meta: Mapping[str, str] = field(default_factory=dict)
@@ -142,7 +168,7 @@ class Record:
     """All accepted answers where there are several, `answer` among them. Empty for one."""
     accept: Literal["any", "all"] = "any"
     """Whether a response needs any one of `answers` or all of them."""
-    task: str = ""
+    task: str = "maths"
     """The kind of answer that is expected, which decides the verifiers that are asked."""
     group: str = ""
     """Names records that belong together: one template, image or parent question. Splits, quotas and
@@ -219,7 +245,15 @@ def schema() -> "pa.Schema":
     image = {"sha256": text, "width": whole, "height": whole, "format": text, "orientation": whole}
     message = pa.struct({"role": text, "text": text})
     verdict = pa.struct(
-        {"outcome": text, "verifier": text, "revision": whole, "extracted": text, "reason": text}
+        {
+            "outcome": text,
+            "verifier": text,
+            "revision": whole,
+            "extracted": text,
+            "reason": text,
+            "cause": text,
+            "score": real,
+        }
     )
     response = {
         "text": text,
@@ -244,6 +278,9 @@ def schema() -> "pa.Schema":
             "prompt": pa.list_(message),
             "responses": pa.list_(pa.struct(response)),
             "pass_rate": real,
+            "n_right": whole,
+            "n_counted": whole,
+            "n_left_out": whole,
             "question_id": text,
             "meta": pa.map_(text, text),
             "turns": pa.list_(message),

@@ -185,7 +185,7 @@ def convert_row(
         turns=chat,
         answers=answers if len(answers) > 1 else (),
         accept="all" if columns.accept_all and len(answers) > 1 else "any",
-        task=_optional(row, columns.task),
+        task=_optional(row, columns.task) or "maths",
         group=_optional(row, columns.group),
     )
 
