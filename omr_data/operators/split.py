@@ -2,9 +2,8 @@
 
     split.ByGroup(validation=0.02)
 
-Rows of one template, image or parent question know each other's answers. A validation set that shares
-groups with the training set measures memory.
-"""
+Rows of one template, image or parent question know each other's answers. A validation set that
+shares groups with the training set measures memory."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,10 +18,9 @@ from omr_data.step import Map
 class ByGroup(Map):
     """Puts all rows of a group into one split, "train" or "validation".
 
-    The group of a record is its `group`, or else the question that it was exploded from, or else the
-    record itself. The choice is a hash of the group and the seed: it is the same for any order and
-    any number of workers, and rows that are added later move no other row.
-    """
+    The group of a record is its `group`, or else the question that it was exploded from, or else
+    the record itself. The choice is a hash of the group and the seed: it is the same for any order
+    and any number of workers, and rows that are added later move no other row."""
 
     validation: float = 0.02
     """The share of groups that are for validation, between 0 and 1. With groups of different sizes

@@ -28,7 +28,7 @@ EVERYTHING_ELSE = "*"
 
 @dataclass(frozen=True)
 class ColumnMap(Spec):
-    """Names of the columns of a dataset, by what they hold. None: the dataset has no such column."""
+    """Names of the columns of a dataset, by what they hold. None: there is no such column."""
 
     question: Names = None
     """The question. Several columns are joined by line breaks, such as instruction and input."""

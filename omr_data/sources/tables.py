@@ -1,8 +1,8 @@
 """Rows of data files of every format, in parts of at most 1,000 rows.
 
 The content of a file decides its format (see `formats`). Each row carries its number in the file as
-`_line`, the file's folder as `_folder` and its stem as `_file`. A row that cannot be read is a row with
-the key `_broken`; converters turn it into a counted drop.
+`_line`, the file's folder as `_folder` and its stem as `_file`. A row that cannot be read is a row
+with the key `_broken`; converters turn it into a counted drop.
 """
 
 import functools
@@ -138,7 +138,7 @@ def _check_rows(files: Files, part: Part) -> None:
     if checked >= 10 and 2 * len(broken) >= checked:
         first = broken[0]
         raise SourceError(
-            f"{len(broken)} of the first {checked} rows of {files.root / part.path} cannot be read. "
-            f"The first is {place_of(files, part, first)}: {first['_broken']}. Check that it is "
+            f"{len(broken)} of the first {checked} rows of {files.root / part.path} "
+            f"cannot be read. The first is {place_of(files, part, first)}: {first['_broken']}. Check that it is "
             "the file you mean; single broken rows are dropped and counted."
         )
