@@ -218,9 +218,11 @@ def check_marks(record: Record) -> Record:
     Raises:
         BadRow: There are more or fewer marks than images.
     """
-    texts = [message.text for message in record.turns] or [record.question]
-    texts += record.options
-    marks = sum(text.count(IMAGE_MARK) for text in texts)
+    if record.turns or record.options:
+        texts = [message.text for message in record.turns] or [record.question]
+        marks = sum(text.count(IMAGE_MARK) for text in (*texts, *record.options))
+    else:
+        marks = record.question.count(IMAGE_MARK)
     if marks != len(record.images):
         raise BadRow(
             "image marks do not match the images",

@@ -8,6 +8,7 @@ A row of train.jsonl, with the columns that are read where none are given:
     {"question": "What is 3 + 4?", "answer": "7"}
 """
 
+import functools
 import glob
 import hashlib
 from abc import abstractmethod
@@ -121,7 +122,7 @@ class Source(ColumnsSource):
     file's own folder, and no absolute paths."""
 
     def absolute_root(self) -> str:
-        return str(Path(self.image_root).resolve()) if self.image_root is not None else ""
+        return _resolved(str(self.image_root)) if self.image_root is not None else ""
 
     def resolve(self, locator: DatasetLocator) -> Pin:
         folder, pattern = _folder_and_pattern(Path(self.path))
@@ -142,6 +143,12 @@ class Source(ColumnsSource):
         files = locator.find_local(folder, (pattern,))
         root = Path(self.image_root) if self.image_root is not None else None
         return Files(files.root, files.paths, root)
+
+
+@functools.lru_cache(maxsize=16)
+def _resolved(folder: str) -> str:
+    # Asked for every row, and each answer asks the disk about every folder on the way.
+    return str(Path(folder).resolve())
 
 
 def _folder_and_pattern(path: Path) -> tuple[Path, str]:

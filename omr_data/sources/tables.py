@@ -50,6 +50,12 @@ _ROWS: dict[Kind, Callable[[DataFile, Part], Rows]] = {
 _identify = functools.lru_cache(maxsize=4_096)(lambda path, modified, size: identify(path))
 
 
+@functools.lru_cache(maxsize=256)
+def _cut(file: DataFile, name: str, modified: int, size: int) -> list[Part]:
+    # Looking for columns and reading both need the parts, and cutting may read the whole file.
+    return _PARTS[file.kind](file, name)
+
+
 def data_file(path: Path) -> DataFile:
     """Tells what a file is, and remembers it for as long as the file does not change."""
     status = path.stat()
@@ -79,10 +85,11 @@ def table_parts(files: Files, paths: Sequence[str]) -> list[Part]:
     Raises:
         SourceError: A file is damaged, or half of its first rows are not rows at all.
     """
-    parts = []
+    parts: list[Part] = []
     for path in paths:
         file = data_file(files.root / path)
-        found = _PARTS[file.kind](file, path)
+        status = file.path.stat()
+        found = _cut(file, path, status.st_mtime_ns, status.st_size)
         if found and file.kind in ("jsonl", "json", "csv", "tsv"):
             _check_rows(files, found[0])
         parts += found
