@@ -4,7 +4,7 @@ Runtime fields say how fast or how often, and may differ when a run is resumed; 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
@@ -388,7 +388,7 @@ def changed(settings: S, given: Mapping[str, str]) -> S:
 
 def as_json(settings: ModelSettings) -> dict[str, Any]:
     """Returns settings as plain values, with those filled in that a loss gives."""
-    values = {name: getattr(settings, name) for name in type(settings).__dataclass_fields__}
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     if isinstance(settings, GSPO):
         values["clip_low"], values["clip_high"] = settings.clip
     return values

@@ -51,7 +51,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "steps"
 def step_classes(package: types.ModuleType = operators) -> list[type[Step]]:
     """Returns every public step that a package defines, in order of name."""
     found = []
-    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():
             if not inspect.isclass(value) or not issubclass(value, Step):
