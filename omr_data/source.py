@@ -71,6 +71,9 @@ class Files:
     """The folder that the paths are relative to."""
     paths: tuple[str, ...] = ()
     """Paths relative to the root, with forward slashes, sorted."""
+    readable: frozenset[str] | None = None
+    """The paths that rows may refer to, such as images, where a dataset lists them all. None: every
+    file below the root that is data; the source must then digest them (`resolve_local`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ included, and nothing else), positions, and the patches of its images.
 training sees the very tokens of sampling.
 """
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from omr_data.errors import BadRow, TrainError
 from omr_data.records import IMAGE_MARK
-from omr_data.store.images import FORMATS, MAX_PIXELS
+from omr_data.store.images import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,22 +235,12 @@ def mrope_positions(
 
 
 def _open(data: bytes) -> Image.Image:
-    """An image whose pixels are not decoded yet. Raises BadRow for what is no image, or too large to decode safely."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadRow("image broken", str(error)[:200]) from error
+    """An image whose pixels are not decoded yet. Raises BadRow for what cannot be encoded."""
+    image = open_image(data)
     if max(image.size) > NARROWEST * min(image.size):
         raise BadRow(
             "image too narrow",
             f"{image.width} x {image.height} pixels: Qwen-VL takes sides of up to 1 to {NARROWEST}",
-        )
-    if image.width * image.height > MAX_PIXELS:
-        raise BadRow(
-            "image too large",
-            f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded",
         )
     return image
 

@@ -10,7 +10,6 @@ longer ones the front of the text is left out, never the image. Only the first i
 seen.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from omr_data.records import IMAGE_MARK, Message
+from omr_data.store.images import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +98,7 @@ def _positions(length: int, image_at: int | None) -> "NDArray[np.int64]":
 
 def image_patches(data: bytes) -> "NDArray[np.float32]":
     """An image's bytes as patches, shape (64, 384): 8 x 8 patches in merge order, each 3 x 2 frames x 8 x 8."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         return pixels_to_patches(image.convert("RGB"))
 
 
