@@ -1,6 +1,10 @@
-# Two commands do everything on a fresh clone: `make build-sft-data` and `make test`. Each makes the virtual environment
-# itself when it is missing.
-PYTHON ?= python3.11
+# Two commands do everything on a fresh clone: `make build-sft-data` and `make test`. Each makes the
+# virtual environment itself when it is missing, with the first of these versions that runs: 3.11 is
+# the one that the tests run on.
+ifndef PYTHON
+PYTHON := $(firstword $(foreach v,3.11 3.12 3.13 3.14,\
+	$(shell python$(v) -c 'print("python$(v)")' 2>/dev/null)) python3)
+endif
 BIN := .venv/bin
 # Building needs the core only; tests, lint and training need torch and the development tools.
 LIGHT := .venv/.ready-light
@@ -9,7 +13,7 @@ VLLM := .venv-vllm
 MUTANTS := .venv-mutants
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check teacher
+.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check fix reference wheel teacher
 
 build-sft-data: $(LIGHT)
 ifdef OMR_TEACHER_URL
@@ -46,6 +50,23 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Mends what ruff can mend: imports, simplifications, layout.
+fix: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Writes docs/reference/ again from docstrings and --help. A test fails while it is not up to date.
+reference: $(READY)
+	$(BIN)/python docs/reference/generate.py
+
+# Builds the wheel, installs it in an environment of its own and imports it there.
+wheel: $(READY)
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd dist && ../.venv-wheel/bin/omr --version && ../.venv-wheel/bin/python -c 'import omr_data'
 
 # Trains the embedded teacher again, from scratch (about 45 minutes on two cores), and replaces its weights.
 teacher: $(READY)

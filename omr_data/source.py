@@ -71,6 +71,8 @@ class Files:
     """The folder that the paths are relative to."""
     paths: tuple[str, ...] = ()
     """Paths relative to the root, with forward slashes, sorted."""
+    images: Path | None = None
+    """The folder that image paths are relative to. None is the root."""
     readable: frozenset[str] | None = None
     """The paths that rows may refer to, such as images, where a dataset lists them all. None: every
     file below the root that is data; the source must then digest them (`resolve_local`)."""
@@ -89,6 +91,10 @@ class Part:
     """The first row."""
     stop: int
     """The row after the last one."""
+    offset: int = 0
+    """The byte where the first row starts, in files that are read from there. 0 otherwise."""
+    size: int = 0
+    """The bytes of the part, in files that are read from `offset`. 0 otherwise."""
 
 
 class DatasetLocator(Protocol):
@@ -143,6 +149,11 @@ class Source(SourceNode):
     def download(self, locator: DatasetLocator) -> Files:
         """Makes the files to read available on this machine. A generated source has none."""
         return Files()
+
+    def notes(self, files: Files) -> Sequence[str]:
+        """Tells what a person should know before the rows are read, such as columns that no field
+        takes. A build prints each line once."""
+        return ()
 
     @abstractmethod
     def parts(self, files: Files) -> Sequence[Part]:

@@ -60,9 +60,9 @@ def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.build
 def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_counted(
-    mirror: Path, tmp_path: Path
+    hub_fixtures: Path, tmp_path: Path
 ) -> None:
-    rows = small_mirror(mirror, tmp_path / "mirror")
+    rows = small_mirror(hub_fixtures, tmp_path / "mirror")
     places = (
         "--mirror",
         tmp_path / "mirror",
@@ -125,11 +125,12 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
 ROWS_RECIPE = """
 from omr_data import Recipe
 from omr_data.operators import explode, rollout, verify
-from omr_data.sources import jsonl
+from omr_data.sources import files
 from omr_data.teachers import echo
 
 def recipe() -> Recipe:
-    rows = jsonl.Source({folder!r}, dataset="mine", license="MIT", image="image")
+    columns = {{"question": "question", "answer": "answer", "images": "image"}}
+    rows = files.Source({folder!r}, dataset="mine", license="MIT", columns=columns)
     return Recipe("mine", "1.0.0", rows.then(rollout.Sample(echo.Teacher(answers=("5",)), n=2), verify.Answers(), explode.Right()))
 """
 
@@ -222,7 +223,7 @@ from typing import ClassVar
 
 from omr_data import Recipe, union
 from omr_data.errors import RecipeError
-from omr_data.sources import gsm8k, jsonl
+from omr_data.sources import files, gsm8k
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,8 @@ class Second(First):
 
 
 def recipe(rows: int = 1) -> Recipe:
-    sources = (gsm8k.Source(), gsm8k.Source(split="test"), First(), Second(), jsonl.Source("lost", dataset="lost", license="MIT"))
+    lost = files.Source("lost/*.jsonl", dataset="lost", license="MIT")
+    sources = (gsm8k.Source(), gsm8k.Source(split="test"), First(), Second(), lost)
     return Recipe("unready", "1.0.0", union(*sources))
 """
 
@@ -321,14 +323,16 @@ def test_control_characters_are_escaped_and_other_text_is_left_alone() -> None:
 HOSTILE_RECIPE = """
 from omr_data import Recipe
 from omr_data.operators import explode, rollout, verify
-from omr_data.sources import jsonl
+from omr_data.sources import files
 from omr_data.teachers import echo
 
 TEXT = {text!r}
 
 
 def recipe() -> Recipe:
-    answered = jsonl.Source({folder!r}, dataset="mine", license="CC0-1.0", options="options").then(
+    columns = {{"question": "question", "answer": "answer", "options": "options"}}
+    rows = files.Source({folder!r}, dataset="mine", license="CC0-1.0", columns=columns)
+    answered = rows.then(
         rollout.Sample(echo.Teacher(answers=("7", TEXT)), n=2), verify.Answers(), explode.Right()
     )
     return Recipe("mine", "1.0.0", answered)
@@ -450,7 +454,7 @@ def test_h_is_short_for_help(here: Here, group: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("kind", "some"),
     [
-        ("sources", {"gsm8k.Source", "synthetic.Source", "jsonl.Source"}),
+        ("sources", {"gsm8k.Source", "synthetic.Source", "files.Source"}),
         ("verifiers", {"numeric.Verifier", "choice.Verifier"}),
         ("operators", {"dedup.Exact", "explode.Right", "mix.Take"}),
         ("teachers", {"openai_api.Teacher", "openai_batch.Teacher", "tiny.Teacher"}),

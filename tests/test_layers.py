@@ -22,6 +22,7 @@ LAYERS = (
     "syntax",
     "identity",
     "records",
+    "mrope",
     "progress",
     "processes",
     "http",

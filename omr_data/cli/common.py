@@ -37,7 +37,13 @@ Mirror = Annotated[
 Work = Annotated[Path, typer.Option(help="The workspace: stages, images and paid rollouts.")]
 Releases = Annotated[Path, typer.Option(help="Where releases are.")]
 Workers = Annotated[
-    int, typer.Option(min=1, help="Worker processes. The result does not depend on it.")
+    int,
+    typer.Option(
+        min=1,
+        help="Worker processes. The result does not depend on it.",
+        # Not the number itself: help is the same on every machine.
+        show_default="one for each core",
+    ),
 ]
 
 # Defaults are constants, because reference pages and tests show them too.

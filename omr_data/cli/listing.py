@@ -52,6 +52,8 @@ class Plugin:
     """Its name as a recipe writes it: the file and the class, as in "gsm8k.Source"."""
     summary: str
     """The first sentence of its docstring."""
+    type: type[Spec]
+    """The class."""
 
 
 def list_command(
@@ -75,7 +77,7 @@ def plugins(kind: Kind) -> Iterator[Plugin]:
             is_plugin = isinstance(value, type) and issubclass(value, BASES[kind])
             # A module also holds the classes that it imports, and bases to derive from.
             if is_plugin and value.__module__ == module.__name__ and not _is_base(value):
-                yield Plugin(f"{entry.name}.{name}", _first_sentence(value))
+                yield Plugin(f"{entry.name}.{name}", _first_sentence(value), value)
 
 
 def _is_base(plugin: type[Spec]) -> bool:

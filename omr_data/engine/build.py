@@ -212,6 +212,8 @@ class _Run:
                 f"{source.name} cannot read the files in {files.root}: {type(error).__name__}: "
                 f"{error}. A file is damaged, or its layout has changed: fetch it again."
             ) from error
+        for note in source.notes(files):
+            self.reporter.say(f"  {note}")
         if not parts:
             raise SourceError(
                 f"{source.name} has no rows to read. Check what it declares, and the files in "

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.errors import BadRow, OmrError, SourceError, StepError
-from omr_data.records import Record, Response
+from omr_data.records import Record, Response, check_marks
 from omr_data.source import Files, Part, Source
+from omr_data.sources.tables import place_of
 from omr_data.step import AskStep, BatchMap, Expand, Filter, GlobalStep, Map, Step
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
@@ -164,15 +165,20 @@ def read_part(task: ReadPart) -> Outcome:
         StepError: `convert` failed with something else than BadRow.
     """
     source = task.source
-    images = RowImages(task.files.root, task.images, task.files.readable)
+    root = task.files.images or task.files.root
+    images = RowImages(root, task.images, task.files.readable)
     records: list[Record] = []
     dropped: list[Dropped] = []
     for number, row in enumerate(_rows(task), task.part.start):
         try:
-            records.append(source.convert(row, images))
+            records.append(check_marks(source.convert(row, images)))
         except BadRow as bad:
             raw = _raw_record(task, number, row)
-            dropped.append(Dropped(raw, source.name, bad.reason, bad.detail))
+            where = f"{task.part.path or source.name}, row {number + 1}"
+            if "_line" in row:
+                where = place_of(task.files, task.part, row)
+            detail = f"{where}: {bad.detail or bad.reason}"
+            dropped.append(Dropped(raw, source.name, bad.reason, detail))
         except OmrError:
             raise
         except Exception as error:

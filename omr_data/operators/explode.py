@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from omr_data.records import RIGHT, UNDECIDED, Record
+from omr_data.records import RIGHT, UNDECIDED, Record, Response
 from omr_data.step import Expand
 
 
@@ -11,9 +12,13 @@ from omr_data.step import Expand
 class Right(Expand):
     """Splits a record into one record for each RIGHT response.
 
-    The new record is named "<id>#<attempt>", holds that response alone, and carries the old id as
+    The new record is named "<id>#<attempt>" ("<id>#given-<attempt>" for a response that
+    came with the dataset), holds that response alone, and carries the old id as
     its `question_id`, so that the rows of one question can be found and weighted together.
     """
+
+    # 2: rows of responses that came with a dataset are named "given-<attempt>".
+    revision: ClassVar[int] = 2
 
     def expand(self, record: Record) -> Sequence[Record] | str:
         """Returns the rows, or why there are none."""
@@ -24,7 +29,7 @@ class Right(Expand):
             replace(
                 record,
                 # The attempt and not the position: it stays the same when more are sampled later.
-                id=f"{record.id}#{response.attempt}",
+                id=f"{record.id}#{_label(response)}",
                 question_id=record.id,
                 responses=(response,),
             )
@@ -42,3 +47,8 @@ class Right(Expand):
         if UNDECIDED in outcomes:
             return "no answer is right, some undecided"
         return "no answer is right"
+
+
+def _label(response: Response) -> str:
+    # A response that came with the dataset counts its attempts apart from a teacher's.
+    return str(response.attempt) if response.key else f"given-{response.attempt}"

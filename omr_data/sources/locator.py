@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omr_data.errors import SourceError, UnpinnedError
@@ -75,7 +75,7 @@ class LocalDatasets:
                 repo, repo_type="dataset", revision=pin.commit, allow_patterns=wanted
             )
             found = _matching(Path(root), patterns, f"{repo} at commit {pin.commit}")
-        return Files(found.root, found.paths, frozenset(found.paths))
+        return replace(found, readable=frozenset(found.paths))
 
     def resolve_local(self, folder: Path, patterns: Sequence[str]) -> Pin:
         """Pins the files of a local folder that match, by their digest."""

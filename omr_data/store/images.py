@@ -6,12 +6,13 @@ published, and equal images of many rows take the space of one.
 
 import hashlib
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from omr_data.errors import BadRow, StoreError
 from omr_data.records import ImageRef
@@ -66,7 +67,8 @@ def inspect_image(data: bytes) -> ImageRef:
             image.load()
         except (OSError, SyntaxError, ValueError) as error:
             raise BadRow("image broken", str(error)[:200]) from error
-        return ImageRef(hashlib.sha256(data).hexdigest(), width, height, str(image.format))
+        sha256 = hashlib.sha256(data).hexdigest()
+        return ImageRef(sha256, width, height, str(image.format), _orientation(image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,18 @@ def _damaged(path: Path) -> str:
         f"{path} no longer holds the image that it is named after. "
         "Delete that file and the folder 'stages', and build again."
     )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8. A turned photo is stored as it came, and this says how."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        # Broken EXIF beside whole pixels is common in scraped photos: the image is still good.
+        return 1
+    return turn if turn in range(1, 9) else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ def judged(outcome: Outcome | None, attempt: int, **fields: Any) -> Any:
     verdict = None
     if outcome is not None:
         verdict = Verdict(outcome=outcome, verifier="v", revision=1, extracted="7", reason="said")
-    return response(attempt=attempt, verdict=verdict, **fields)
+    return response(attempt=attempt, verdict=verdict, **{"key": "a request"} | fields)
 
 
 def answered(*outcomes: Outcome | None) -> Record:
@@ -40,6 +40,13 @@ def test_a_row_is_named_by_the_attempt_so_that_more_attempts_rename_nothing() ->
     rows = Right().expand(late)
     assert not isinstance(rows, str)
     assert [row.id for row in rows] == ["q#8", "q#11"]
+
+
+def test_a_response_that_came_with_a_dataset_shares_no_id_with_a_teacher_s() -> None:
+    both = record("q", responses=(judged(RIGHT, 0, key=""), judged(RIGHT, 0)))
+    rows = Right().expand(both)
+    assert not isinstance(rows, str)
+    assert [row.id for row in rows] == ["q#given-0", "q#0"]
 
 
 @pytest.mark.parametrize(
