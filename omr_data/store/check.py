@@ -22,15 +22,17 @@ def workspace_problems(workspace: Workspace) -> Iterator[str]:
     for folder in workspace.stages():
         yield from folder.check()
     yield from workspace.images.check()
-    if RolloutStore.is_there(workspace.rollouts):
-        try:
-            with RolloutStore.read(workspace.rollouts) as store:
-                yield from store.check()
-        except StoreError as error:
-            # A page of the file itself is damaged, so its rows could not be listed.
-            yield str(error)
-    elif workspace.rollouts.exists():
-        yield (
-            f"{workspace.rollouts} is not a rollout store, or lacks tables. Restore it from a copy: "
-            "it holds paid answers that cannot be made again."
-        )
+    if not workspace.rollouts.exists():
+        return
+    try:
+        if not RolloutStore.is_there(workspace.rollouts):
+            yield (
+                f"{workspace.rollouts} is not a rollout store, or lacks tables. Restore it from a "
+                "copy: it holds paid answers that cannot be made again."
+            )
+            return
+        with RolloutStore.read(workspace.rollouts) as store:
+            yield from store.check()
+    except StoreError as error:
+        # A page of the file itself is damaged, so its rows could not be listed.
+        yield str(error)

@@ -52,6 +52,12 @@ class Dropped:
     detail: str = ""
     """What was wrong with this record in particular."""
 
+    def __post_init__(self) -> None:
+        # Reasons quote the data, which may hold half of a surrogate pair: that has no UTF-8 form.
+        for name in ("reason", "detail"):
+            text: str = getattr(self, name)
+            object.__setattr__(self, name, text.encode(errors="replace").decode())
+
 
 @dataclass(frozen=True, slots=True)
 class StageFolder:
