@@ -41,6 +41,8 @@ TRIMS = 3
 CONTENT = 0.25
 """Share of each side that content must have, or nothing is cropped: a dot on an empty canvas would
 lose its place."""
+NARROW = 0.8
+"""Share of the area from which content fills the image, so that it may be a cropped photograph."""
 CENTRE = 0.05
 """Share of each side that the centre leaves out."""
 GREY = 12.0
@@ -71,7 +73,9 @@ def image_hashes(data: bytes) -> ImageHashes:
         grey = cells @ WEIGHTS
         if trimmed:
             whole = _means(pixels)
-            thumbnails.append(_packed(whole, 0))
+            # A photograph may have an even strip at its edge, which is no border.
+            even = content.shape[0] * content.shape[1] >= NARROW * pixels[..., 0].size
+            thumbnails.append(_packed(whole, BORDERLESS if even else 0))
             hashes.append(_hashes(whole @ WEIGHTS))
         else:
             hashes.append(_hashes(grey))

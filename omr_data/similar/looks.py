@@ -38,7 +38,7 @@ CELL, BLOCK = 50.0, 12.0
 """Largest difference, of 255, between two renderings of one image: of a cell, and of the mean of
 4 x 4 cells. Renderings of charts, diagrams and puzzles reach 33 and 11; one changed number makes 81
 in a cell, another color 135 in a block."""
-PHOTO_CELL = 80.0
+PHOTO_CELL = 60.0
 """The same for a cell of a photograph that was cropped: cells then never fit exactly."""
 HOPELESS = 45.0
 """Difference of a block, of 255, from which moving edges is not tried."""
@@ -97,13 +97,13 @@ def _same_look(one: bytes, other: bytes) -> bool:
     first, second = _stretched(_cells(one), colored), _stretched(_cells(other), colored)
     if _agree(first, second, CELL):
         return True
-    if np.abs(_blocks(first - second)).max() > HOPELESS:
-        return False
     # The content of two renderings is cropped up to half a cell apart.
-    if one[0] & other[0] & CROPPED:
+    if one[0] & other[0] & CROPPED and np.abs(_blocks(first - second)).max() <= HOPELESS:
         return _agree(_fitted(first, second, SHIFTS), second, CELL)
     # A crop moves every cell of a photograph, which has no border to go by.
     if one[0] & other[0] & BORDERLESS:
+        # What was cropped away may have been the darkest part, so that nothing is stretched here.
+        first, second = _cells(one), _cells(other)
         crops = tuple(SIDE * crop for crop in CROPS)
         forth = _agree(_fitted(first, second, crops), second, PHOTO_CELL)
         return forth or _agree(_fitted(second, first, crops), first, PHOTO_CELL)
@@ -127,18 +127,20 @@ def _stretched(cells: "Cells", colored: bool) -> "Cells":
 def _fitted(whole: "Cells", part: "Cells", margins: Sequence[float]) -> "Cells":
     """`whole` with the margins, in cells, that make it most like `part`.
 
-    One edge after the other, twice: all combinations would be 625.
+    All four edges together first, then one after the other, twice: all combinations of five
+    margins would be 625.
     """
-    edges = [0.0, 0.0, 0.0, 0.0]
-    best, fitted = float(np.square(whole - part).sum()), whole
+    tried = [[margin] * 4 for margin in margins]
+    edges = min(tried, key=lambda four: _error(whole, part, four))
     for edge in (0, 1, 2, 3) * 2:
-        for margin in margins:
-            tried = [*edges[:edge], margin, *edges[edge + 1 :]]
-            cells = _zoomed(whole, tried)
-            error = float(np.square(cells - part).sum())
-            if error < best:
-                best, fitted, edges = error, cells, tried
-    return fitted
+        tried = [[*edges[:edge], margin, *edges[edge + 1 :]] for margin in margins]
+        edges = min(tried, key=lambda four: _error(whole, part, four))
+    return _zoomed(whole, edges)
+
+
+def _error(whole: "Cells", part: "Cells", margins: Sequence[float]) -> float:
+    """The squared difference that is left with some margins."""
+    return float(np.square(_zoomed(whole, margins) - part).sum())
 
 
 def _zoomed(cells: "Cells", margins: Sequence[float]) -> "Cells":

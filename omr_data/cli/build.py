@@ -1,0 +1,129 @@
+"""`omr build` and `omr release`: makes a recipe's data, and packs it as a release."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from omr_data.cli.common import (
+    RELEASES,
+    WORK,
+    WORKERS,
+    Mirror,
+    RecipeFile,
+    Releases,
+    Set,
+    Work,
+    Workers,
+    load_job,
+)
+from omr_data.cli.problems import require_ready
+from omr_data.engine.build import Built, build, folders
+from omr_data.errors import RecipeError
+from omr_data.progress import printable, reporter
+from omr_data.release.package import check_drift, release
+from omr_data.store.ledger import read_json
+from omr_data.teacher import Budget
+
+
+def build_command(
+    file: RecipeFile,
+    set: Set = None,
+    mirror: Mirror = None,
+    work: Work = WORK,
+    releases: Releases = RELEASES,
+    workers: Workers = WORKERS,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Pause when this much is spent, like 500usd."),
+    ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(min=0, help="Pause after this many requests.")
+    ] = None,
+) -> None:
+    """Build a recipe and release it.
+
+    Steps that are built already are not built again, and no paid answer is asked for twice.
+    After Ctrl-C or a crash, the same command goes on from there.
+    """
+    job = load_job(file, set, mirror, work)
+    limit = Budget(dollars(budget), max_requests)
+    require_ready(job)
+    # A version that was released from another plan is refused before anything is paid for.
+    check_drift(job.plan, releases)
+    console = Console(stderr=True)
+    with job.workspace.lock(), job.mapper(workers) as processes:
+        built = build(
+            job.plan, job.workspace, job.locator, processes, workers, reporter(console), limit
+        )
+        folder = release(built, job.workspace, releases, job.prose(), processes, reporter(console))
+    print_release(Console(), folder)
+
+
+def dollars(text: str | None) -> float | None:
+    """Reads an amount of US dollars: "500usd", "$12.50" or "3". None stays None.
+
+    Raises:
+        RecipeError: The text is not an amount.
+    """
+    if text is None:
+        return None
+    # Other currencies are refused: prices of teachers are in dollars, and rates change.
+    match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)(?:usd)?", text.strip().lower())
+    if match is None:
+        raise RecipeError(
+            f"--budget takes US dollars, and got {text!r}. Write for example --budget 500usd."
+        )
+    return float(match[1])
+
+
+def release_command(
+    file: RecipeFile,
+    set: Set = None,
+    mirror: Mirror = None,
+    work: Work = WORK,
+    releases: Releases = RELEASES,
+    workers: Workers = WORKERS,
+) -> None:
+    """Release a recipe that is built already."""
+    job = load_job(file, set, mirror, work)
+    require_ready(job)
+    cut, where = folders(job.plan, job.workspace)
+    left = [
+        stage.last.name
+        for stage, folder in zip(cut.stages, where, strict=True)
+        if not folder.done()
+    ]
+    if left:
+        raise RecipeError(
+            f"{job.plan.recipe.name} is not built yet: {', '.join(left)} did not run. "
+            f"`omr build {file}` builds and releases it."
+        )
+    # Nothing is read again: the stages on disk are what a release is written from.
+    with job.workspace.lock(), job.mapper(workers) as processes:
+        built = Built(job.plan, cut, where)
+        console = Console(stderr=True)
+        folder = release(built, job.workspace, releases, job.prose(), processes, reporter(console))
+    print_release(Console(), folder)
+
+
+def print_release(console: Console, folder: Path) -> None:
+    """Prints what a release holds, and how to load it."""
+    manifest = read_json(folder / "manifest.json")
+    console.print(
+        f"{manifest['name']} {manifest['version']}: {manifest['rows']:,} rows in {folder}",
+        highlight=False,
+    )
+    for line in manifest["by_source"]:
+        # Names of sources come from rows, where brackets would be read as styles.
+        of_source = f"{line['rows']:,} rows of {line['questions']:,} questions ({line['license']})"
+        console.print(Text(printable(f"  {line['source']}: {of_source}")))
+    # One line, however long, so that it can be copied.
+    console.print(
+        f"Load it: datasets.load_dataset({str(folder)!r}, split='train')",
+        highlight=False,
+        soft_wrap=True,
+    )
