@@ -50,7 +50,7 @@ def build_command(
     rows: Annotated[
         int | None,
         typer.Option(
-            "--limit", min=1, help="Preview: only so many rows of each source, and no release."
+            "--limit", min=1, help="Preview: only this many rows of each source, and no release."
         ),
     ] = None,
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.mutants import trial
-from tests.mutants.__main__ import ROOT, copy_repository
+from tests.mutants.__main__ import copy_repository
 
 FAULTS = Path(__file__).parent / "faults.toml"
 
@@ -63,7 +63,7 @@ def _try(copy: Path, fault: Mapping[str, str]) -> str:
     text = broken(original, fault)
     if text is None:
         return "STALE"
-    tests = [path for path in fault["tests"] if (ROOT / path).exists()]
+    tests = [path for path in fault["tests"] if (copy / path).exists()]
     if not tests:
         return "NO TESTS"
     file.write_text(text, encoding="utf-8")
@@ -73,7 +73,8 @@ def _try(copy: Path, fault: Mapping[str, str]) -> str:
         trial.stop(child)
     finally:
         file.write_text(original, encoding="utf-8")
-    return "NOT CAUGHT" if os.waitstatus_to_exitcode(status) in (0, 5) else "caught"
+    # 4 and 5 are pytest's codes for arguments without tests: nothing has been caught then.
+    return "NOT CAUGHT" if os.waitstatus_to_exitcode(status) in (0, 4, 5) else "caught"
 
 
 if __name__ == "__main__":
