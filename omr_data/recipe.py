@@ -78,7 +78,9 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
             f"{path} defines no function `recipe`. Write `def recipe(...) -> Recipe:` in it."
         )
     # The parameters' own annotations are the schema: a recipe states its arguments once.
-    declared = {name: one.annotation for name, one in inspect.signature(make).parameters.items()}
+    # With `from __future__ import annotations` a recipe's annotations are text until they are read.
+    signature = inspect.signature(make, eval_str=True)
+    declared = {name: one.annotation for name, one in signature.parameters.items()}
     values = read_values(f"{path}: recipe()", declared, arguments or {}, RecipeError)
     try:
         made = make(**values)
@@ -115,6 +117,10 @@ def load_module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     # Registered before it runs: dataclasses look their module up while they are made.
     sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        # A recipe may import the files beside it. Last, so that no file there hides a library.
+        sys.path.append(folder)
     try:
         # Read once: the text that is run is the text that identifies the classes in it, even if the
         # file is edited while a build runs.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from omr_data.cli.common import WORK, Work
+from omr_data.cli.common import WORK, WorkOption
 from omr_data.release.manifest import read_manifest
 from omr_data.release.verify import release_problems
 from omr_data.store.check import workspace_problems
@@ -18,7 +18,7 @@ ReleaseFolder = Annotated[
 ]
 
 
-def check_command(work: Work = WORK) -> None:
+def check_command(work: WorkOption = WORK) -> None:
     """Check every stored file of a workspace: stages, images and paid rollouts."""
     workspace = Workspace(work)
     exit_with_problems(workspace_problems(workspace))
