@@ -217,9 +217,12 @@ class _Run:
         except OmrError:
             raise
         except Exception as error:
+            # A library says what is wrong, and rarely in which file.
+            more = " ..." if len(files.paths) > 3 else ""
             raise SourceError(
-                f"{source.name} cannot read the files in {files.root}: {type(error).__name__}: "
-                f"{error}. A file is damaged, or its layout has changed: fetch it again."
+                f"{source.name} cannot read the files in {files.root} "
+                f"({', '.join(files.paths[:3])}{more}): {type(error).__name__}: {error}. "
+                "A file is damaged, or its layout has changed: fetch it again."
             ) from error
         for note in source.notes(files):
             self.reporter.say(f"  {note}")
