@@ -87,8 +87,7 @@ class Spec:
         cls._defined_in = sys.modules.get(cls.__module__)
         if "name" not in cls.__dict__:
             prefix = f"{cls.__module__.rpartition('.')[2]}." if _is_ours(cls) else ""
-            name = cls.__qualname__ if _is_ours(cls) else cls.__name__
-            cls.name = prefix + name
+            cls.name = prefix + cls.__name__
 
     def __post_init__(self) -> None:
         canonical(self)
