@@ -5,16 +5,16 @@
 `concurrency: int = runtime_field(256)`.
 **fingerprint**: the sha256 of a Spec's canonical JSON.
 
-Code, module paths, hardware and time are not part of a fingerprint. Moving code of this package keeps
-every cache, and changing what a step does needs a bump of its `revision`; golden step outputs fail
-when a bump was forgotten. A class that is defined elsewhere, such as in a recipe, carries the digest
-of its source instead (see `omr_data.syntax`).
+Code, module paths, hardware and time are not part of a fingerprint. Moving code of this package
+keeps every cache, and changing what a step does needs a bump of its `revision`; golden step outputs
+fail when a bump was forgotten. A class that is defined elsewhere, such as in a recipe, carries the
+digest of its source instead (see `omr_data.syntax`).
 
-**A new field never changes an existing fingerprint**: a field whose default is None is left out of the
-canonical form while it is None. So a field that is added later must have the default None.
+**A new field never changes an existing fingerprint**: a field whose default is None is left out of
+the canonical form while it is None. So a field that is added later must have the default None.
 
-Values with a stable identity: None, bool, int, finite float, str, tuple, range, Enum and Spec. Anything
-else is refused when the Spec is constructed, and the message says what to use instead.
+Values with a stable identity: None, bool, int, finite float, str, tuple, range, Enum and Spec.
+Anything else is refused when the Spec is constructed, and the message says what to use instead.
 """
 
 import dataclasses
@@ -57,8 +57,8 @@ def runtime_field(default: Any) -> Any:
 def json_field(default: str | None) -> Any:
     """Declares a field that holds JSON as text. Its identity is what the text says.
 
-    The layout of the text, the order of its keys and 1.0 for 1 do not count. The constructor refuses
-    text that is not JSON.
+    The layout of the text, the order of its keys and 1.0 for 1 do not count. The constructor
+    refuses text that is not JSON.
 
     Args:
         default: The text where none is given.
@@ -75,7 +75,8 @@ class Spec:
 
     name: ClassVar[str] = "identity.Spec"
     """How the class is called in plans. The default is "module.Class" by their last words
-    (rollout.Sample), or "Class" outside this package. Set it to keep identity when a class moves."""
+    (rollout.Sample), or "Class" outside this package. Set it to keep identity when a class
+    moves."""
     revision: ClassVar[int] = 1
     """Raise it whenever the behavior of the class changes."""
     _defined_in: ClassVar[ModuleType | None] = None
@@ -86,8 +87,7 @@ class Spec:
         cls._defined_in = sys.modules.get(cls.__module__)
         if "name" not in cls.__dict__:
             prefix = f"{cls.__module__.rpartition('.')[2]}." if _is_ours(cls) else ""
-            name = cls.__qualname__ if _is_ours(cls) else cls.__name__
-            cls.name = prefix + name
+            cls.name = prefix + cls.__name__
 
     def __post_init__(self) -> None:
         canonical(self)
@@ -98,7 +98,8 @@ def _is_ours(cls: type) -> bool:
 
 
 _CODES: dict[type, str] = {}
-"""Digests that are worked out already. A class never changes, and reading its source takes a while."""
+"""Digests that are worked out already. A class never changes, and reading its source takes a
+while."""
 
 
 def _code(cls: type[Spec]) -> str:
@@ -129,6 +130,7 @@ def canonical(value: object, where: str = "") -> Canonical:
         IdentityError: The value has no stable identity. The message says what to use instead.
     """
     match value:
+        # Before str and int: a StrEnum or IntEnum is one of those as well.
         case enum.Enum():
             return canonical(value.value, where)
         case str():
@@ -137,6 +139,7 @@ def canonical(value: object, where: str = "") -> Canonical:
             return value
         case float():
             return _number(value, where)
+        # An object and not a list: a tuple of the same three numbers is another value.
         case range():
             return {"range": [value.start, value.stop, value.step]}
         case tuple():
@@ -164,6 +167,7 @@ def _canonical_spec(spec: Spec, where: str) -> Canonical:
         "revision": spec.revision,
         "fields": fields,
     }
+    # Only outside the package: inside it, refactoring must keep every cache.
     if not _is_ours(type(spec)):
         found["code"] = _code(type(spec))
     return found
@@ -205,6 +209,7 @@ def _number(value: float, where: str) -> int | float:
         raise IdentityError(
             f"{where or 'value'} is {value}: JSON has no such number. Use None or a finite number."
         )
+    # People write temperature=1 and 1.0 and mean the same request.
     return int(value) if value.is_integer() else value
 
 
@@ -214,8 +219,8 @@ def _storable(text: str, where: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise IdentityError(
-            f"{where or 'value'} holds half of a surrogate pair ({text[error.start]!r} at character "
-            f"{error.start}), which cannot be stored. Remove it."
+            f"{where or 'value'} holds half of a surrogate pair ({text[error.start]!r} at "
+            f"character {error.start}), which cannot be stored. Remove it."
         ) from error
     return str(text)
 
@@ -261,6 +266,7 @@ def to_json(value: Canonical) -> str:
 
 def digest(value: Canonical) -> str:
     """Returns the sha256 of the canonical JSON, as 64 hex digits."""
+    # All 256 bits: keys outlive recipes, and a collision would hand out another question's answer.
     return hashlib.sha256(to_json(value).encode()).hexdigest()
 
 

@@ -136,6 +136,7 @@ def _node(
             pin = flow.spec.resolve(locator)
         except OmrError as error:
             problems.append(error)
+        # Beside the pin: a person should see both before mending either.
         if (unready := flow.spec.problem()) is not None:
             problems.append(unready)
     identity: dict[str, Canonical] = {
@@ -176,6 +177,7 @@ def labels(nodes: Sequence[Outline]) -> list[str]:
     names = Counter(node.name for node in nodes)
     datasets: list[tuple[str, ...]] = []
     found: list[str] = []
+    # Parents come first, so their datasets are known when a node is reached.
     for node in nodes:
         above = [node.dataset] if node.dataset is not None else []
         for parent in node.parents:
@@ -206,6 +208,7 @@ def _node_json(node: Node, index: int) -> dict[str, Any]:
     if node.spec is not None:
         spec = canonical(node.spec)
         assert isinstance(spec, dict)  # a Spec is canonically an object
+        # Its name is that of the node already.
         line |= {key: value for key, value in spec.items() if key != "spec"}
     if isinstance(node.spec, Source):
         line["pin"] = {"commit": node.pin.commit, "digest": node.pin.digest}
@@ -263,6 +266,7 @@ def _flatten(label: str, value: Any) -> Iterator[tuple[str, Any]]:
         case list():
             for index, item in enumerate(value):
                 yield from _flatten(f"{label}[{index}]", item)
+        # An absent value and None are the same here: fields that are None may be left out.
         case None:
             return
         case _:

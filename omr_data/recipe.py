@@ -3,7 +3,8 @@
     def recipe(rollouts: int = 8) -> Recipe:
         return Recipe(name="my-set", version="1.0.0", data=...)
 
-`load` calls that function with arguments given by name. Calling it builds the flow and runs nothing.
+`load` calls that function with arguments given by name. Calling it builds the flow and runs
+nothing.
 """
 
 import hashlib
@@ -66,7 +67,8 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
         arguments: Arguments of the function, as texts that are read by the type of the parameter.
 
     Raises:
-        RecipeError: There is no such file or function, an argument does not exist or cannot be read,
+        RecipeError: There is no such file or function, an argument does not exist or cannot be
+        read,
             or the file itself fails.
     """
     module = load_module(path)
@@ -75,6 +77,7 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
         raise RecipeError(
             f"{path} defines no function `recipe`. Write `def recipe(...) -> Recipe:` in it."
         )
+    # The parameters' own annotations are the schema: a recipe states its arguments once.
     # With `from __future__ import annotations` a recipe's annotations are text until they are read.
     signature = inspect.signature(make, eval_str=True)
     declared = {name: one.annotation for name, one in signature.parameters.items()}
@@ -82,7 +85,7 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
     try:
         made = make(**values)
     except OmrError:
-        raise
+        raise  # it says what to do in better words than this function could
     except Exception as error:
         raise RecipeError(
             f"{path}: recipe() failed with {type(error).__name__}: {error}"
@@ -112,6 +115,7 @@ def load_module(path: Path) -> ModuleType:
             f"{path} is not a Python file. A recipe is a .py file with a function `recipe`."
         )
     module = importlib.util.module_from_spec(specification)
+    # Registered before it runs: dataclasses look their module up while they are made.
     sys.modules[name] = module
     folder = str(path.resolve().parent)
     if folder not in sys.path:
@@ -132,5 +136,6 @@ def load_module(path: Path) -> ModuleType:
 
 def load_in_worker(path: Path) -> None:
     """Loads a recipe file in a worker process, so that its classes can be unpickled there."""
+    # In the main process the recipe is loaded already, and its classes must stay the same objects.
     if multiprocessing.parent_process() is not None:
         load_module(path)

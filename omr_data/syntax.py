@@ -1,17 +1,17 @@
 """Identity of code: a digest of the source of a class, and of everything that it uses.
 
 A class of this package states its behavior by a revision that is bumped by hand. Nobody bumps
-revisions in a recipe file, so a class that is defined there is identified by its syntax tree, and by
-the definitions that it uses from the same file or from other files, followed transitively:
+revisions in a recipe file, so a class that is defined there is identified by its syntax tree, and
+by the definitions that it uses from the same file or from other files, followed transitively:
 
 - Comments, layout, the name of the file and the place of the class in it do not count.
 - Of modules of the standard library and of this package, the names that are used count.
 - Of other installed packages, the names that are used and the version count.
 
-The digest is worked out from source text alone. Nothing is imported or run for it, and two processes
-agree on it whatever was computed at run time. The price: what a module computes when it is imported,
-for example from an environment variable, counts only as the expression that computes it. Make such a
-value a field of the class.
+The digest is worked out from source text alone. Nothing is imported or run for it, and two
+processes agree on it whatever was computed at run time. The price: what a module computes when it
+is imported, for example from an environment variable, counts only as the expression that computes
+it. Make such a value a field of the class.
 """
 
 import ast
@@ -68,6 +68,7 @@ def code_digest(cls: type, module: ModuleType | None) -> str:
         )
     parsed = parse(source, module.__name__, hasattr(module, "__path__"))
     _check_captures(cls, parsed)
+    # From the outermost name: a class in another class or function is part of that one's tree.
     graph = _Graph()
     try:
         graph.add(parsed, cls.__qualname__.partition(".")[0])
@@ -83,6 +84,7 @@ def code_digest(cls: type, module: ModuleType | None) -> str:
 
 def module_source(module: ModuleType) -> str | None:
     """Returns the text that a module was compiled from. None where there is none."""
+    # What this package loaded comes first; the file on disk may be another text by now.
     if isinstance(text := getattr(module, SOURCE, None), str):
         return text
     try:
@@ -160,6 +162,7 @@ def parse(source: str, name: str, is_package: bool) -> Module:
     touching: dict[str, list[ast.stmt]] = {}
     stars = []
     for statement in body:
+        # Compound statements count as a whole, so that a condition is part of what it decides.
         for touched in _touched(statement):
             touching.setdefault(touched, []).append(statement)
         if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
@@ -225,6 +228,7 @@ class _Graph:
                 found = self._resolve(target, name, chain, seen)
                 if found is not None:
                     return found
+            # Which names a star brings from elsewhere is not known without importing it.
             elif not hasattr(builtins, name):
                 return [*target, name]
         return None
@@ -261,6 +265,7 @@ class _Graph:
         found = self._resolve(target, chain[0], chain[1:], frozenset())
         if found is not None:
             return found
+        # Neither a name nor a submodule: something is computed, and any of the module may matter.
         if _find(f"{name}.{chain[0]}") == _MISSING:
             return self.add(target, None)
         return self._module(f"{name}.{chain[0]}", chain[1:])
@@ -272,6 +277,7 @@ _MISSING = ("missing",)
 def _find(name: str) -> Module | tuple[str, ...]:
     """A module by its dotted name: parsed, or described where its source is not followed."""
     top = name.partition(".")[0]
+    # Without a version: behavior of the standard library is stable enough to share caches over.
     if top in sys.stdlib_module_names:
         return ("standard library", name)
     if top == PACKAGE:
@@ -308,6 +314,7 @@ def _from_spec(
 @functools.cache
 def _distribution(top: str) -> tuple[str, str]:
     """The name and version of the installed package that a module belongs to."""
+    # Import names differ from package names: PIL is installed by Pillow.
     names = importlib.metadata.packages_distributions().get(top, [top])
     name = sorted(names)[0]
     try:
@@ -418,6 +425,7 @@ class _UseVisitor(ast.NodeVisitor):
                 if child is not None:
                     self.visit(child)
         else:
+            # Class bodies are no scope for the methods in them, so nothing is pushed for those.
             self.generic_visit(node)
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
@@ -456,7 +464,8 @@ class _UseVisitor(ast.NodeVisitor):
 
 
 def _check_captures(cls: type, module: Module) -> None:
-    """Raises IdentityError for a class that is not in the source, or takes variables of a function."""
+    """Raises IdentityError for a class that is not in the source, or takes variables of a
+    function."""
     around: list[ast.FunctionDef | ast.AsyncFunctionDef] = []
     bodies: list[ast.AST] = list(module.body)
     found: list[ast.AST] = []
@@ -473,6 +482,7 @@ def _check_captures(cls: type, module: Module) -> None:
         )
     local: set[str] = set()
     helpers: dict[str, ast.AST] = {}
+    # Imports in a function are followed like any others, so they are no captured variables.
     for function in around:
         arguments = {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
         local |= arguments | _bound(function.body)
@@ -484,8 +494,8 @@ def _check_captures(cls: type, module: Module) -> None:
         for name, _ in _uses([pending.pop()]):
             if name in local and name not in helpers:
                 raise IdentityError(
-                    f"{cls.__qualname__} uses {name!r}, a variable of the function around it, which "
-                    "no fingerprint can hold. Move the class out of the function, and make "
+                    f"{cls.__qualname__} uses {name!r}, a variable of the function around it, "
+                    "which no fingerprint can hold. Move the class out of the function, and make "
                     f"{name!r} a field of it."
                 )
             if name in helpers and name not in checked:

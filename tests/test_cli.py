@@ -515,3 +515,24 @@ def test_list_names_the_kinds_where_a_kind_is_unknown(here: Here) -> None:
     _, problem = here("list", "recipes", code=2)
     assert "sources" in problem
     assert "Traceback" not in problem
+
+
+def test_check_and_verify_release_name_every_file_that_was_changed(
+    here: Here, tmp_path: Path
+) -> None:
+    from tests.engine.tiny import Numbers
+    from tests.release.test_package import released
+
+    folder = released(Numbers(5), tmp_path)
+    work = tmp_path / "work"
+    assert "is whole: 1 stages" in here("check", "--work", work)[0]
+    assert "tiny 1.0.0 is whole: 5 rows in 3 files." in here("verify-release", folder)[0]
+    changed = [next((work / "stages").rglob("shard-00001.parquet")), folder / "README.md"]
+    for path in changed:
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    shown, problems = here("check", "--work", work, code=1)
+    assert shown == ""
+    assert "shard-00001.parquet is missing or was changed" in problems
+    shown, problems = here("verify-release", folder, code=1)
+    assert problems.startswith("README.md was changed")
+    assert "there is no workspace" in here("check", "--work", tmp_path / "none", code=1)[1]

@@ -67,6 +67,7 @@ def test_a_bumped_revision_changes_the_fingerprint() -> None:
         (Path("x"), "omr_data.NOT_IDENTITY"),
         (float("nan"), "finite"),
         (Limit, "instance"),
+        (b"bytes", r"identity\. Use plain values \(str, int"),
     ],
 )
 def test_a_value_without_identity_is_refused_at_construction_with_advice(
@@ -199,3 +200,8 @@ def test_canonical_forms_are_equal_exactly_when_the_values_are(one: object, othe
 def test_a_canonical_form_survives_json(value: object) -> None:
     text = to_json(canonical(value))
     assert to_json(json.loads(text)) == text
+
+
+def test_canonical_json_has_no_number_that_json_has_not() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(float("nan"))

@@ -1,1 +1,2 @@
-"""Runs a plan: cuts it into stages, runs their shards in worker processes, asks teachers, keeps the ledger."""
+"""Runs a plan: cuts it into stages, runs their shards in worker processes, asks teachers, keeps the
+ledger."""

@@ -133,6 +133,7 @@ def build(
         mark = "  CACHED" if cached else ""
         reporter.say(f"{label}  {_describe(folder)}{mark}")
     built = Built(plan, stages, where)
+    # Also where everything was cached: stages of several builds meet here for the first time.
     built.check()
     return built
 
@@ -154,12 +155,19 @@ class _Run:
     """One build: what every stage of it needs."""
 
     workspace: Workspace
+    """Where everything is stored."""
     locator: DatasetLocator
+    """Where datasets are."""
     mapper: Mapper
+    """Runs the work on shards."""
     workers: int
+    """Processes that a teacher may use."""
     reporter: Reporter
+    """Where progress is shown."""
     budget: Budget
+    """What teachers may spend."""
     folders: tuple[StageFolder, ...]
+    """The folder of each stage of the plan."""
 
     def stage(self, stage: Stage, folder: StageFolder, label: str) -> None:
         """Makes the shards of a stage that are not whole yet, and finishes it."""
@@ -169,6 +177,7 @@ class _Run:
         )
         tasks = [ShardTask(folder, number, input, steps) for number, input in enumerate(inputs)]
         missing = [task for task in tasks if not folder.has_shard(task.number)]
+        # Results come in any order; each shard has committed itself by then.
         with self.reporter.bar(label, len(missing), "shards") as bar:
             for _ in self.mapper.map(make_shard, missing):
                 bar.advance(1)
@@ -208,9 +217,12 @@ class _Run:
         except OmrError:
             raise
         except Exception as error:
+            # A library says what is wrong, and rarely in which file.
+            more = " ..." if len(files.paths) > 3 else ""
             raise SourceError(
-                f"{source.name} cannot read the files in {files.root}: {type(error).__name__}: "
-                f"{error}. A file is damaged, or its layout has changed: fetch it again."
+                f"{source.name} cannot read the files in {files.root} "
+                f"({', '.join(files.paths[:3])}{more}): {type(error).__name__}: {error}. "
+                "A file is damaged, or its layout has changed: fetch it again."
             ) from error
         for note in source.notes(files):
             self.reporter.say(f"  {note}")
@@ -238,7 +250,8 @@ class _Run:
     def _decide(
         self, step: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str
     ) -> Iterator[dict[str, str]]:
-        """Runs a GlobalStep over its data (side 0) and references; yields the drops of each shard."""
+        """Runs a GlobalStep over its data (side 0) and references; yields the drops of each
+        shard."""
         tasks = []
         for side, shards in enumerate(sides):
             for number, shard in enumerate(shards):
@@ -288,8 +301,10 @@ def _columns(step: GlobalStep, folder: StageFolder, side: int, shards: Sequence[
     import polars as pl
 
     paths = [folder.keys(side, number) for number in range(len(shards))]
+    # A flow without shards has no schema that polars could scan.
     if not paths:
         return Columns(pl.DataFrame(), pl.LazyFrame(), pl.LazyFrame())
+    # Payload columns are dropped before anything is read, so they never enter memory.
     keys = pl.scan_parquet(paths).drop(step.lazy_columns).collect()
     payload = pl.scan_parquet(paths).select("id", *step.lazy_columns)
     return Columns(keys, payload, pl.scan_parquet(list(shards)))
@@ -319,6 +334,7 @@ def _drops_by_shard(
 ) -> Iterator[dict[str, str]]:
     import polars as pl
 
+    # Counted down, so that a drop which names no row is noticed without a set of all ids.
     left = len(decisions.drops)
     for number in range(shards):
         ids = pl.read_parquet(folder.keys(0, number), columns=["id"])["id"]
@@ -364,6 +380,7 @@ def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
 
 
 def _calls(step: AskStep, shards: Sequence[Path], rollouts: Path) -> Calls:
+    # Counted first: an estimate needs the requests, and most plans have none left.
     attempts = count_wanted(step, shards, rollouts)
     if not attempts:
         return Calls(0)

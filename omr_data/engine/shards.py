@@ -48,7 +48,8 @@ class ReadPart:
 
 @dataclass(frozen=True, slots=True)
 class ApplyDecisions:
-    """The input of a stage that starts with a GlobalStep: a shard, less the rows it decided against."""
+    """The input of a stage that starts with a GlobalStep: a shard, less the rows it decided
+    against."""
 
     step: GlobalStep
     """The step."""
@@ -120,6 +121,7 @@ class KeysTask:
 def make_shard(task: ShardTask) -> int:
     """Makes and commits one shard; returns its number of rows. Raises OmrError."""
     records, dropped, counts = _read_input(task.input)
+    # In memory from step to step: a shard is small, and writing between them is what fusing saves.
     for step, fingerprint in task.steps:
         records, step_dropped, count = apply_step(step, fingerprint, records)
         dropped += step_dropped
@@ -129,7 +131,9 @@ def make_shard(task: ShardTask) -> int:
 
 
 def make_keys(task: KeysTask) -> int:
-    """Takes and commits the key columns of one shard; returns its number of rows. Raises OmrError."""
+    """Takes and commits the key columns of one shard; returns its number of rows. Raises
+    OmrError."""
+    # As a table: key columns are vectorized, and Record objects would cost most of the time.
     table = read_shard(task.shard)
     try:
         frame = task.step.extract_keys(table, task.images)
@@ -279,6 +283,7 @@ def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> Outco
         return after, [], _count(step, fingerprint, len(records), len(after), after, [])
     for record in records:
         result = _run(step, record)
+        # Shape and result together, so that each wrong pair ends in one place with one message.
         match step, result:
             case Map(), Record() if result.id == record.id:
                 after.append(result)
@@ -363,6 +368,7 @@ def _count(
     after: Sequence[Record],
     dropped: Sequence[Dropped],
 ) -> Count:
+    # Tallied here and not in the step, so that a step cannot forget records that it expanded.
     tally: Counter[str] = Counter()
     if isinstance(spec, Step):
         for record in after:

@@ -1,11 +1,11 @@
 """A plan cut into stages: what runs in one pass over shards, and is written once.
 
-A **stage** is a head followed by the local steps that are fused with it. The head is a source to read,
-a GlobalStep whose decisions are applied, or an AskStep whose answers are attached.
+A **stage** is a head followed by the local steps that are fused with it. The head is a source to
+read, a GlobalStep whose decisions are applied, or an AskStep whose answers are attached.
 
 A node ends a stage when its rows are needed whole by something else: it is the end of the plan, it
-feeds a GlobalStep, an AskStep or a union, several nodes read it, or it is a checkpoint. A union is not
-a stage of its own: whatever reads it reads the shards of its parents, one after the other.
+feeds a GlobalStep, an AskStep or a union, several nodes read it, or it is a checkpoint. A union is
+not a stage of its own: whatever reads it reads the shards of its parents, one after the other.
 """
 
 from collections import Counter
@@ -103,6 +103,7 @@ def _is_head(node: Node) -> bool:
 def _ends(plan: Plan) -> set[int]:
     """The nodes whose rows are written, and all unions."""
     readers = Counter(parent for node in plan.nodes for parent in node.parents)
+    # A node that several others read is written, where running it twice would cost more.
     ends = {len(plan.nodes) - 1} | {index for index, count in readers.items() if count > 1}
     for index, node in enumerate(plan.nodes):
         if node.spec is None:

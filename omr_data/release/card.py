@@ -1,8 +1,9 @@
-"""The dataset card: README.md with the Hub's front matter, prose, and tables made from the manifest.
+"""The dataset card: README.md with the Hub's front matter, prose, and tables made from the
+manifest.
 
 The prose of a recipe is written by hand in `cards/<name>.md`. The placeholders `{{sources}}`,
-`{{steps}}`, `{{dropped}}` and `{{columns}}` in it are filled with tables. Without prose, a plain card
-is made of all of them.
+`{{steps}}`, `{{dropped}}` and `{{columns}}` in it are filled with tables. Without prose, a plain
+card is made of all of them.
 """
 
 import hashlib
@@ -83,6 +84,7 @@ def card(manifest: Mapping[str, Any], prose: str | None) -> str:
         "columns": _table(("column", "meaning"), COLUMNS),
     }
 
+    # Unknown placeholders are an error: a typo would otherwise stay in a published card.
     def fill(match: re.Match[str]) -> str:
         name = match[1]
         if name not in values:
@@ -144,6 +146,7 @@ def _size_category(rows: int) -> str:
         (1_000_000, "100K<n<1M"),
         (10_000_000, "1M<n<10M"),
     ]
+    # The Hub's list goes on; this package has not made a larger set.
     return next((name for bound, name in bounds if rows < bound), "10M<n<100M")
 
 

@@ -1,7 +1,7 @@
 """The manifest of a release: what it holds, what it was made from, and the sha256 of every file.
 
-`sha256` in it is the digest of the manifest itself without that field, so that a changed manifest is
-noticed as well as a changed file.
+`sha256` in it is the digest of the manifest itself without that field, so that a changed manifest
+is noticed as well as a changed file.
 """
 
 import json
@@ -17,7 +17,8 @@ from omr_data.store.ledger import read_json, seal
 from omr_data.store.workspace import check_format, made_by
 
 FORMAT = 2
-"""The format of releases. Raise it when a manifest or the rows change in a way that readers notice."""
+"""The format of releases. Raise it when a manifest or the rows change in a way that readers
+notice."""
 NAME = "manifest.json"
 """The name of the file."""
 
@@ -90,6 +91,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         f"the release {folder}",
         "Read it with the version that made it, or build and release it again under a new version.",
     )
+    # Byte by byte, not by meaning: a release never changes, not even in its layout.
     if path.read_bytes() != manifest_text(manifest).encode():
         raise ReleaseError(
             f"{path} was changed after it was written. Delete the release {folder} and build it "

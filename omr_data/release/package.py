@@ -4,8 +4,8 @@
     manifest.json     the plan, every step's counts, sources with commits, the sha256 of each file
     data/train-*.parquet
 
-It is written beside its place and renamed into it, so that it is there whole or not at all. It holds
-nothing that differs between two runs (no times, no machine), so equal plans give equal bytes.
+It is written beside its place and renamed into it, so that it is there whole or not at all. It
+holds nothing that differs between two runs (no times, no machine), so equal plans give equal bytes.
 """
 
 import math
@@ -119,12 +119,14 @@ def release(
         The folder of the release.
 
     Raises:
-        ReleaseError: The rows are not what the recipe promises, what is there already is damaged, or
+        ReleaseError: The rows are not what the recipe promises, what is there already is damaged,
+        or
             the disk refuses a write.
     """
     plan = built.plan
     folder = release_folder(plan, releases)
     if check_drift(plan, releases):
+        # A person reads "released" as "can be trained on", so every byte is read again.
         _check_whole(folder)
         return folder
     contents = _read_contents(built)
@@ -143,8 +145,8 @@ def release(
         check_drift(plan, releases)
     except OSError as error:
         raise ReleaseError(
-            f"{folder} cannot be written: {error.strerror or error}. Nothing half-written was left, "
-            "and the build is kept: free some space or choose another folder with --releases, and "
+            f"{folder} cannot be written: {error.strerror or error}. Nothing half-written was "
+            "left, and the build is kept: free some space or choose another folder with --releases, and "
             "run the same command again."
         ) from error
     return folder
@@ -195,6 +197,7 @@ def _check_rows(plan: Plan, contents: Contents) -> None:
             f"{plan.recipe.name} has no rows to release. `omr show --dropped` says what each step "
             "dropped, and why."
         )
+    # Checked late, and still before anything is written: only now are the rows known.
     promised = plan.recipe.rows
     if promised is not None and contents.rows not in promised:
         raise ReleaseError(
@@ -229,6 +232,7 @@ def _write_files(
 def _overlapping(contents: Contents, start: int, stop: int) -> tuple[tuple[Path, int], ...]:
     """The shards that hold some of the rows from start to stop."""
     found: Sequence[tuple[Path, int]] = contents.shards
+    # A shard ends where the next one starts.
     ends = [*(first for _, first in found[1:]), contents.rows]
     return tuple(
         (shard, first)

@@ -1,8 +1,8 @@
 """The rows of a release: one verified chat each, or one problem without an answer.
 
-Column types are the Hub's (datasets features). `images` is a list of Image structs with the original
-bytes. `messages` is a list of {role, content} whose content is one string with `<image>` marks, which
-chat templates and trainers take as it is.
+Column types are the Hub's (datasets features). `images` is a list of Image structs with the
+original bytes. `messages` is a list of {role, content} whose content is one string with `<image>`
+marks, which chat templates and trainers take as it is.
 """
 
 import json
@@ -53,7 +53,8 @@ def _features() -> dict[str, Any]:
 
 
 def release_schema() -> "pa.Schema":
-    """Returns the Arrow schema of a release's files, with the Hub's feature types in its metadata."""
+    """Returns the Arrow schema of a release's files, with the Hub's feature types in its
+    metadata."""
     import pyarrow as pa
 
     kinds = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}

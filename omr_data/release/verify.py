@@ -43,6 +43,7 @@ def _file_problems(folder: Path, line: dict[str, Any]) -> list[str]:
     path = folder / relative
     if not path.is_file():
         return [f"{relative} is missing."]
+    # The size first: it costs nothing, and says more than that a digest differs.
     if path.stat().st_size != line["size"]:
         return [f"{relative} has {path.stat().st_size:,} bytes instead of {line['size']:,}."]
     if file_sha256(path) != line["sha256"]:

@@ -1,8 +1,9 @@
 """Where datasets are on this machine: the Hub, or a mirror folder that stands in for it.
 
-A **mirror** holds datasets as `<organization>/<name>/...`, the layout of the Hub. From a mirror, the
-digest of the files read is the identity; from the Hub, the pinned commit is. **Pins** map the id of a
-repository to its commit. They live in `pins.json` beside the recipe and are written by `omr pin`.
+A **mirror** holds datasets as `<organization>/<name>/...`, the layout of the Hub. From a mirror,
+the digest of the files read is the identity; from the Hub, the pinned commit is. **Pins** map the
+id of a repository to its commit. They live in `pins.json` beside the recipe and are written by `omr
+pin`.
 """
 
 import hashlib
@@ -44,13 +45,14 @@ class LocalDatasets:
             SourceError: The mirror does not hold the dataset.
         """
         commit = commit or self.pins.get(repo)
+        # The mirror wins over a pin: nothing proves that its files are of that commit.
         if self.mirror is not None:
             return Pin(commit, digest_files(self._in_mirror(self.mirror, repo, patterns)))
         if commit is None:
             raise UnpinnedError(
-                f"{repo} has no pinned commit. Run `omr pin {self.recipe}`: it looks the commits up "
-                "on the Hub and writes them to pins.json beside the recipe. Without the Hub, give a "
-                "mirror folder with --mirror."
+                f"{repo} has no pinned commit. Run `omr pin {self.recipe}`: it looks the commits "
+                "up on the Hub and writes them to pins.json beside the recipe. Without the Hub, "
+                "give a mirror folder with --mirror."
             )
         return Pin(check_commit(repo, commit))
 
@@ -107,6 +109,7 @@ class LocalDatasets:
 
 def _matching(root: Path, patterns: Sequence[str], where: str) -> Files:
     paths: set[str] = set()
+    # Each pattern must be met: a dataset without its images would give rows without them.
     for pattern in patterns:
         alternatives = pattern.split("|")
         found: set[str] = set()

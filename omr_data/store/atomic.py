@@ -1,7 +1,8 @@
 """Files and folders that are there whole or not at all.
 
 Each is written under a temporary name beside its place, flushed to the disk, and renamed. A reader
-therefore never sees half of one, and a process that is killed leaves at most a temporary name behind.
+therefore never sees half of one, and a process that is killed leaves at most a temporary name
+behind.
 """
 
 import errno
@@ -114,7 +115,8 @@ def _scratch(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, which is locked for as long as this process writes it.
 
     The lock tells a folder in use from one whose process was killed: only the latter are deleted.
-    The system releases a lock when its holder ends, so a process id that was used again does no harm.
+    The system releases a lock when its holder ends, so a process id that was used again does no
+    harm.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{path.name}.*.tmp"):
@@ -123,6 +125,7 @@ def _scratch(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     # mkdtemp makes folders that only their owner may open, which is too strict for a release.
     temporary.chmod(0o755)
+    # Nobody can have locked it before: its name did not exist until now.
     descriptor = _lock(temporary)
     try:
         yield temporary
@@ -155,6 +158,7 @@ def _fsync(path: Path, flags: int) -> None:
 
 
 def _explain(path: Path, error: OSError) -> str:
+    # EFBIG too: a limit on file size is met where a full disk is.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "Check that the folder exists and may be written"
     if full:

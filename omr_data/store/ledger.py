@@ -3,9 +3,9 @@
 **Count**: the rows of one step: how many entered, came out and were dropped, by reason.
 **ShardEntry**: the ledger's line about one finished shard: its counts, and the sha256 of its files.
 
-An entry is written after the files that it describes, so its presence means that the shard is whole.
-Entries are **sealed**: they hold the sha256 of themselves, because a flipped bit in a count would
-otherwise be read as another number of rows.
+An entry is written after the files that it describes, so its presence means that the shard is
+whole. Entries are **sealed**: they hold the sha256 of themselves, because a flipped bit in a count
+would otherwise be read as another number of rows.
 """
 
 import hashlib
@@ -56,6 +56,7 @@ class Count:
         Raises:
             StoreError: The rows do not add up.
         """
+        # Rows that came out are not part of it: an Expand makes several of one.
         if self.rows_in != self.rows_kept + self.dropped.total():
             raise StoreError(
                 f"{where}: {self.step} took {self.rows_in:,} rows, kept {self.rows_kept:,} and "
@@ -92,6 +93,7 @@ def count_from_json(data: Mapping[str, Any]) -> Count:
 def sum_counts(entries: Iterable[Sequence[Count]]) -> list[Count]:
     """Sums the counts of many shards, step by step, in the order of the first shard."""
     total: dict[str, Count] = {}
+    # By fingerprint, because one step may stand twice in a stage.
     for counts in entries:
         for count in counts:
             total.setdefault(count.fingerprint, Count(count.step, count.fingerprint)).add(count)
@@ -133,6 +135,7 @@ def write_entry(path: Path, entry: ShardEntry) -> None:
     Raises:
         StoreError: A count does not add up, or the disk refuses the write.
     """
+    # A wrong count is cheapest to find where it is made, before anything builds on it.
     for count in entry.counts:
         count.check(str(path))
     write_sealed(path, entry.to_json())
@@ -147,6 +150,7 @@ def read_entry(path: Path) -> ShardEntry:
 
 def seal(body: Mapping[str, Any]) -> str:
     """Returns the sha256 of a JSON object, whatever the order of its keys and its layout."""
+    # Parsed and written again, so that what counts is what a reader would get.
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -174,6 +178,7 @@ def read_json(path: Path) -> dict[str, Any]:
     advice = f"Delete the folder {path.parent} and build again."
     try:
         data = json.loads(path.read_bytes())
+    # Nested a thousand times, a damaged or hostile file exhausts the parser's stack.
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read ({error}). {advice}") from error
     if not isinstance(data, dict):

@@ -115,6 +115,7 @@ class StageFolder:
         Raises:
             StoreError: The counts do not add up, or the disk refuses a write.
         """
+        # The entry comes last: killed before it, the shard is made again from the same input.
         sha256 = write_parquet(self.shard(number), to_table(records))
         dropped_sha256 = None
         if dropped:
@@ -125,7 +126,16 @@ class StageFolder:
         )
 
     def commit_keys(self, side: int, number: int, frame: "pl.DataFrame") -> None:
-        """Writes the key columns of one input shard, then their digest. Raises StoreError."""
+        """Writes the key columns of one input shard, then their digest.
+
+        Args:
+            side: 0 for the data, 1 and up for the step's references.
+            number: The input shard.
+            frame: The key columns, one row for each record.
+
+        Raises:
+            StoreError: The disk refuses a write.
+        """
         path = self.keys(side, number)
         write_sealed(path.with_suffix(".json"), {"sha256": write_frame(path, frame)})
 
@@ -166,6 +176,7 @@ class StageFolder:
         Raises:
             StoreError: A shard has no entry, or the disk refuses the write.
         """
+        # Read back from disk, so that the summary cannot say more than what is stored.
         entries = [read_entry(self.entry(number)) for number in range(shards)]
         counts = sum_counts(entry.counts for entry in entries)
         tables = {name: file_sha256(self.table(name)) for name in self.tables()}
@@ -216,6 +227,7 @@ class StageFolder:
 
     def check(self) -> Iterator[str]:
         """Yields what is wrong with the files of this stage, finished or not. Reads every byte."""
+        # By entry and not by file: a shard without one is not committed, and is made again.
         for entry in sorted(self.path.glob("ledger-*.json")):
             yield from _fault(self.has_shard, int(entry.stem.removeprefix("ledger-")))
         for entry in sorted(self.path.glob("keys-*-*.json")):
@@ -227,7 +239,8 @@ class StageFolder:
         if not self.done():
             return
         summary = self.summary()
-        # Each list names what exists, so a file that was deleted together with its entry is noticed.
+        # Each list names what exists, so a file that was deleted together with its entry is
+        # noticed.
         for number, shard in enumerate(summary["shards"]):
             if read_entry(self.entry(number)).sha256 != shard["sha256"]:
                 raise StoreError(_changed(self.shard(number)))
@@ -293,6 +306,7 @@ def read_shard(path: Path) -> "pa.Table":
     folder = StageFolder(path.parent)
     number = int(path.stem.removeprefix("shard-"))
     table = _read_checked(path, read_entry(folder.entry(number)).sha256)
+    # Older and newer versions of this package have other columns; their shards look whole.
     missing = set(schema().names) - set(table.column_names)
     if missing:
         raise StoreError(
@@ -316,8 +330,8 @@ def _read_checked(path: Path, sha256: str) -> "pa.Table":
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StoreError(_changed(path))
     try:
-        # One thread: shards are decoded by many processes at once, and a pool of threads per process
-        # would only compete with them.
+        # One thread: shards are decoded by many processes at once, and a pool of threads per
+        # process would only compete with them.
         return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(

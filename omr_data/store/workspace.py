@@ -81,6 +81,7 @@ class Workspace:
             ) from error
         try:
             try:
+                # Not blocking: a person who waits should know for what.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StoreError(
@@ -90,6 +91,7 @@ class Workspace:
             self.check_format()
             if not (self.root / MARKER).exists():
                 write_text(self.root / MARKER, json.dumps(made_by(FORMAT)) + "\n")
+            # One byte in the file means that a build did not end: a clean end empties it.
             if os.read(descriptor, 1):
                 sweep(self.root)
             os.pwrite(descriptor, b"running", 0)
@@ -116,8 +118,9 @@ class Workspace:
             found,
             FORMAT,
             f"the workspace {self.root}",
-            "Choose another folder with --work. To keep its paid answers, write them to a file with "
-            "`omr rollouts export` of that version, and read them with `omr rollouts import` here.",
+            "Choose another folder with --work. To keep its paid answers, write them to a file "
+            "with `omr rollouts export` of that version, and read them with `omr rollouts import` "
+            "here.",
         )
 
 
@@ -138,6 +141,7 @@ def check_format(found: Mapping[str, Any], wanted: int, what: str, advice: str) 
     Raises:
         StoreError: The format is another one.
     """
+    # Equal, not at least: an older format is as unreadable as a newer one.
     number = found.get("format")
     if number != wanted:
         maker = found.get("made_by", "another version")
@@ -150,5 +154,6 @@ def check_format(found: Mapping[str, Any], wanted: int, what: str, advice: str) 
 def sweep(folder: Path) -> None:
     """Deletes temporary files that a killed process left."""
     for path in folder.rglob(".*.tmp"):
+        # Folders of this kind are locked by whoever writes them; `new_folder` sweeps those.
         if path.is_file():
             path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ left out, so that a test that moves does not stop a measurement of another modul
 TESTS: dict[str, tuple[str, ...]] = {
     "flow": ("tests/test_flow.py", "tests/operators/test_mix.py"),
     "identity": ("tests/identity", "tests/test_identity.py"),
+    "syntax": ("tests/test_syntax.py",),
     "recipe": ("tests/recipe", "tests/test_recipe.py"),
     "plan": ("tests/plan", "tests/test_plan.py", "tests/test_recipe.py", "tests/test_identity.py"),
     "operators": (
