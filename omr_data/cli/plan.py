@@ -140,6 +140,7 @@ def labels(plan: Plan) -> list[str]:
     "verify.Gold" where there is one of that name, otherwise "verify.Gold (puzzlevqa)" or, after a
     union, "verify.Gold (puzzlevqa + 2)". Steps that are still called the same are numbered.
     """
+    # Most plans have one step of a name; a dataset behind each would only be noise.
     names = Counter(node.name for node in plan.nodes)
     found = []
     for node, above in zip(plan.nodes, datasets_above(plan), strict=True):
@@ -187,6 +188,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def problem_marks(node: Node) -> str:
     """Says in a few words why a node cannot be built here. Empty where it can."""
+    # Exact types: UnpinnedError is a RecipeError too, and has another remedy.
     marks: dict[type[OmrError], str] = {UnpinnedError: "UNPINNED", RecipeError: "NO CONVERTER"}
     found = [marks.get(type(problem), "MISSING") for problem in node.problems]
     return ", ".join(dict.fromkeys(found))
@@ -227,6 +229,7 @@ def _short(value: object) -> str:
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Pads the cells of one line: numbers to the right, words to the left."""
+    # The number of the step and the answers to ask for are numbers.
     sides = (">", "<", "<", "<", ">")
     padded = [
         f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)
