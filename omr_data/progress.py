@@ -152,6 +152,7 @@ class PlainLines:
         """Prints a line that stays."""
         self._console.print(printable(line), soft_wrap=True, highlight=False, markup=False)
 
+    # The context does nothing at its end: the engine says what a stage gave.
     @contextmanager
     def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
         """Prints a line about the work at most every ten seconds.

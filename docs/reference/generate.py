@@ -63,6 +63,7 @@ def pages() -> dict[str, str]:
 
 def cli_page() -> str:
     """Returns the help of every command, as it is printed on a terminal of 80 columns."""
+    # The width of the pages is that of a terminal, whatever terminal runs this.
     runner = typer.testing.CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
     parts = ["# Command line\n"]
     for words in commands(typer.main.get_command(app), ()):
@@ -87,6 +88,7 @@ def commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ...
 def api_page() -> str:
     """Returns a table of the names that the package exports."""
     rows = ["# What `omr_data` exports\n", "| name | what it is |", "|---|---|"]
+    # The exported name and its definition can have different modules, so it is looked up by name.
     described = contract_names()
     for name in omr_data.__all__:
         if name == "__version__":
@@ -136,6 +138,7 @@ def module_text(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     parts = [docstring_text(ast.get_docstring(tree))]
     for node, after in zip(tree.body, [*tree.body[1:], None], strict=True):
+        # The order of the file is kept: authors read it that way.
         if isinstance(node, Definition) and not node.name.startswith("_"):
             parts.append(definition_text(node, node.name, with_methods=True))
         name = constant_name(node)
@@ -193,7 +196,7 @@ def definition_text(node: Definition, name: str, with_methods: bool) -> str:
 
 
 def field_text(statement: ast.stmt, after: ast.stmt | None) -> str:
-    """Describes a field of a dataclass by the string that follows it. Empty for other statements."""
+    """Describes a field of a dataclass by the string below it. Empty for other statements."""
     if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
         return ""
     name = statement.target.id

@@ -59,6 +59,7 @@ def build_command(
     Steps that are built already are not built again, and no paid answer is asked for twice.
     After Ctrl-C or a crash, the same command goes on from there.
     """
+    # Everything that can be wrong with the command is checked before the workspace is locked.
     job = load_job(file, set, mirror, work)
     limit = Budget(dollars(budget), max_requests)
     if rows is not None:
@@ -73,6 +74,7 @@ def build_command(
         return
     # A version that was released from another plan is refused before anything is paid for.
     check_drift(job.plan, releases)
+    # Progress goes to standard error, so that standard output holds the result alone.
     console = Console(stderr=True)
     with job.workspace.lock(), job.mapper(workers) as processes:
         built = build(

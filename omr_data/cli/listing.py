@@ -60,6 +60,7 @@ def list_command(
     kind: Annotated[PluginKind, typer.Argument(help="What to list.")],
 ) -> None:
     """List the sources, verifiers, operators, teachers or embedders of this package."""
+    # Names are never broken, since they are copied into recipes; the sentence gives way.
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_column(no_wrap=True)
     shown.add_column(overflow="fold")

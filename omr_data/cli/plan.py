@@ -144,6 +144,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def problem_marks(node: Node) -> str:
     """Says in a few words why a node cannot be built here. Empty where it can."""
+    # Exact types: UnpinnedError is a RecipeError too, and has another remedy.
     marks: dict[type[OmrError], str] = {UnpinnedError: "UNPINNED", RecipeError: "NO CONVERTER"}
     found = [marks.get(type(problem), "MISSING") for problem in node.problems]
     return ", ".join(dict.fromkeys(found))
@@ -184,6 +185,7 @@ def _short(value: object) -> str:
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Pads the cells of one line: numbers to the right, words to the left."""
+    # The number of the step and the answers to ask for are numbers.
     sides = (">", "<", "<", "<", ">")
     padded = [
         f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)

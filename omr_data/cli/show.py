@@ -55,7 +55,8 @@ def show_command(
         or any(step in (node.name, called[node.fingerprint]) for node in stage.nodes)
     ]
     if not chosen:
-        names = [called[node.fingerprint] for stage, _ in built for node in stage.nodes]
+        nodes = chain.from_iterable(stage.nodes for stage, _ in built)
+        names = [called[node.fingerprint] for node in nodes]
         raise RecipeError(
             f"no step {step or ''} of {file} is built. "
             f"Built are: {', '.join(names) or 'none; run `omr build` first'}."
@@ -87,12 +88,9 @@ def print_records(console: Console, folders: Sequence[StageFolder], prefix: str,
         RecipeError: No record has such an id.
     """
     # A generator, so that only the first shards of a large stage are read.
-    found = (
-        record
-        for shard in chain.from_iterable(folder.shards() for folder in folders)
-        for record in read_records(shard)
-        if record.id.startswith(prefix)
-    )
+    shards = chain.from_iterable(folder.shards() for folder in folders)
+    records = chain.from_iterable(map(read_records, shards))
+    found = (record for record in records if record.id.startswith(prefix))
     shown = list(islice(found, rows))
     if not shown:
         raise RecipeError(f"no row there has an id that starts with {prefix!r}.")
@@ -104,6 +102,7 @@ def _record(record: Record) -> Text:
     text = _styled(record.id, "bold")
     text.append_text(_styled(f"  {record.source}, {record.license}\n", "dim"))
     text.append_text(_styled(record.question + "\n"))
+    # Lettered as a teacher saw them; answers often name the letter alone.
     for number, option in enumerate(record.options):
         text.append_text(_styled(f"  ({chr(ord('A') + number)}) {option}\n"))
     facts = [f"  answer: {record.answer}"]
@@ -165,6 +164,7 @@ def print_dropped(
                 counts[row["step"], row["reason"]] += 1
                 if len(found) < rows:
                     found.append(row)
+    # A step that drops nothing is fine, so this is not an error.
     if not counts:
         console.print("Nothing was dropped there.")
         return

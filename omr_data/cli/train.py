@@ -161,6 +161,7 @@ def print_score(console: Console, score: "Score") -> None:
     shown.add_column("95% interval", justify="left", no_wrap=True)
     lines = [("accuracy", score.accuracy)]
     lines += [(f"pass@{k}", share) for k, share in score.pass_at.items()]
+    # Intervals are always shown: a score without one invites comparing noise.
     # With one source its accuracy is the first line already.
     if len(score.by_source) > 1:
         lines += [(f"accuracy, {source}", share) for source, share in score.by_source.items()]
