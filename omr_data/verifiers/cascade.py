@@ -22,7 +22,7 @@ from omr_data.verifiers.answers.collection import split_items
 from omr_data.verifiers.base import AnswerPair, Cause, Decision, right
 from omr_data.verifiers.compare import compare
 from omr_data.verifiers.deadline import TimedOut, deadline
-from omr_data.verifiers.extract import Extraction, extract, visible
+from omr_data.verifiers.extract import Extraction, extract_visible, visible
 from omr_data.verifiers.normalize import normalize
 
 Step: TypeAlias = tuple[str, str]
@@ -74,7 +74,7 @@ class Verifier(Spec):
             decision = right("the response is the gold answer, word for word")
             yield self._verdict(self, text.strip(), decision), ("extract", decision.reason)
             return
-        found = extract(pair.response, pair.options)
+        found = extract_visible(text, pair.options)
         answer = _answer(found, pair)
         stated = self._unstated(pair, found)
         shown = found.how if answer is None else f"{found.how}: {answer}"

@@ -8,7 +8,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from omr_data.records import RIGHT, UNDECIDED
+from omr_data.records import RIGHT
 from omr_data.verifiers import base
 from omr_data.verifiers.answers import parse
 from omr_data.verifiers.answers.base import Parsed, Rules
@@ -27,6 +27,7 @@ from omr_data.verifiers.words import phrase
 
 _RULES = Rules()
 _MOST = 26
+_LETTER_AND_TEXT = re.compile(r"([A-Z])[\s,]+(.+)")
 _NONE = re.compile(
     r"(?:none|all|both|neither|cannot|can't|not|no|i|it|because|since|there|unknown)\b.*", re.I
 )
@@ -99,6 +100,10 @@ def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
     if by_text or by_letter:
         return by_text or by_letter, ""
     labelled = split_label(claim)
+    apart = _LETTER_AND_TEXT.fullmatch(claim)
+    # "D hexagon" and "D, hexagon"; "A hexagon" is a hexagon, by its text.
+    if apart is not None and _by_text(apart[2], texts) == {index_of(apart[1])}:
+        return {index_of(apart[1])}, ""
     if labelled is None or index_of(labelled[0]) >= len(texts):
         return set(), ""
     index = index_of(labelled[0])
@@ -107,11 +112,11 @@ def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
         return text, ""
     if text:
         return text | {index}, "its letter and its text name different options"
-    # The letter alone is clear where the text repeats words of its option.
-    said, wanted = phrase(labelled[1]), _phrases(texts)[index]
-    if wanted and (said in wanted or wanted in said):
-        return {index}, ""
-    return set(), ""
+    said = f" {phrase(labelled[1])} "
+    others = [one for at, one in enumerate(_phrases(texts)) if at != index and f" {one} " in said]
+    # The letter is clear where its reason follows ("D. It has six sides"), unless that holds the
+    # text of another option.
+    return (set(), "") if others else ({index}, "")
 
 
 def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
@@ -152,8 +157,6 @@ def _by_value(given: Parsed, texts: tuple[str, ...]) -> set[int]:
         decision = compare(given, option, _RULES)
         if decision.outcome == RIGHT:
             found.add(index)
-        elif decision.outcome == UNDECIDED and decision.cause == "too close":
-            continue
         elif compare(given, option, loose).outcome == RIGHT:
             near.add(index)
     return found or (near if len(near) == 1 else set())
@@ -163,8 +166,11 @@ def _unnamed(claim: str, texts: tuple[str, ...], named: str) -> Decision:
     """The decision on a claim that names no option."""
     said = f" {phrase(claim)} "
     inside = [text for text in _phrases(texts) if text and f" {text} " in said]
-    if len(inside) == 1:
-        return too_close("the text of one option stands among other words")
+    around = [
+        text for text in _phrases(texts) if said in (" both ", " neither ") and said in f" {text} "
+    ]
+    if len(inside) == 1 or len(around) == 1:
+        return too_close("one holds the words of the other")
     if parse(claim) or read_letters(claim) or _NONE.fullmatch(claim):
         return wrong(f"it names no option; the answer is {named}")
     return unreadable("it names no option, and no type accounts for all of its text")

@@ -205,8 +205,18 @@ def exact_value(formula: Formula) -> Fraction | None:
     return value if isinstance(value, Fraction) else None
 
 
-def same_at(one: Formula, other: Formula, point: Point) -> bool:
-    """Whether two formulas have the same value at a point. Raises Unreadable where that is open."""
+def same_at(one: Formula, other: Formula, point: Point, sure: bool = True) -> bool:
+    """Whether two formulas have the same value at a point.
+
+    Args:
+        one: A formula.
+        other: Another formula.
+        point: A value for each variable.
+        sure: Whether inexact values that agree in floating point are compared to 50 digits too.
+
+    Raises:
+        Unreadable: One of them has no value there.
+    """
     try:
         first, second = value_at(one, point), value_at(other, point)
     except Unreadable:
@@ -219,6 +229,8 @@ def same_at(one: Formula, other: Formula, point: Point) -> bool:
         # Doubles tell values of ordinary size apart; the rest needs more digits.
         if largest > 1e-3 and difference > 1e-6 * largest:
             return False
+        if not sure and largest > 1e-3:
+            return difference <= _NEAR * largest
     return _same_value(_settled(one, point), _settled(other, point))
 
 
@@ -251,8 +263,10 @@ def relate(one: Formula, other: Formula) -> Relation:
     """
     names = one.variables | other.variables
     try:
+        # One point in 50 digits is enough: the others tell formulas apart that agree there.
         same = [
-            same_at(one, other, point_of(names, number)) for number in range(POINTS if names else 1)
+            same_at(one, other, point_of(names, number), sure=number == 0)
+            for number in range(POINTS if names else 1)
         ]
     except Unreadable:
         return "unknown"

@@ -23,7 +23,7 @@ _TAIL = 60_000
 """Characters at the end of a response that are searched: a statement before them was followed by
 twenty pages of text. It bounds the time that a text of megabytes takes."""
 _CORRECTION = re.compile(
-    r"\b(?:wait|no|not|actually|correction|sorry|rather|instead|oops|hmm|mistake|recheck|but|then|"
+    r"\b(?:let me|correct|wait|no|not|actually|correction|sorry|rather|instead|oops|hmm|mistake|recheck|but|then|"
     r"so|therefore|finally|now|hence|thus)\b|不对|应该|更正|所以",
     re.IGNORECASE,
 )
@@ -54,8 +54,18 @@ def extract(response: str, options: Sequence[str] = ()) -> Extraction:
         response: The whole text, thinking included.
         options: The texts of the options: a last line that is one of them is an answer.
     """
-    text = _TRAILING.sub("", visible(response)[-_TAIL:])
-    if not text.strip():
+    return extract_visible(visible(response), options)
+
+
+def extract_visible(text: str, options: Sequence[str] = ()) -> Extraction:
+    """The same of a response without its thinking.
+
+    Args:
+        text: The visible text.
+        options: The texts of the options.
+    """
+    text = _TRAILING.sub("", text[-_TAIL:]).lstrip()
+    if not text:
         return Extraction(None, "there is no text outside the thinking")
     statements = find_statements(text, options)
     if not statements:
@@ -138,6 +148,8 @@ def _rival(text: str, statements: list[Statement]) -> Statement | None:
         # Without a word between them, tags contradict across lines too; other forms do not.
         same_line = "\n" not in between
         return before if tagged or same_line else None
-    if last.how in ("the last line", "a concluding sentence"):
+    weak = last.how in ("the last line", "a concluding sentence")
+    if weak or (tagged and not re.search(r"\bor\b|或", between)):
+        # Words after a tag lead to a statement of their own, which is then the last one.
         return None
     return before if not _SENTENCE_END.search(between) else None

@@ -19,6 +19,8 @@ class Phrases:
     """Stands after the answer, at the end of its sentence."""
     conclusion: str = ""
     """Opens a concluding sentence."""
+    ending: str = ""
+    """Ends a sentence after the answer, and is no part of it."""
 
 
 _VERB = r"(?:is|are|was|must be|should be|would be|will be|has to be|equals|becomes|=|:|：)"
@@ -28,6 +30,7 @@ LANGUAGES = {
     "en": Phrases(
         rf"\b(?:final |correct |right |best )?answers?(?: to [^.:\n]{{1,60}}| here)?\*{{0,2}}\s*{_VERB}"
         rf"|\b(?:final|correct|right|best) {_KIND}\*{{0,2}}\s*{_VERB}"
+        r"|\bthe (?:final )?(?:result|solution)\s*(?:is|=|:)|(?:^|\n)\W*answer\s*[-–—]\s"
         r"|\b(?:i|we) (?:choose|pick|select)|\bthe answer\*{0,2}\s*(?:=|:)",
         r"(?:is|are|must be|would be) (?:therefore |thus )?(?:the |our )?(?:final |correct |right )?"
         r"(?:answer|option|choice|one|correct)",
@@ -35,7 +38,7 @@ LANGUAGES = {
         r"|this (?:gives|means)|it follows that",
     ),
     "zh": Phrases(
-        r"【答案】|(?:最终|正确)?答案(?:应)?(?:是|为|：|:)|(?:故|应|所以|因此)?选(?:择)?(?:项)?(?:为|是|：|:)?(?=\s*[（(]?[A-Z])",
+        r"【答案】|正确选项(?:是|为|：|:)|(?:最终|正确)?答案(?:应)?(?:是|为|：|:)|(?:故|应|所以|因此)?选(?:择)?(?:为|是|：|:)?(?=\s*[（(]?[A-Z])",
         r"(?:是)?(?:正确(?:的|答案)?|(?:最终)?答案)",
         r"所以|因此|故|综上|于是|从而|可得|即",
     ),
@@ -59,9 +62,12 @@ LANGUAGES = {
     ),
     "ru": Phrases(r"\bответ\s*(?:—|-|:|равен)", "", "следовательно|поэтому|значит|итак"),
     "ja": Phrases(
-        r"(?:答え|正解|解答)\s*(?:は|：|:)", "が(?:答え|正解)", "したがって|よって|ゆえに"
+        r"(?:答え|正解|解答)\s*(?:は|：|:)",
+        "が(?:答え|正解)",
+        "したがって|よって|ゆえに",
+        "です|である|になります",
     ),
-    "ko": Phrases(r"(?:정답|답)\s*(?:은|는|:)", "", "따라서|그러므로"),
+    "ko": Phrases(r"(?:정답|답)\s*(?:은|는|:)", "", "따라서|그러므로", "입니다|이다"),
 }
 
 
@@ -88,6 +94,13 @@ def conclusion() -> re.Pattern[str]:
     return re.compile(
         rf"(?:(?:and|but) )?(?:{_openings()})(?:(?<=[^\x00-\x7f])|\b)[,，:：]?\s*", re.IGNORECASE
     )
+
+
+@functools.cache
+def ending() -> re.Pattern[str]:
+    """What ends a sentence after an answer, in the languages whose verbs stand last."""
+    parts = "|".join(one.ending for one in LANGUAGES.values() if one.ending)
+    return re.compile(rf"\s*(?:{parts})\s*$")
 
 
 def _openings() -> str:

@@ -48,6 +48,8 @@ _LEAD = re.compile(
     r"(?:answer|ans)(?: ?[:：=]| is:?| equals)\s*|答案(?:是|为|:|：)\s*",
     re.IGNORECASE,
 )
+_PEELED = re.compile(r"""^[=`"'«\s]|[`"'».,;:!\s\x1e]$|answer|ans\b|答案""", re.IGNORECASE)
+"""What there may be to take off; most answers have none of it."""
 _ENDS = (("`", "`"), ('"', '"'), ("'", "'"), ("«", "»"))
 
 
@@ -73,6 +75,10 @@ def _normalize(text: str) -> str:
         # Half of a pair of marks is left where a sentence was cut: "**Answer: D**".
         text = re.sub(r"^\s*\*\*(?=\S)|(?<=\S)\*\*[.。]?\s*$", "", text)
     text = text.replace("**", "^").replace("+/-", "±")
+    if "{,}" in text:
+        text = _THOUSANDS.sub(",", text)
+    if "^" in text:
+        text = re.sub(r"\s+\^", "^", text)
     # An exponent that is a bare degree sign: 45^° and 45^{°} are 45°.
     text = re.sub(r"\s*\^\s*(?:\{\s*°\s*\}|°)", "°", text)
     text = re.sub(r"\s*\n\s*", ITEM, text.strip())
@@ -108,7 +114,7 @@ def _root_to_command(match: re.Match[str]) -> str:
 
 
 def _latex_to_plain(text: str) -> str:
-    text = _THOUSANDS.sub(",", text)
+    text = _THOUSANDS.sub(",", text).replace("~", " ")
     text = _ROWS.sub(_rows_to_items, text)
     text = _COMMAND.sub(_replace_command, text)
     text = _unwrap(text)
@@ -193,8 +199,12 @@ def _without_delimiters(text: str) -> str:
 
 def _peel(text: str) -> str:
     """Takes off quotes, a leading "the answer is" and what ends a sentence."""
+    if text.isalnum() or not _PEELED.search(text):
+        return text
     for _ in range(6):
         before = text
+        if text.startswith("=") and len(text) > 1:
+            text = text[1:].strip()
         lead = _LEAD.match(text)
         if lead is not None and lead.end() < len(text):
             text = text[lead.end() :]

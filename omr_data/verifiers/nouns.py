@@ -41,6 +41,16 @@ _CHANGES = frozenset(
 _SUFFIXES = ("ss", "us", "is")
 
 
+def noun_of(words: str) -> str:
+    """The noun in one spelling: "units^2" are square units."""
+    text = words.lower().rstrip(".")
+    if not _UNITS.fullmatch(words):
+        return text
+    if "2" in text or "sq" in text:
+        return "square units"
+    return "cubic units" if "3" in text or "cubic" in text else "units"
+
+
 def is_counted(words: str, count: Fraction) -> bool:
     """Whether the words after a number name what is counted.
 

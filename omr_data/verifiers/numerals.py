@@ -53,6 +53,7 @@ MULTIPLIERS = {
     "crore": 10**7,
     "crores": 10**7,
     "dozen": 12,
+    "score": 20,
     "dozens": 12,
     "thousands": 1_000,
     "millions": 10**6,

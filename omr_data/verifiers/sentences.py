@@ -3,6 +3,8 @@
 import re
 
 from omr_data.verifiers.answers import parse
+from omr_data.verifiers.answers.base import Parsed
+from omr_data.verifiers.answers.collection import List
 from omr_data.verifiers.answers.quantity import Quantity
 from omr_data.verifiers.answers.words import Words
 from omr_data.verifiers.normalize import normalize
@@ -30,17 +32,29 @@ def is_only_answer(line: str) -> bool:
     if not plain or re.match(r"(?:[-*•]|\d+\.)\s", line):
         # An item of a list of steps is no answer.
         return False
-    if read_letters(plain) and (plain.isupper() or bold or "(" in plain):
-        return len(plain) > 1 or plain.isupper()
+    if read_letters(plain):
+        named = re.match(r"(?:the )?(?:option|choice|选项)", plain, re.IGNORECASE)
+        if plain.isupper() or bold or "(" in plain or named:
+            return True
     labelled = split_label(plain)
     if labelled is not None and len(plain) <= 80:
         return True
     readings = parse(line)
     if not readings:
         return False
-    if all(isinstance(one, Words) for one in readings):
+    if is_prose(readings):
         return bool(bold) and len(plain.split()) <= 5
     return not re.search(r"[a-z]{4,} [a-z]{2,} [a-z]{2,}", plain)
+
+
+def is_prose(readings: Parsed) -> bool:
+    """Whether readings are words only, or lists that hold words: "Thus, x = 48"."""
+    for one in readings:
+        items = getattr(one, "parts", ()) if isinstance(one, List) else ()
+        wordy = any(isinstance(item[0], Words) for item in items)
+        if not isinstance(one, Words) and not wordy:
+            return False
+    return True
 
 
 def sole_answer(sentence: str) -> str | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from omr_data.verifiers import languages
 from omr_data.verifiers.answers import parse
+from omr_data.verifiers.answers.collection import List
 from omr_data.verifiers.normalize import normalize
 from omr_data.verifiers.options import read_letters, split_label
 from omr_data.verifiers.scanner import balanced
-from omr_data.verifiers.sentences import is_only_answer, sole_answer
+from omr_data.verifiers.sentences import is_only_answer, is_prose, sole_answer
 from omr_data.verifiers.words import phrase
 
 
@@ -63,7 +64,13 @@ def find_statements(text: str, options: Sequence[str]) -> list[Statement]:
         text: The text without its thinking.
         options: The texts of the options.
     """
-    explicit = [one for finder in _EXPLICIT for one in finder(text, options)]
+    explicit: list[Statement] = []
+    for mark, finder in _EXPLICIT:
+        if mark in text:
+            explicit += finder(text, options)
+    if len(explicit) == 1 and explicit[0].start == 0 and explicit[0].end == len(text):
+        # The whole text is one tag or box: nothing else can be stated.
+        return explicit if not _EMPTY.fullmatch(explicit[0].answer) else []
     phrases = [one for one in _phrases(text, options) if not _touches(one, explicit)]
     found = sorted(explicit + phrases, key=lambda one: (one.end, -one.start))
     last = found[-1].end if found else 0
@@ -105,9 +112,8 @@ def _boxes(text: str, options: Sequence[str]) -> Iterator[Statement]:
 
 
 def _glm_boxes(text: str, options: Sequence[str]) -> Iterator[Statement]:
-    if "<|begin_of_box|>" in text:
-        for box in _GLM.finditer(text):
-            yield Statement(box.start(), box.end(), box[1].strip(), "in a box of GLM")
+    for box in _GLM.finditer(text):
+        yield Statement(box.start(), box.end(), box[1].strip(), "in a box of GLM")
 
 
 def _hashes(text: str, options: Sequence[str]) -> Iterator[Statement]:
@@ -134,8 +140,14 @@ def _headings(text: str, options: Sequence[str]) -> Iterator[Statement]:
             yield Statement(heading.start(), end, answer, "after a heading", end == len(text))
 
 
+def _bold_headings(text: str, options: Sequence[str]) -> Iterator[Statement]:
+    # Where both marks stand, `_headings` has found the bold ones already.
+    if "#" not in text:
+        yield from _headings(text, options)
+
+
 def _json(text: str, options: Sequence[str]) -> Iterator[Statement]:
-    if '"' not in text or "{" not in text:
+    if "{" not in text:
         return
     for found in _OBJECT.finditer(text):
         try:
@@ -154,7 +166,16 @@ def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-_EXPLICIT: tuple[Finder, ...] = (_tags, _boxes, _glm_boxes, _hashes, _headings, _json)
+_EXPLICIT: tuple[tuple[str, Finder], ...] = (
+    ("<", _tags),
+    ("box", _boxes),
+    ("<|", _glm_boxes),
+    ("####", _hashes),
+    ("#", _headings),
+    ("**", _bold_headings),
+    ('"', _json),
+)
+"""The finders of explicit forms, each with a sign that its form always holds."""
 
 
 def _phrases(text: str, options: Sequence[str]) -> Iterator[Statement]:
@@ -166,7 +187,7 @@ def _phrases(text: str, options: Sequence[str]) -> Iterator[Statement]:
         blank = re.match(r"[*\s]*", rest)
         offset = blank.end() if blank else 0
         clause = _clause(rest[offset:])
-        answer = _first_answer(clause, options)
+        answer = _first_answer(languages.ending().sub("", clause), options)
         if answer is not None:
             end = match.end() + offset + len(clause)
             whole = end >= len(text.rstrip(" *"))
@@ -202,7 +223,9 @@ def _first_answer(clause: str, options: Sequence[str]) -> str | None:
     text = clause.strip()
     if not text:
         return None
-    if parse(text) and not _is_long_words(text):
+    readings = parse(text)
+    mixed = is_prose(readings) and any(isinstance(one, List) for one in readings)
+    if readings and not mixed and not _is_long_words(text):
         return text
     reason = _REASON.search(text)
     while reason is not None:
@@ -238,23 +261,22 @@ def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statemen
     line = stripped[start:].strip()
     if not line or len(line) > _CLAUSE_MOST:
         return
-    whole = start == 0 or not stripped[:start].strip()
+    whole = not stripped[:start].strip()
     if whole and len(line) <= _WHOLE_MOST and not after and _may_be_whole(line):
         yield Statement(start, len(text), line, "the whole text", True)
         return
-    if (start >= after and is_only_answer(line)) or phrase(normalize(line)) in _phrases_of(options):
-        yield Statement(start, len(text), line, "the last line", True)
-        return
     *_, (begin, sentence) = _sentences(stripped[start:], start)
     opening = languages.conclusion().match(sentence.strip(" *"))
-    if opening is None or begin < after:
+    is_option = phrase(normalize(line)) in _phrases_of(options)
+    if opening is None or is_option:
+        if is_option or (start >= after and is_only_answer(line)):
+            yield Statement(start, len(text), line, "the last line", True)
         return
     rest = sentence.strip(" *")[opening.end() :].strip()
-    if is_only_answer(rest):
-        answer: str | None = rest
-    else:
+    answer: str | None = rest
+    if not is_only_answer(rest):
         answer = sole_answer(rest)
-    if answer is not None:
+    if answer is not None and begin >= after:
         yield Statement(begin, len(text), answer, "a concluding sentence", True)
 
 

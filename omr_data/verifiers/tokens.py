@@ -2,7 +2,7 @@
 
 import re
 
-from omr_data.verifiers.spellings import entries
+from omr_data.verifiers.spellings import COMMANDS, entries
 
 FUNCTIONS = frozenset(
     entries(
@@ -26,15 +26,28 @@ _FILLERS = frozenset(
 )
 
 
+_GREEK = re.compile(
+    r"(?<![A-Za-z\\])(?:pi|theta|alpha|beta|gamma|delta|lambda|omega|sigma|phi)(?![A-Za-z])"
+)
+"""Greek letters that are spelled out in plain text."""
+
+
 class Unreadable(Exception):
     """The text is not a formula of the kind that is read here, or its value is too large."""
 
 
 def tokens_of(text: str) -> list[str]:
     """The tokens of a text. Words of the language are refused here: "so" is not s times o."""
+    if not _WORD.search(text):
+        return _split(text)
+    text = _GREEK.sub(lambda name: COMMANDS[name[0]], text)
     for word in _WORD.findall(text):
         if word not in FUNCTIONS and word != "sqrt" and (len(word) > 3 or word in _FILLERS):
             raise Unreadable(f"{word!r} is a word")
+    return _split(text)
+
+
+def _split(text: str) -> list[str]:
     found: list[str] = []
     at, end = 0, len(text.rstrip())
     while at < end:

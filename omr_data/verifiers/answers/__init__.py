@@ -35,9 +35,9 @@ def parse(text: str) -> Parsed:
     Gold answers and claims are read by the same types after the same normalization. Readings are
     cached, so the gold answer of a record is parsed once for all of its responses.
     """
-    if len(text) > LONGEST:
-        return ()
-    return read(normalize(text))
+    if len(text) <= _CACHED:
+        return _parse_short(text)
+    return read(normalize(text)) if len(text) <= LONGEST else ()
 
 
 def read(text: str) -> Parsed:
@@ -68,4 +68,9 @@ def _readings(text: str) -> Parsed:
     return tuple(found)
 
 
+def _parse(text: str) -> Parsed:
+    return read(normalize(text))
+
+
+_parse_short = functools.lru_cache(maxsize=16_384)(_parse)
 _read_short = functools.lru_cache(maxsize=16_384)(_read)

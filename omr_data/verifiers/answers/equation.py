@@ -183,17 +183,23 @@ def _difference(equation: Equation) -> Formula:
 
 def _compare_equations(claim: Equation, gold: Equation) -> Decision:
     """By the ratio of left minus right, which is constant for equations that are the same."""
+    if claim.bare >= 0 and gold.bare >= 0:
+        names = [side.sides[side.bare].root.name for side in (claim, gold)]
+        if ("(" in names[0]) != ("(" in names[1]):
+            # y = x^2 and f(x) = x^2 say the same of x.
+            values = [side.sides[1 - side.bare] for side in (claim, gold)]
+            return compare_formulas(values[0], values[1])
     one, other = _difference(claim), _difference(gold)
     if one.variables != other.variables:
         extra = one.traits | other.traits
         # A variable may cancel out; where nothing divides, another variable is another equation.
         if not extra:
             return wrong("other variables")
-    names = one.variables | other.variables
+    variables = one.variables | other.variables
     ratios = []
     try:
         for number in range(POINTS):
-            first, second = _values(one, other, names, number)
+            first, second = _values(one, other, variables, number)
             if second == 0 or first == 0:
                 return wrong("one of them holds everywhere")
             ratios.append(first / second)

@@ -17,6 +17,11 @@ _CONSTANT = re.compile(r"\+\s*(?:c|K|k|const(?:ant)?\.?|C_?\{?1\}?)$")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORDLIKE = re.compile(r"[A-Za-z]{3,}")
 _SPOKEN = (
+    (re.compile(r"^(.+?) (?:less than|fewer than|subtracted from) (.+)$"), r"(\2)-(\1)"),
+    (re.compile(r"^(.+?) more than (.+)$"), r"(\2)+(\1)"),
+    (re.compile(r"^half (?:of )?(.+)$"), r"(\1)/2"),
+    (re.compile(r"^(?:twice|double) (.+)$"), r"2*(\1)"),
+    (re.compile(r"\s+to the (?:power of )?(\d+)(?:th|st|nd|rd)?(?: power)?\b"), r"^{\1}"),
     (re.compile(r"\s+(?:squared|to the power of 2)\b"), "^2"),
     (re.compile(r"\s+cubed\b"), "^3"),
     (re.compile(r"\s+plus\s+"), "+"),

@@ -15,7 +15,7 @@ from omr_data.verifiers.scanner import encloses, split
 from omr_data.verifiers.tokens import Unreadable
 
 _ELEMENT = re.compile(r"([A-Za-zα-ω])\s*∈\s*(.+)")
-_BUILDER = re.compile(r"⦃\s*([a-zA-Z])\s*(?:∈\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?[|:]\s*(.+)⦄")
+_BUILDER = re.compile(r"[⦃{]\s*([a-zA-Z])\s*(?:∈\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?[|:]\s*(.+)[⦄}]")
 _REALS = re.compile(r"(?:\\mathbb\s*\{?\s*R\s*\}?|R|all real numbers|all reals)")
 _INFINITE = re.compile(r"([+-]?)\s*(?:∞|infinity|inf|oo)")
 _UNION = ("∪", " or ", "或")

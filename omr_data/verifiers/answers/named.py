@@ -71,14 +71,14 @@ class NamedValues(Answer):
         if len(self.names) == 1:
             return compare_if_comparable((claim,), self.values[0], rules)
         if isinstance(claim, (List, Tuple)):
-            return self._compare_plain(claim.parts, self.values, rules)
+            return self._compare_plain(claim.parts, self.values, rules, isinstance(claim, List))
         return None
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         if len(self.names) == 1:
             return compare_if_comparable(self.values[0], (gold,), rules)
         if isinstance(gold, (List, Tuple)):
-            return self._compare_plain(self.values, gold.parts, rules)
+            return self._compare_plain(self.values, gold.parts, rules, isinstance(gold, List))
         return None
 
     def _compare_names(self, claim: "NamedValues", rules: Rules) -> Decision:
@@ -97,13 +97,20 @@ class NamedValues(Answer):
         return wrong("other names")
 
     def _compare_plain(
-        self, claim: tuple[Parsed, ...], gold: tuple[Parsed, ...], rules: Rules
+        self, claim: tuple[Parsed, ...], gold: tuple[Parsed, ...], rules: Rules, unordered: bool
     ) -> Decision:
-        """Against values without names: in the order of the names."""
+        """Against values without names: in the order of the names.
+
+        Args:
+            claim: The values of the claim.
+            gold: The values of the gold answer.
+            rules: The settings of the comparison.
+            unordered: Whether the values without names are a list.
+        """
         decision = compare_in_order(list(claim), list(gold), rules)
         if decision.outcome == "RIGHT":
             return right("the same values in the order of the names")
-        if decision.outcome == "WRONG":
+        if decision.outcome == "WRONG" and unordered:
             stems = {re.sub(r"_\w+$", "", name) for name in self.names}
             loose = compare_unordered(list(claim), list(gold), rules, True)
             if loose.outcome == "RIGHT":

@@ -15,10 +15,11 @@ from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.formula import Formula, Node
 from omr_data.verifiers.measures import Unit, read_unit
-from omr_data.verifiers.nouns import is_counted
+from omr_data.verifiers.nouns import is_counted, noun_of
 from omr_data.verifiers.numerals import Numeral, close, read_numeral
 
 _TAIL = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-zμΩ°$€£¥\{]|[\u4e00-\u9fff])")
+_TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc)")
 _RELATIVE = Fraction(1, 10**9)
 """Conversion factors come from floats, so equal quantities in two units agree to about this."""
 _SCALES = {60, 3600, 24, 7, 12, 1440, 86400, 365}
@@ -60,6 +61,9 @@ class Quantity(Answer):
             if unit is None:
                 continue
             before = text[:at].rstrip(" *~")
+            if "°" in text[at:] and _TRIGONOMETRY.search(before):
+                # \\sin 30° is a sine, not a number of degrees.
+                return None
             value = read_value(before)
             if value is not None:
                 glued = len(text) == at + 1 and text[at].isalpha() and before == text[:at]
@@ -132,7 +136,7 @@ class Counted(Answer):
         for start in _TAIL.finditer(text):
             number = read_numeral(text[: start.start()].rstrip())
             if number is not None and is_counted(text[start.start() :], number.value):
-                return cls(number, text[start.start() :].lower().rstrip("."))
+                return cls(number, noun_of(text[start.start() :]))
         return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:

@@ -10,6 +10,8 @@ from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.words import phrase
 
 _WORDS = re.compile(r"[^\W\d_]+(?:['.-]?[\w]+)*(?:[ ,]{1,2}[\w'.&-]+){0,7}")
+_LISTED = re.compile(r"[_,;]| and | or ")
+"""A text with these is a list of words, or no words at all."""
 _NEAR = 80.0
 
 
@@ -24,7 +26,7 @@ class Words(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Words | None":
-        if len(text) > 120 or "_" in text or not _WORDS.fullmatch(text):
+        if len(text) > 120 or _LISTED.search(text) or not _WORDS.fullmatch(text):
             return None
         said = phrase(text)
         # One or two Latin letters belong to choices and formulas.
