@@ -149,8 +149,12 @@ def _unwrap(text: str) -> str:
         inside = balanced(text, command.end() - 1)
         if inside is None:
             continue
-        parts += [text[at : command.start()], " ", _unwrap_once(inside), " "]
+        # A space keeps "5\\text{cm}" and "\\text{is}5" apart; next to a sign none is needed.
+        before = text[at : command.start()]
         at = command.end() + len(inside) + 1
+        space = " " if before[-1:].isalnum() else ""
+        tail = " " if text[at : at + 1].isalnum() else ""
+        parts += [before, space, _unwrap_once(inside), tail]
         # \\quantity{24}{cm}: its second argument is the unit.
         if command[1] in _MEASURED and (unit := balanced(text, at)) is not None:
             parts.append(unit)

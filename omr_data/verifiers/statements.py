@@ -44,9 +44,11 @@ _JSON_KEYS = ("answer", "final_answer", "final answer", "Answer", "result", "sol
 _OBJECT = re.compile(r"\{[^{}]*\"[^{}]*\}")
 _REASON = re.compile(
     r",?\s+(?:because|since|as it|as the|as there|which|due to|given that|where)\b|,\s+(?:as|so|and)\b"
-    r"|，?因为|，"
+    r"|，?因为|，|;\s"
 )
 _STOP = re.compile(r"[.!?](?=\s|$)(?!\s*\d)|[。！？]|;\s|\n")
+_CLAUSE_STOP = re.compile(r"[.!?](?=\s|$)(?!\s*\d)|[。！？]|\n")
+"""Like a sentence, but "a = 1; b = 2" is one clause."""
 _EMPTY = re.compile(r"[\s*_`#:：.]*")
 _CLAUSE_MOST = 400
 _WHOLE_MOST = 60
@@ -209,12 +211,12 @@ def _clause(text: str) -> str:
         end = text.find(closing, opening.end())
         if end >= 0:
             return text[: end + 2]
-    stop = _STOP.search(text)
+    stop = _CLAUSE_STOP.search(text)
     # A full stop inside "A. circle" or after an initial does not end a sentence.
     while stop is not None and re.fullmatch(r"\W*\(?[A-Z]\)?", text[: stop.start()].strip(" *")):
         if stop[0] == "\n":
             break
-        stop = _STOP.search(text, stop.end())
+        stop = _CLAUSE_STOP.search(text, stop.end())
     return text if stop is None else text[: stop.start()]
 
 
