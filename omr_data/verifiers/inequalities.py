@@ -125,7 +125,7 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
 
 
 def _bare_side(one: Formula, other: Formula) -> tuple[str, Formula, bool] | None:
-    """ "x < a + 1": a bare name with a bound that does not hold it."""
+    """ "x < 3": a bare name with a constant bound."""
     if _is_bare(one, other):
         return one.root.name, other, True
     if _is_bare(other, one):
@@ -134,5 +134,4 @@ def _bare_side(one: Formula, other: Formula) -> tuple[str, Formula, bool] | None
 
 
 def _is_bare(one: Formula, other: Formula) -> bool:
-    name = one.root.name
-    return one.root.op == "variable" and other.root.op != "variable" and name not in other.variables
+    return one.root.op == "variable" and not other.variables

@@ -19,13 +19,18 @@ from omr_data.verifiers.deadline import TimedOut, seconds_left
 from omr_data.verifiers.isolated import shared_algebra_workers
 from omr_data.verifiers.normalize import normalize
 from omr_data.verifiers.scanner import deepest
+from omr_data.verifiers.spellings import COMMANDS
 
 _LONGEST = 400
 _DEEPEST = 20
 _FORMULA = re.compile(r"[\w\\{}()\[\]^+\-*/=|<>,.!&'∞π\u0370-\u03ff ]+")
 _ENDLESS = re.compile(r"\d{40}|\^\s*\{?\s*-?\d{4}|\^[^+\-=]{0,12}\^|!")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
-_COMMAND = re.compile(r"\\(?:int|sum|prod|lim|frac|sqrt|binom|log|ln|sin|cos|tan)\b")
+_COMMAND = re.compile(r"\\(?:int|iint|oint|sum|prod|lim|partial|det|gcd)(?![a-zA-Z])")
+_LATEX = {
+    sign: f"\\{name} " for name, sign in COMMANDS.items() if len(sign) == 1 and not sign.isascii()
+}
+"""The commands of Greek letters and signs, as math-verify reads them."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,9 @@ def _second_opinion(claim: str, gold: str) -> Decision | None:
     if not (_is_formula(claim) and _is_formula(gold)):
         return None
     # One of the two must hold what our own types do not read, or they would have decided.
-    if not _COMMAND.search(claim + gold):
+    if not _COMMAND.search(claim + gold) or not (_is_balanced(claim) and _is_balanced(gold)):
         return None
-    answer = shared_algebra_workers().equal(claim, gold, seconds_left())
+    answer = shared_algebra_workers().equal(_to_latex(claim), _to_latex(gold), seconds_left())
     if answer == "timeout":
         raise TimedOut
     return right("equal, says math-verify") if answer == "equal" else None
@@ -88,3 +93,11 @@ def _is_formula(text: str) -> bool:
         and not _ENDLESS.search(text)
         and not _WORD.search(text)
     )
+
+
+def _is_balanced(text: str) -> bool:
+    return all(text.count(one) == text.count(other) for one, other in ("()", "[]", "{}"))
+
+
+def _to_latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)

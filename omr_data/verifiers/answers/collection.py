@@ -68,6 +68,12 @@ class List(Answer):
         if not all(read) or all(one[0].kind == "namedvalues" for one in read):
             # Values with names of their own are no list: their names count.
             return None
+        if any(
+            one[0].kind == "words" and len(item.split()) > 3
+            for one, item in zip(read, items, strict=True)
+        ):
+            # Clauses of a sentence are no items.
+            return None
         return cls(read, any(isinstance(one[0], Dots) for one in read))
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
