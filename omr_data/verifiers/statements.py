@@ -209,7 +209,8 @@ def _clause(text: str) -> str:
     if opening is not None:
         closing = {"\\[": "\\]", "$$": "$$"}[opening[0]]
         end = text.find(closing, opening.end())
-        if end >= 0:
+        # With more on its line, it is one formula of several: "$$7$$ $$10$$".
+        if end >= 0 and not text[end + 2 :].partition("\n")[0].strip(" .。*"):
             return text[: end + 2]
     stop = _CLAUSE_STOP.search(text)
     # A full stop inside "A. circle" or after an initial does not end a sentence.

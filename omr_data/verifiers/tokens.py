@@ -26,6 +26,7 @@ _FILLERS = frozenset(
 )
 
 
+_TWO_WORDS = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]+ +[A-Za-z]{2,}|[A-Za-z]{2,} +[A-Za-z])")
 _GREEK = re.compile(
     r"(?<![A-Za-z\\])(?:pi|theta|alpha|beta|gamma|delta|lambda|omega|sigma|phi)(?![A-Za-z])"
 )
@@ -44,6 +45,10 @@ def tokens_of(text: str) -> list[str]:
     for word in _WORD.findall(text):
         if word not in FUNCTIONS and word != "sqrt" and (len(word) > 3 or word in _FILLERS):
             raise Unreadable(f"{word!r} is a word")
+    for pair in _TWO_WORDS.finditer(text):
+        # "a lot" is no product; "sin x" and "x y" are formulas.
+        if not FUNCTIONS.intersection(pair[0].split()):
+            raise Unreadable(f"{pair[0]!r} are words")
     return _split(text)
 
 
