@@ -1,14 +1,19 @@
-# Two commands do everything on a fresh clone: `make build-sft-data` and `make test`. Each makes the virtual environment
-# itself when it is missing.
-PYTHON ?= python3.11
+# Two commands do everything on a fresh clone: `make build-sft-data` and `make test`. Each makes the
+# virtual environment itself when it is missing, with the first of these versions that runs: 3.11 is
+# the one that the tests run on.
+ifndef PYTHON
+PYTHON := $(firstword $(foreach v,3.11 3.12 3.13 3.14,\
+	$(shell python$(v) -c 'print("python$(v)")' 2>/dev/null)) python3)
+endif
 BIN := .venv/bin
 # Building needs the core only; tests, lint and training need torch and the development tools.
 LIGHT := .venv/.ready-light
 READY := .venv/.ready
 VLLM := .venv-vllm
+MUTANTS := .venv-mutants
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm check teacher
+.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check fix reference wheel teacher
 
 build-sft-data: $(LIGHT)
 ifdef OMR_TEACHER_URL
@@ -34,10 +39,34 @@ test-slow: $(READY)
 test-parity: .venv-parity/.ready
 	.venv-parity/bin/python -m pytest -n 0 tests/parity
 
+# How many small changes to a module its fast tests notice. Minutes; not a part of CI.
+# MODULE is a file or folder of omr_data (plan, operators, train/losses), N the size of the sample.
+MODULE ?= operators
+N ?= 150
+mutants: $(READY) $(MUTANTS)/.ready
+	PYTHONPATH=$(CURDIR):$(MUTANTS) $(BIN)/python -m tests.mutants $(MODULE) --sample $(N) $(MUTANT_ARGS)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Mends what ruff can mend: imports, simplifications, layout.
+fix: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Writes docs/reference/ again from docstrings and --help. A test fails while it is not up to date.
+reference: $(READY)
+	$(BIN)/python docs/reference/generate.py
+
+# Builds the wheel, installs it in an environment of its own and imports it there.
+wheel: $(READY)
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd dist && ../.venv-wheel/bin/omr --version && ../.venv-wheel/bin/python -c 'import omr_data'
 
 # Trains the embedded teacher again, from scratch (about 45 minutes on two cores), and replaces its weights.
 teacher: $(READY)
@@ -59,6 +88,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY) $(LIGHT)
+
+# A folder beside the environment, without dependencies: mutants run the tests of .venv itself.
+$(MUTANTS)/.ready: Makefile
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(MUTANTS) mutmut==3.8.1 libcst==1.9.0
+	touch $@
 
 .venv-parity/.ready: pyproject.toml constraints.txt
 	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity

@@ -21,6 +21,7 @@ LAYERS = (
     "arguments",
     "identity",
     "records",
+    "mrope",
     "progress",
     "processes",
     "http",

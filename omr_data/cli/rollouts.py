@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from omr_data.cli.common import WORK, Work
+from omr_data.progress import printable
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStats, RolloutStore
 from omr_data.store.workspace import Workspace
@@ -19,7 +20,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A parquet file.")]
 
 @app.command("stats")
 def stats_command(work: Work = WORK) -> None:
-    """What the store holds: answers, requests, failures and tokens, by model."""
+    """Count what the store holds: answers, requests, failures and tokens, by model."""
     path = Workspace(work).rollouts
     with RolloutStore.read(path) as store:
         print_stats(Console(), path, store.stats())
@@ -27,7 +28,10 @@ def stats_command(work: Work = WORK) -> None:
 
 @app.command("export")
 def export_command(file: File, work: Work = WORK) -> None:
-    """Write every answer to a parquet file, which replays releases on another machine without a teacher."""
+    """Write every answer to a parquet file.
+
+    Imported on another machine, it rebuilds the same releases without a teacher.
+    """
     with RolloutStore.read(Workspace(work).rollouts) as store:
         rows, requests = export_rollouts(store, file)
     print(f"{rows:,} rollouts of {requests:,} requests in {file}")
@@ -35,7 +39,8 @@ def export_command(file: File, work: Work = WORK) -> None:
 
 @app.command("import")
 def import_command(file: File, work: Work = WORK) -> None:
-    """Put the answers of an exported file into the store, after checking every key."""
+    """Add the answers of an exported file to the store, after checking every key."""
+    # The lock keeps a build from reading the store while keys are checked and added.
     workspace = Workspace(work)
     with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
         rows, new = import_rollouts(store, file)
@@ -59,4 +64,4 @@ def print_stats(console: Console, path: Path, stats: RolloutStats) -> None:
     )
     for model, count in stats.models.items():
         # Names of models come from recipes and may hold brackets, which rich would read as styles.
-        console.print(f"  {model}: {count:,}", markup=False)
+        console.print(f"  {printable(model)}: {count:,}", markup=False)

@@ -2,48 +2,60 @@
 
     rollout.Sample(TEACHER, n=8)
 
-The **key** of a rollout is sha256 over the teacher (model, revision, every sampling parameter), the messages and the image
-hashes. The attempt number stands beside it. So asking for 12 where 8 are stored asks for 4, and nothing about where or
-how fast the teacher is reached matters.
+The **key** of a rollout is sha256 over the teacher (model, revision, every sampling parameter), the
+messages and the image hashes. The attempt number stands beside it. Asking for 12 where 8 are stored
+therefore asks for 4, and nothing about where or how fast the teacher is reached matters.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from omr_data.errors import RecipeError
+from omr_data.errors import BadRow, RecipeError, StepError
 from omr_data.identity import Spec
-from omr_data.records import Message, Record, Response, render_question
+from omr_data.records import Message, Record, Response, chat, check_marks
 from omr_data.step import AskStep
 from omr_data.teacher import Request, Teacher
 
 THINK_THEN_ANSWER = (
-    "Think step by step inside <think> and </think>, then give only the final answer inside <answer> and </answer>. "
-    "If options are given, answer with the letter of one option."
+    "Think step by step inside <think> and </think>, then give only the final answer inside "
+    "<answer> and </answer>. If options are given, answer with the letter of one option."
 )
 """The answer format of the published set, as a system message."""
 
 
 @dataclass(frozen=True)
 class PromptTemplate(Spec):
-    """How a record is put to a teacher: an optional system message, and the question with its options and a suffix."""
+    """How a record is put to a teacher: exactly its own chat, unless a field adds to it."""
 
     system: str | None = None
+    """A system message for records that have none. A record's own system message is kept."""
     suffix: str = ""
+    """Text after the last user turn and its options."""
 
     def messages(self, record: Record) -> tuple[Message, ...]:
-        """The chat for one record. What is stored with the rollouts is exactly this."""
-        user = Message("user", render_question(record) + self.suffix)
-        return (user,) if self.system is None else (Message("system", self.system), user)
+        """Returns the chat for one record. What is stored with the rollouts is exactly this."""
+        *before, last = chat(record)
+        messages = (*before, replace(last, text=last.text + self.suffix))
+        if self.system is None or messages[0].role == "system":
+            return messages
+        return (Message("system", self.system), *messages)
 
 
 @dataclass(frozen=True)
 class Sample(AskStep):
-    """Asks the teacher for attempts 0 to n - 1 of each record."""
+    """Asks the teacher for attempts 0 to n - 1 of each record.
+
+    Responses that came with the dataset stay in front of the new ones. Those of an earlier teacher
+    are replaced; they stay in the rollout store.
+    """
 
     teacher: Teacher
+    """The model to ask."""
     n: int = 8
+    """Attempts for each record."""
     prompt: PromptTemplate = PromptTemplate()
+    """What is added to the record's own chat."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,13 +66,24 @@ class Sample(AskStep):
         return self.teacher
 
     def requests(self, record: Record) -> Sequence[Request]:
+        try:
+            # Sources are checked when they are read; a Map between them and here may have broken it.
+            check_marks(record)
+        except BadRow as error:
+            raise StepError(
+                f"{self.name} cannot ask record {record.id}: {error}. A step before this one "
+                "changed the text or the images; give each image one mark."
+            ) from error
         return (self.teacher.request(self.prompt.messages(record), record.images, self.n),)
 
     def attach(self, record: Record, answers: Sequence[Sequence[Response]]) -> Record:
-        return replace(record, prompt=self.prompt.messages(record), responses=tuple(answers[0]))
+        given = [response for response in record.responses if not response.key]
+        messages = self.prompt.messages(record)
+        return replace(record, prompt=messages, responses=(*given, *answers[0]))
 
     def tally(self, record: Record) -> Mapping[str, int]:
-        counts = Counter({"answers": len(record.responses)})
-        counts["unanswered"] = self.n - len(record.responses)
-        counts["cut off"] = sum(response.finish_reason == "length" for response in record.responses)
+        new = [response for response in record.responses if response.key]
+        counts = Counter({"answers": len(new)})
+        counts["unanswered"] = self.n - len(new)
+        counts["cut off"] = sum(response.finish_reason == "length" for response in new)
         return +counts

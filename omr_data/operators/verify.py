@@ -59,6 +59,9 @@ class Judged(AskStep):
         RecipeError: `among` is empty, or a response has no verdict yet.
     """
 
+    # 2: votes carry a cause, and typed answers decide before a judge is asked.
+    revision: ClassVar[int] = 2
+
     judge: judge.Judge
     """Who votes."""
     among: tuple[Outcome, ...] = (UNDECIDED,)

@@ -265,6 +265,10 @@ class RolloutStore:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+        except GeneratorExit:
+            # Ctrl-C between the statements of a caller can abandon this generator. It is collected
+            # after the database was closed, which rolled the transaction back.
+            raise
         except BaseException:
             if self._db.in_transaction:  # a full disk may have rolled it back already
                 self._db.execute("ROLLBACK")

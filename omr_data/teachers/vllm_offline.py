@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from omr_data.errors import MissingExtra, TeacherError
 from omr_data.identity import runtime_field
-from omr_data.records import Response
+from omr_data.records import Response, data_url
 from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request, Session
 from omr_data.teachers.openai_api.model import ChatModel
 from omr_data.teachers.openai_api.wire import (
     EMPTY,
-    data_url,
     failure,
     is_empty,
     messages,

@@ -12,22 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omr_data.errors import TeacherError
-from omr_data.records import IMAGE_MARK, ImageRef, Message, Response
+from omr_data.records import IMAGE_MARK, ImageRef, Message, Response, data_url
 from omr_data.teacher import Failure, ReadImage, Request
 from omr_data.teachers.openai_api.model import ChatModel
 
 if TYPE_CHECKING:
     from omr_data.teachers.openai_api import Teacher
 
-MEDIA = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-    "BMP": "image/bmp",
-    "TIFF": "image/tiff",
-}
-_UNKNOWN = "application/octet-stream"
 SAMPLING = (
     "temperature",
     "top_p",
@@ -79,11 +70,6 @@ def _with_images(body: bytes, images: Sequence[ImageRef], read_image: ReadImage)
 
 def _mark(image: ImageRef) -> str:
     return f"<sha256:{image.sha256}>"
-
-
-def data_url(image: ImageRef, content: str) -> str:
-    """An image as a URL that holds it; `content` is base64."""
-    return f"data:{MEDIA.get(image.format, _UNKNOWN)};base64,{content}"
 
 
 def tail(model: ChatModel, key: str, attempts: Sequence[int]) -> bytes:

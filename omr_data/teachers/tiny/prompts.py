@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
+from omr_data.mrope import mrope_positions
 from omr_data.records import IMAGE_MARK, Message
 
 if TYPE_CHECKING:
@@ -52,48 +53,48 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """An encoded question: token ids, mRoPE positions of shape (3, tokens), and patches of shape (64, 384) or None."""
+    """A question as the model reads it."""
 
     ids: "NDArray[np.int64]"
+    """Token ids, of shape (tokens,)."""
     positions: "NDArray[np.int64]"
+    """mRoPE positions, of shape (3, tokens)."""
     patches: "NDArray[np.float32] | None"
+    """The image, of shape (64, 384), or None."""
 
 
 def encode_prompt(
     tokenizer: Tokenizer, messages: Sequence[Message], image: bytes | None
 ) -> EncodedPrompt:
-    """Encodes a chat up to where the assistant begins to speak."""
-    turns = (
-        "".join(f"{START}{message.role}\n{_plain(message.text)}{END}\n" for message in messages)
-        + f"{START}assistant\n"
-    )
-    before, mark, after = turns.partition(IMAGE_MARK)
+    """Encodes a chat up to where the assistant begins to speak.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        messages: The chat. Only its first image mark is used.
+        image: The encoded image for that mark, or None.
+    """
+    chat = f"{START}assistant\n"
+    for message in reversed(messages):
+        # Data must not be able to open a turn, so control tokens in it are broken up.
+        text = message.text.replace("<|", "< |")
+        chat = f"{START}{message.role}\n{text}{END}\n{chat}"
+    before, mark, after = chat.partition(IMAGE_MARK)
+    patches = None
+    grids = np.zeros((0, 3), np.int64)
     if image is None or not mark:
-        ids = tokenizer.encode(turns).ids[-MAX_PROMPT:]
-        return EncodedPrompt(np.array(ids), _positions(len(ids), None), None)
-    block = tokenizer.encode(VISION_START + IMAGE_PAD * IMAGE_TOKENS + VISION_END).ids
-    tail = tokenizer.encode(after).ids[-(MAX_PROMPT - len(block)) :]
-    room = MAX_PROMPT - len(block) - len(tail)
-    head = tokenizer.encode(before).ids[-room:] if room else []
-    ids = [*head, *block, *tail]
-    return EncodedPrompt(np.array(ids), _positions(len(ids), len(head) + 1), image_patches(image))
-
-
-def _plain(text: str) -> str:
-    """A user's text cannot hold control tokens."""
-    return text.replace("<|", "< |")
-
-
-def _positions(length: int, image_at: int | None) -> "NDArray[np.int64]":
-    """mRoPE positions, shape (3, length): (time, row, column) inside the image, equal numbers in text (Qwen2-VL, section 2.1)."""
-    positions = np.tile(np.arange(length), (3, 1))
-    if image_at is not None:
-        side = GRID // MERGE
-        cells = np.arange(IMAGE_TOKENS)
-        image = slice(image_at, image_at + IMAGE_TOKENS)
-        positions[:, image] = image_at + np.stack([0 * cells, cells // side, cells % side])
-        positions[:, image.stop :] -= IMAGE_TOKENS - side
-    return positions
+        ids = tokenizer.encode(chat).ids[-MAX_PROMPT:]
+    else:
+        block = tokenizer.encode(VISION_START + IMAGE_PAD * IMAGE_TOKENS + VISION_END).ids
+        # What follows the image is kept rather than what is before it: the question comes last.
+        tail = tokenizer.encode(after).ids[-(MAX_PROMPT - len(block)) :]
+        room = MAX_PROMPT - len(block) - len(tail)
+        head = tokenizer.encode(before).ids[-room:] if room else []
+        ids = [*head, *block, *tail]
+        patches = image_patches(image)
+        grids = np.array([[1, GRID, GRID]])
+    image_token = token_id(tokenizer, IMAGE_PAD)
+    positions = mrope_positions(np.array(ids), grids, image_token, MERGE)
+    return EncodedPrompt(np.array(ids), positions, patches)
 
 
 def image_patches(data: bytes) -> "NDArray[np.float32]":
