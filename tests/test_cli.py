@@ -210,7 +210,7 @@ def test_pinning_without_the_hub_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_verify_prints_the_verdict_and_explain_the_path(here: Here) -> None:
     verdict, _ = here("verify", "<answer>7.0</answer>", "--gold", "7")
-    assert verdict == "RIGHT by numeric.Verifier/1: 7.0 equals 7\n"
+    assert verdict == "RIGHT by typed.Verifier/1: the same number\n"
     options = ("--option", "red", "--option", "blue")
     explained, _ = here("verify", "(B)", "--gold", "blue", *options, "--explain")
     asked = [line.split()[0] for line in explained.splitlines()]
@@ -455,7 +455,7 @@ def test_h_is_short_for_help(here: Here, group: tuple[str, ...]) -> None:
     ("kind", "some"),
     [
         ("sources", {"gsm8k.Source", "synthetic.Source", "files.Source"}),
-        ("verifiers", {"numeric.Verifier", "choice.Verifier"}),
+        ("verifiers", {"typed.Verifier", "choice.Verifier"}),
         ("operators", {"dedup.Exact", "explode.Right", "mix.Take"}),
         ("teachers", {"openai_api.Teacher", "openai_batch.Teacher", "tiny.Teacher"}),
         ("embedders", {"model2vec.Embedder"}),

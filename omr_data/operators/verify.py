@@ -119,6 +119,8 @@ def _pair(record: Record, response: Response) -> AnswerPair:
         response.finish_reason,
         record.question,
         record.task,
+        record.answers,
+        record.accept,
     )
 
 
@@ -142,7 +144,14 @@ class Gold(Expand):
     """What decides."""
 
     def expand(self, record: Record) -> Sequence[Record] | str:
-        found = golds.check_gold(self.verifier, record.answer, record.options, record.task)
+        every = record.answers or (record.answer,)
+        checks = [
+            golds.check_gold(self.verifier, answer, record.options, record.task) for answer in every
+        ]
+        # Of several gold answers, one that can be matched is enough where any is accepted.
+        found = next((check for check in checks if not check.dropped), checks[0])
+        if record.accept == "all":
+            found = next((check for check in checks if check.dropped), found)
         if found.dropped:
             return found.dropped
         meta = {**record.meta, "answer_type": found.answer_type}

@@ -49,6 +49,10 @@ class AnswerPair:
     """The question; only a judge reads it."""
     task: str = "maths"
     """Which cascade decides (see `tasks`)."""
+    golds: tuple[str, ...] = ()
+    """All gold answers where there are several, `gold` among them."""
+    accept: Literal["any", "all"] = "any"
+    """Whether a response needs any one of `golds`, or all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ is the gold answer word for word is RIGHT.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from omr_data.errors import VerifyError
 from omr_data.identity import Spec
-from omr_data.records import UNDECIDED, WRONG, Verdict
+from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
 from omr_data.verifiers import base, choice, typed
 from omr_data.verifiers.answers import parse
 from omr_data.verifiers.answers.base import Rules
@@ -51,8 +51,22 @@ class Verifier(Spec):
 
     def verify(self, pair: AnswerPair) -> Verdict:
         """The verdict on one pair. Never raises for what a response holds."""
+        if len(pair.golds) > 1:
+            return self._verify_several(pair)
         *_, (verdict, _) = self._path(pair)
         return verdict
+
+    def _verify_several(self, pair: AnswerPair) -> Verdict:
+        """The verdict where there are several gold answers, of which any or all are needed."""
+        if pair.accept == "all":
+            # All of them are one list, which is compared without regard to order.
+            return self.verify(replace(pair, gold=", ".join(pair.golds), golds=()))
+        found = [self.verify(replace(pair, gold=gold, golds=())) for gold in pair.golds]
+        for outcome in (RIGHT, UNDECIDED):
+            for verdict in found:
+                if verdict.outcome == outcome:
+                    return verdict
+        return found[0]
 
     def verify_many(self, pairs: Sequence[AnswerPair]) -> list[Verdict]:
         """The verdicts on many pairs, in order."""
@@ -61,6 +75,9 @@ class Verifier(Spec):
     def explain(self, pair: AnswerPair) -> list[Step]:
         """Each thing that was looked at or asked, and what came of it; the last is the verdict."""
         steps: list[Step] = []
+        if len(pair.golds) > 1:
+            last = self.verify(pair)
+            return [("verdict", f"{last.outcome} by {last.verifier}: {last.reason}")]
         for verdict, step in self._path(pair):
             steps.append(step)
             last = verdict
@@ -70,7 +87,9 @@ class Verifier(Spec):
     def _path(self, pair: AnswerPair) -> Iterator[tuple[Verdict, Step]]:
         """The verdict so far, step by step."""
         text = visible(pair.response)
-        if len(text) <= _LONGEST and text.strip() and text.strip() == pair.gold.strip():
+        reads_all = any(verifier.reads_response for verifier in self.verifiers)
+        same = len(text) <= _LONGEST and text.strip() == pair.gold.strip() != ""
+        if same and not reads_all:
             decision = right("the response is the gold answer, word for word")
             yield self._verdict(self, text.strip(), decision), ("extract", decision.reason)
             return
@@ -79,7 +98,6 @@ class Verifier(Spec):
         stated = self._unstated(pair, found)
         shown = found.how if answer is None else f"{found.how}: {answer}"
         yield stated, ("extract", shown)
-        reads_all = any(verifier.reads_response for verifier in self.verifiers)
         if stated.cause == "cut off" or (answer is None and not reads_all):
             return
         try:

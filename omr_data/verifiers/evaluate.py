@@ -27,6 +27,7 @@ POINTS = 3
 DIGITS = 50
 _NEAR = 1e-9
 _SURE = Fraction(1, 10**25)
+_INFINITE = float("inf")
 _LARGEST = 1e6
 """The largest argument that exp, sin and their like are computed for in 50 digits."""
 _LOG_BASE = Fraction(7393, 1009)
@@ -63,10 +64,17 @@ def _evaluate(node: Node, point: Point, maths: Any) -> Any:
         one, other = _alike(parts[0], parts[1], maths)
         return one / other
     if op == "power":
-        return _power(parts[0], parts[1], maths)
+        return _finite(_power(parts[0], parts[1], maths))
     if op == "call":
-        return _call(node.name, parts, maths)
+        return _finite(_call(node.name, parts, maths))
     return _unary(op, parts, maths)
+
+
+def _finite(value: Any) -> Any:
+    """The value, unless it is infinite or no number: infinities would equal everything."""
+    if isinstance(value, Fraction) or abs(value) < _INFINITE:
+        return value
+    raise Unreadable("it has no finite value")
 
 
 def _alike(one: Any, other: Any, maths: Any) -> tuple[Any, Any]:

@@ -26,10 +26,10 @@ from omr_data.records import (
     Outcome,
     Response,
     Verdict,
+    lettered,
 )
 from omr_data.teacher import Budget, Request, Teacher
 from omr_data.verifiers.extract import extract, visible
-from omr_data.verifiers.options import letter_of
 
 if TYPE_CHECKING:
     from omr_data.records import ImageRef
@@ -91,9 +91,7 @@ class Judge(Spec):
         """
         if verdict.extracted is None:
             return None
-        options = "".join(
-            f"\n({letter_of(number)}) {option}" for number, option in enumerate(pair.options)
-        )
+        options = "".join(f"\n{line}" for line in lettered(pair.options))
         values = {
             "question": pair.question.replace(IMAGE_MARK, "") + options,
             "gold": pair.gold,

@@ -52,6 +52,8 @@ _CLAUSE_STOP = re.compile(r"[.!?](?=\s|$)(?!\s*\d)|[。！？]|\n")
 _EMPTY = re.compile(r"[\s*_`#:：.]*")
 _CLAUSE_MOST = 400
 _WHOLE_MOST = 60
+_WORDS_MOST = 8
+"""Words of a bare response that may still be an answer and not a sentence about it."""
 
 Finder = Callable[[str, Sequence[str]], Iterator[Statement]]
 
@@ -285,7 +287,7 @@ def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statemen
 
 def _may_be_whole(line: str) -> bool:
     """Whether one short line may be nothing but an answer: no unclosed box or tag in it."""
-    return "<" not in line or bool(parse(line))
+    return bool(parse(line)) or ("<" not in line and len(line.split()) <= _WORDS_MOST)
 
 
 def _phrases_of(options: Sequence[str]) -> set[str]:
