@@ -106,6 +106,8 @@ def read_numeral(text: str) -> Numeral | None:
     """Returns the number that a normalized text is, without percent sign, currency or unit."""
     if not text or len(text) > MAX_DIGITS:
         return None
+    if text.isdecimal() and text.isascii():
+        return Numeral(Fraction(int(text)))
     if text[0] not in "0123456789+-.":
         about = _ABOUT.match(text)
         if about is not None:
@@ -146,12 +148,16 @@ def _unsigned(text: str) -> Numeral | None:
 
 
 def _decimal(match: re.Match[str]) -> Numeral | None:
-    body = re.sub(r"[, ']", "", match[1])
+    body = match[1].replace(",", "").replace(" ", "").replace("'", "")
     exponent = int((match[2] or match[3] or match[4] or "0").replace(" ", ""))
     if abs(exponent) > MAX_EXPONENT:
         return None
     whole, _, decimals = body.partition(".")
-    value = Fraction(int(whole + decimals), 10 ** len(decimals)) * Fraction(10) ** exponent
+    if not decimals and not exponent:
+        return Numeral(Fraction(int(whole)))
+    value = Fraction(int(whole + decimals), 10 ** len(decimals))
+    if exponent:
+        value *= Fraction(10) ** exponent
     # "72.0" and "3." are whole numbers; a decimal that is whole is exact.
     if value.denominator == 1 and not exponent:
         return Numeral(value)

@@ -49,7 +49,7 @@ class Quantity(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Quantity | None":
-        if len(text) > 200 or text[:1].isalpha():
+        if len(text) > 200 or text[:1].isalpha() or "=" in text or text[-1:] in ")]|":
             return None
         compound = _COMPOUND.fullmatch(text)
         if compound is not None:
@@ -131,7 +131,7 @@ class Counted(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Counted | None":
-        if len(text) > 120:
+        if len(text) > 120 or "=" in text or "\\" in text:
             return None
         for start in _TAIL.finditer(text):
             number = read_numeral(text[: start.start()].rstrip())
