@@ -60,10 +60,15 @@ class Case:
     """A gold answer, what was claimed, and whether that is right."""
 
     kind: str
+    """Its place in the mix."""
     gold: str
+    """The gold answer."""
     claim: str
+    """What is claimed."""
     right: bool
+    """Whether the claim is right."""
     options: tuple[str, ...] = ()
+    """The texts of the options."""
 
 
 def integer(numbers: random.Random, right: bool) -> Case:

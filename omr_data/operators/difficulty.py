@@ -18,6 +18,7 @@ class PassRate(Map):
     """
 
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
 
     def apply(self, record: Record) -> Record:
         found = pass_rate(record.responses)

@@ -27,7 +27,9 @@ class Answers(BatchMap):
     """
 
     checkpoint: ClassVar[bool] = True
+    """Verdicts are written, and read again by later builds."""
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
     verifier: tasks.Router | cascade.Verifier = tasks.STANDARD
     """What decides."""
 
@@ -61,6 +63,7 @@ class Judged(AskStep):
 
     # 2: votes carry a cause, and typed answers decide before a judge is asked.
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
 
     judge: judge.Judge
     """Who votes."""
@@ -140,6 +143,7 @@ class Gold(Expand):
     """
 
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
     verifier: tasks.Router | cascade.Verifier = tasks.STANDARD
     """What decides."""
 

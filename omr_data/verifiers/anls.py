@@ -29,6 +29,13 @@ class Verifier(base.Verifier):
         return any(_golds(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         said = _plain(claim)[:_LONGEST]
         best = max(Levenshtein.normalized_similarity(said, one) for one in _golds(gold) if one)
         score = best if best >= self.floor else 0.0

@@ -21,6 +21,7 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that holds at least one box."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
     threshold: float = 0.5
     """The least score that counts as RIGHT."""
 
@@ -28,6 +29,13 @@ class Verifier(base.Verifier):
         return bool(read_boxes(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted = read_boxes(gold)
         given = read_boxes(claim)
         if len(wanted) == 1:

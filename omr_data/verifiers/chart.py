@@ -29,6 +29,13 @@ class Verifier(base.Verifier):
         return bool(gold.strip())
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         if phrase(claim) == phrase(gold):
             return right("the same text")
         given, wanted = parse(claim), parse(gold)

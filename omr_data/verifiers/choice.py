@@ -41,6 +41,13 @@ class Verifier(base.Verifier):
         return bool(options) and bool(_read_gold(gold, options))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted = _read_gold(gold, options)
         texts = _texts(options)
         plain = normalize(claim)

@@ -26,6 +26,13 @@ class Verifier(base.Verifier):
         return _count(gold) is not None
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted, given = _count(gold), _count(claim)
         assert wanted is not None  # accepts() read it
         if given is None:

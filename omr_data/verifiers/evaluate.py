@@ -270,16 +270,13 @@ def relate(one: Formula, other: Formula) -> Relation:
     2 ln(x) do, which people count as equal.
     """
     names = one.variables | other.variables
+    last = POINTS - 1 if names else 0
     try:
-        # One point in 50 digits is enough: the others tell formulas apart that agree there.
-        same = [
-            same_at(one, other, point_of(names, number), sure=number == 0)
-            for number in range(POINTS if names else 1)
-        ]
+        for number in range(last + 1):
+            # One point in 50 digits is enough: the others tell formulas apart that agree there.
+            if not same_at(one, other, point_of(names, number), sure=number == 0):
+                positive_only = number == last and number > 0
+                return "equal where positive" if positive_only else "different"
     except Unreadable:
         return "unknown"
-    if all(same):
-        return "equal"
-    if names and all(same[:-1]):
-        return "equal where positive"
-    return "different"
+    return "equal"

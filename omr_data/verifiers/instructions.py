@@ -72,11 +72,19 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a list of known checks."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
         return bool(_checks(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         checks = _checks(gold)
         failed = [one["check"] for one in checks if not CHECKS[one["check"]](claim, one)]
         score = 1 - len(failed) / len(checks)

@@ -35,7 +35,9 @@ Answer = Literal["equal", "different", "unreadable", "timeout", "memory", "died"
 @dataclass(slots=True)
 class _Worker:
     process: "subprocess.Popen[bytes]"
+    """The process, with its pipes."""
     ready: bool = False
+    """Whether it has said that it is ready."""
 
     def wait_until_ready(self) -> None:
         """Waits for its first line. Raises OSError when none comes."""

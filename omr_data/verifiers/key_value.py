@@ -29,6 +29,7 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a JSON object."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
     threshold: float = 1.0
     """The least F1 that counts as RIGHT."""
 
@@ -36,6 +37,13 @@ class Verifier(base.Verifier):
         return bool(_object(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted = _object(gold)
         given = _object(claim) or {_key(name): value for name, value in _LINE.findall(claim)}
         if not given or len(given) > _MOST:

@@ -89,6 +89,13 @@ def after() -> re.Pattern[str]:
 
 
 @functools.cache
+def after_end() -> re.Pattern[str]:
+    """The end of such a sentence alone: a quick test, since few sentences end like that."""
+    parts = "|".join(one.after for one in LANGUAGES.values() if one.after)
+    return re.compile(rf"(?:{parts})$", re.IGNORECASE)
+
+
+@functools.cache
 def conclusion() -> re.Pattern[str]:
     """A sentence that opens with a word of conclusion."""
     return re.compile(

@@ -22,6 +22,13 @@ class Verifier(base.Verifier):
         return bool(_named(gold, options))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted, given = _named(gold, options), _named(claim, options)
         if not given:
             return unreadable("the answer names no options")

@@ -28,6 +28,13 @@ class Verifier(base.Verifier):
         return 2 <= len(items) == len(set(items)) <= _MOST
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted, given = _items(gold), _items(claim)
         if len(given) < 2 or len(given) > _MOST:
             return unreadable("the answer is no list of items")

@@ -16,11 +16,19 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a box; several boxes are all right."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
         return bool(read_boxes(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         points = read_points(claim)
         boxes = read_boxes(claim)
         if boxes:

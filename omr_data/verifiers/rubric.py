@@ -33,11 +33,19 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a rubric, and leaves it to a judge."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
         return bool(read_items(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         count = len(read_items(gold))
         return Decision(UNDECIDED, f"a judge must vote on {count} items", "too close")
 
@@ -47,6 +55,7 @@ class Rubric(Judge):
     """A judge that is asked about each item of a rubric, with the whole response before it."""
 
     prompt: str = PROMPT
+    """What is asked about one item."""
     threshold: float = 1.0
     """The least weighted share of items that counts as RIGHT."""
 
@@ -62,6 +71,13 @@ class Rubric(Judge):
     def count_all(
         self, pair: AnswerPair, verdict: Verdict, answers: Sequence[Sequence[Response]]
     ) -> Verdict:
+        """The verdict after the votes on each item.
+
+        Args:
+            pair: The response with its rubric as the gold answer.
+            verdict: The verdict of the rules.
+            answers: The votes, item by item.
+        """
         total = met = 0.0
         for (_, weight), votes in zip(read_items(pair.gold), answers, strict=True):
             outcome = self.count(verdict, votes).outcome

@@ -197,6 +197,8 @@ def _phrases(text: str, options: Sequence[str]) -> Iterator[Statement]:
             whole = end >= len(text.rstrip(" *"))
             yield Statement(match.start(), end, answer, 'after "the answer is"', whole)
     for start, sentence in _sentences(text[-2_000:], max(0, len(text) - 2_000)):
+        if languages.after_end().search(sentence.strip(" *")) is None:
+            continue
         said = languages.after().match(sentence.strip(" *"))
         if said is not None and " not" not in sentence:
             answer = said["answer"].strip(" *")

@@ -46,6 +46,13 @@ class Verifier(base.Verifier):
         return bool(parse(gold)) or _is_formula(normalize(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         given, wanted = parse(claim), parse(gold)
         if given and wanted:
             decision = compare(given, wanted, Rules(self.significant, self.units))
