@@ -1,8 +1,8 @@
 """Grounding: the claimed boxes against the gold boxes, by intersection over union.
 
-The score is the mean over gold boxes of the IoU with the box that is matched to it, divided by the
-number of boxes where more are claimed than there are. RIGHT from 0.5 on, the threshold of PASCAL VOC
-(Everingham et al. 2010, section 4.2) and of RefCOCO's accuracy.
+The score is the mean over gold boxes of the IoU with the box that is matched to it, divided by
+the number of boxes where more are claimed than there are. RIGHT from 0.5 on, the threshold of
+PASCAL VOC (Everingham et al. 2010, section 4.2) and of RefCOCO's accuracy.
 """
 
 from dataclasses import dataclass

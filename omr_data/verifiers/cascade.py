@@ -3,9 +3,9 @@
     cascade.Verifier()                             the order for maths
     cascade.Verifier(verifiers=(typed.Verifier(),))
 
-A response is judged by what it states outside its thinking. One that states no answer is UNDECIDED
-with the cause "unstated", or "cut off" where it reached its token limit; it is never WRONG. One that
-is the gold answer word for word is RIGHT.
+A response is judged by what it states outside its thinking. One that states no answer is
+UNDECIDED with the cause "unstated", or "cut off" where it reached its token limit; it is never
+WRONG. One that is the gold answer word for word is RIGHT.
 """
 
 from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ from omr_data.verifiers.answers.base import Parsed
 from omr_data.verifiers.answers.money import Money
 from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.answers.quantity import Counted, Quantity
-from omr_data.verifiers.base import Decision, other_kind, right, unreadable, wrong
+from omr_data.verifiers.base import Decision, decided, other_kind, right, unreadable, wrong
 from omr_data.verifiers.numerals import Numeral
 from omr_data.verifiers.words import phrase
 
@@ -49,7 +49,7 @@ class Verifier(base.Verifier):
             return unreadable("the answer is not one number")
         values = [first, second]
         if _is_year(values[1]):
-            return right("the same year") if first == second else wrong("another year")
+            return decided(first == second, "the same year", "another year")
         # 45% is drawn as 45 on many charts, and read as 0.45 by a parser.
         for scale in (1, 100, Fraction(1, 100)):
             mixed = _has_percent(given) != _has_percent(wanted)

@@ -1,7 +1,7 @@
 """Choices: the letter of an option, its text, or both, when the options are known.
 
-Option texts are compared as typed answers, so 0.25 names the option \\frac{1}{4}, and 8cm the option
-"8 cm". Options may name letters themselves: "A and B" names the option "both A and B".
+Option texts are compared as typed answers, so 0.25 names the option \\frac{1}{4}, and 8cm the
+option "8 cm". Options may name letters themselves: "A and B" names the option "both A and B".
 """
 
 import functools

@@ -23,7 +23,8 @@ _TAIL = 60_000
 """Characters at the end of a response that are searched: a statement before them was followed by
 twenty pages of text. It bounds the time that a text of megabytes takes."""
 _CORRECTION = re.compile(
-    r"\b(?:let me|correct|wait|no|not|actually|correction|sorry|rather|instead|oops|hmm|mistake|recheck|but|then|"
+    r"\b(?:let me|correct|wait|no|not|actually|correction|sorry|rather|instead|oops|hmm|"
+    r"mistake|recheck|but|then|"
     r"so|therefore|finally|now|hence|thus)\b|不对|应该|更正|所以",
     re.IGNORECASE,
 )

@@ -1,10 +1,11 @@
 """math-verify and sympy in processes of their own, so that no formula can hang or kill the caller.
 
-**AlgebraWorkers**: worker processes that answer one question at a time over their pipes. A question
-has a limit in seconds and a worker a cap on its memory. A worker that is stuck or out of memory is
-killed and replaced, and its question is a time-out; one that was killed from outside is replaced and
-its question asked once more. A worker ends when its pipe closes, so none outlives its parent. Nothing
-here uses signals, so it works from any thread and any event loop."""
+**AlgebraWorkers**: worker processes that answer one question at a time over their pipes. A
+question has a limit in seconds and a worker a cap on its memory. A worker that is stuck or out
+of memory is killed and replaced, and its question is a time-out; one that was killed from
+outside is replaced and its question asked once more. A worker ends when its pipe closes, so
+none outlives its parent. Nothing here uses signals, so it works from any thread and any event
+loop."""
 
 import atexit
 import functools

@@ -1,9 +1,9 @@
 """A language model as the last verifier, for what rules leave UNDECIDED.
 
-**Vote**: one answer of the judge: RIGHT or WRONG; anything else, or an answer that was cut off, is no
-vote. **Judge**: asks for `votes` votes on one pair; an outcome counts when `needed` of them agree on
-it, and else the pair stays UNDECIDED. So does every pair of a judge that is down, with that cause.
-The model, its sampling and the prompt are the judge's identity.
+**Vote**: one answer of the judge: RIGHT or WRONG; anything else, or an answer that was cut off,
+is no vote. **Judge**: asks for `votes` votes on one pair; an outcome counts when `needed` of
+them agree on it, and else the pair stays UNDECIDED. So does every pair of a judge that is down,
+with that cause. The model, its sampling and the prompt are the judge's identity.
 
 The judge reads the question, the gold answer and the answer that was extracted; never the
 reasoning, which could persuade it, and never the images.

@@ -1,7 +1,7 @@
 """How answers are announced, language by language. A language is one line of `LANGUAGES`.
 
-**Phrases**: what stands before an answer ("the answer is"), what stands after one ("is the answer"),
-and the words that open a concluding sentence ("therefore").
+**Phrases**: what stands before an answer ("the answer is"), what stands after one ("is the
+answer"), and the words that open a concluding sentence ("therefore").
 """
 
 import functools
@@ -28,17 +28,19 @@ _KIND = r"(?:answers?|options?|choices?|results?|solutions?)"
 
 LANGUAGES = {
     "en": Phrases(
-        rf"\b(?:final |correct |right |best )?answers?(?: to [^.:\n]{{1,60}}| here)?\*{{0,2}}\s*{_VERB}"
+        r"\b(?:final |correct |right |best )?answers?(?: to [^.:\n]{1,60}| here)?\*{0,2}"
+        rf"\s*{_VERB}"
         rf"|\b(?:final|correct|right|best) {_KIND}\*{{0,2}}\s*{_VERB}"
         r"|\bthe (?:final )?(?:result|solution)\s*(?:is|=|:)|(?:^|\n)\W*answer\s*[-–—]\s"
         r"|\b(?:i|we) (?:choose|pick|select)|\bthe answer\*{0,2}\s*(?:=|:)",
-        r"(?:is|are|must be|would be) (?:therefore |thus )?(?:the |our )?(?:final |correct |right )?"
-        r"(?:answer|option|choice|one|correct)",
+        r"(?:is|are|must be|would be) (?:therefore |thus )?(?:the |our )?"
+        r"(?:final |correct |right )?(?:answer|option|choice|one|correct)",
         r"therefore|thus|hence|so|consequently|in conclusion|finally|in total|we get|we have"
         r"|this (?:gives|means)|it follows that",
     ),
     "zh": Phrases(
-        r"【答案】|正确选项(?:是|为|：|:)|(?:最终|正确)?答案(?:应)?(?:是|为|：|:)|(?:故|应|所以|因此)?选(?:择)?(?:为|是|：|:)?(?=\s*[（(]?[A-Z])",
+        r"【答案】|正确选项(?:是|为|：|:)|(?:最终|正确)?答案(?:应)?(?:是|为|：|:)"
+        r"|(?:故|应|所以|因此)?选(?:择)?(?:为|是|：|:)?(?=\s*[（(]?[A-Z])",
         r"(?:是)?(?:正确(?:的|答案)?|(?:最终)?答案)",
         r"所以|因此|故|综上|于是|从而|可得|即",
     ),

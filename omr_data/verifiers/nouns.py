@@ -1,8 +1,9 @@
 """What may be counted: which words after a number leave its value alone.
 
-"18 eggs" is 18, but "7 squared", "4 plus y", "3 tenths", "2 lakh" and "9 below zero" are not their
-first number. So only a plural noun may follow (or a singular one after 1), with adjectives before it
-and a few closing words. A word that changes the value, or may change it, is never a noun.
+"18 eggs" is 18, but "7 squared", "4 plus y", "3 tenths", "2 lakh" and "9 below zero" are not
+their first number. So only a plural noun may follow (or a singular one after 1), with
+adjectives before it and a few closing words. A word that changes the value, or may change it,
+is never a noun.
 """
 
 import re

@@ -1,7 +1,7 @@
-r"""Numerals as people write them, read exactly: no float stands between two numbers that are compared.
+r"""Numerals as people write them, read exactly: no float stands between two numbers.
 
-72   -72   1,234,567   3.14   .5   1.2e5   1.2*10^{5}   3/4   \frac{3}{4}   2 1/2   0.\overline{3}
-eight   twenty-one   3 tenths   2 lakh   negative 7   9 below zero
+72   -72   1,234,567   3.14   .5   1.2e5   1.2*10^{5}   3/4   \frac{3}{4}   2 1/2
+0.\overline{3} eight   twenty-one   3 tenths   2 lakh   negative 7   9 below zero
 
 This module holds the only patterns of numbers in the package.
 """
@@ -239,9 +239,9 @@ def _may_follow(current: Fraction | None, small: int) -> bool:
 def close(claim: Numeral, gold: Numeral, significant: int) -> bool:
     """Whether two values are equal, or one is the other rounded.
 
-    Whole numbers and fractions are exact. A decimal may stand for a value that rounds to it (half a
-    unit of its last place) when it has enough significant digits; if both are decimals, the one with
-    fewer places is the rounded one.
+    Whole numbers and fractions are exact. A decimal may stand for a value that rounds to it
+    (half a unit of its last place) when it has enough significant digits; if both are
+    decimals, the one with fewer places is the rounded one.
 
     Args:
         claim: One value.

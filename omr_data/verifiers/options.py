@@ -1,7 +1,7 @@
 """Lettered options: the one place that knows how options are labeled and named.
 
-An option is named by its letter ("B", "(b)", "option B", "选B"), by its text, or by both. Options and
-gold answers of some sources carry their label in their text ("A. circle").
+An option is named by its letter ("B", "(b)", "option B", "选B"), by its text, or by both.
+Options and gold answers of some sources carry their label in their text ("A. circle").
 """
 
 import re
@@ -19,7 +19,8 @@ _SEVERAL = re.compile(
 )
 _TOGETHER = re.compile(rf"{_LEAD}([A-H]{{2,8}})\.?")
 _LABELLED = re.compile(
-    r"(?:(?:option|choice)\s+)?(?:[(\[]\s*([A-Za-z])\s*[)\]]\s*[.:]?|([A-Za-z])\s*[.):]|([A-Z])\s+[-=:]|"
+    r"(?:(?:option|choice)\s+)?(?:[(\[]\s*([A-Za-z])\s*[)\]]\s*[.:]?|([A-Za-z])\s*[.):]"
+    r"|([A-Z])\s+[-=:]|"
     r"([A-Z]) (?=\())\s*(\S.*)",
     re.DOTALL | re.IGNORECASE,
 )

@@ -1,7 +1,7 @@
 """Ordering: the items of the gold answer in its order.
 
-The score is the share of pairs of items that stand in the right order, (1 + τ) / 2 with τ of Kendall
-(1938); items that are missing or strange make all of their pairs wrong.
+The score is the share of pairs of items that stand in the right order, (1 + τ) / 2 with τ of
+Kendall (1938); items that are missing or strange make all of their pairs wrong.
 """
 
 import re

@@ -60,8 +60,9 @@ def read_pairs(
             )
         for name in (columns.response, columns.gold):
             if name not in row:
+                has = ", ".join(map(repr, row)) or "nothing"
                 raise VerifyError(
-                    f"line {number} has no {name!r}; it has {', '.join(map(repr, row)) or 'nothing'}. "
+                    f"line {number} has no {name!r}; it has {has}. "
                     "Name the columns with --response-column and --gold-column."
                 )
         yield row, _pair(row, columns, task)

@@ -25,7 +25,7 @@ Question: {question}
 Requirement: {gold}
 Student's response: {claim}
 
-Reply with one word: RIGHT if the response meets the requirement, WRONG if it does not, or UNSURE."""
+Reply with one word: RIGHT if the response meets it, WRONG if it does not, or UNSURE."""
 
 
 @dataclass(frozen=True)

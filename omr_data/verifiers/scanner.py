@@ -6,7 +6,7 @@ Everything here is one pass over the text, so a hostile answer costs time linear
 OPENING = "([{⦃"
 CLOSING = ")]}⦄"
 ITEM = "\x1e"
-"""Separates items that stood in formulas of their own, on lines of their own, or apart by \\quad."""
+"""Separates items that stood in formulas or lines of their own, or apart by \\quad."""
 
 
 def balanced(text: str, start: int) -> str | None:

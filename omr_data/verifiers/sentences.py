@@ -17,9 +17,10 @@ _LETTER = re.compile(
 )
 _UNIT = re.compile(r"\s*(?:[a-zA-ZμΩ°²³^/0-9]+|square \w+|cubic \w+|\w+ per \w+)")
 _CHANGES = re.compile(
-    r"\b(?:less|more|fewer|than|times|not|minus|plus|below|above|over|under|least|most|between|half|"
-    r"twice|double|squared|cubed|negative|if|either|or|cannot|never|approximately|neither|percent of|"
-    r"out of|hundred|thousand|million|billion|dozen|power|factorial|root|base|about|almost|nearly)\b"
+    r"\b(?:less|more|fewer|than|times|not|minus|plus|below|above|over|under|least|most|"
+    r"between|half|twice|double|squared|cubed|negative|if|either|or|cannot|never|approximately|"
+    r"neither|percent of|out of|hundred|thousand|million|billion|dozen|power|factorial|"
+    r"root|base|about|almost|nearly)\b"
     r"|n't\b|不是|不|或",
     re.IGNORECASE,
 )

@@ -43,7 +43,8 @@ _HEADING = re.compile(
 _JSON_KEYS = ("answer", "final_answer", "final answer", "Answer", "result", "solution", "答案")
 _OBJECT = re.compile(r"\{[^{}]*\"[^{}]*\}")
 _REASON = re.compile(
-    r",?\s+(?:because|since|as it|as the|as there|which|due to|given that|where)\b|,\s+(?:as|so|and)\b"
+    r",?\s+(?:because|since|as it|as the|as there|which|due to|given that|where)\b"
+    r"|,\s+(?:as|so|and)\b"
     r"|，?因为|，|;\s"
 )
 _STOP = re.compile(r"[.!?](?=\s|$)(?!\s*\d)|[。！？]|;\s|\n")
@@ -130,7 +131,7 @@ def _hashes(text: str, options: Sequence[str]) -> Iterator[Statement]:
 
 
 def _headings(text: str, options: Sequence[str]) -> Iterator[Statement]:
-    """ "### Final Answer" or "**Answer:**", with the answer on its line or in the next paragraph."""
+    """ "### Final Answer", with the answer on its line or in the next paragraph."""
     for heading in _HEADING.finditer(text):
         paragraph = text[heading.end() :].lstrip("\n").partition("\n\n")[0].strip()
         start = text.find(paragraph, heading.end()) if paragraph else -1

@@ -1,8 +1,8 @@
 """Typed answers compared by value: numbers, quantities, expressions, intervals, words and the rest.
 
-Both sides are parsed by `answers.parse`, and decided only when both are parsed completely into types
-that can be compared. What no type reads, and looks like mathematics, gets the second opinion of
-math-verify, whose "equal" counts and whose "different" does not.
+Both sides are parsed by `answers.parse`, and decided only when both are parsed completely into
+types that can be compared. What no type reads, and looks like mathematics, gets the second
+opinion of math-verify, whose "equal" counts and whose "different" does not.
 """
 
 import re

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from omr_data.verifiers.answers.base import Answer, Parsed, Reader, Rules
 from omr_data.verifiers.answers.expression import Expression
-from omr_data.verifiers.base import Decision, right, too_close, wrong
+from omr_data.verifiers.base import Decision, decided, right, too_close, wrong
 from omr_data.verifiers.compare import compare_if_comparable, compare_in_order, compare_unordered
 from omr_data.verifiers.scanner import ITEM, encloses, split
 
@@ -33,7 +33,7 @@ class Dots(Answer):
         return cls() if text in ("\\ldots", "...") else None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
-        return right("dots") if isinstance(claim, Dots) else wrong("dots stand in one of them only")
+        return decided(isinstance(claim, Dots), "dots", "dots stand in one of them only")
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         return wrong("dots stand in one of them only")
@@ -116,7 +116,7 @@ class Set(Answer):
         if isinstance(claim, Set):
             if not self.parts or not claim.parts:
                 same = len(self.parts) == len(claim.parts)
-                return right("both are empty") if same else wrong("one of them is empty")
+                return decided(same, "both are empty", "one of them is empty")
             return compare_unordered(list(claim.parts), list(self.parts), rules, False)
         if isinstance(claim, List):
             if not self.parts:

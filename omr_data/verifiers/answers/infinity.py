@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from omr_data.verifiers.answers.base import Answer, Reader, Rules
-from omr_data.verifiers.base import Decision, right, wrong
+from omr_data.verifiers.base import Decision, decided, wrong
 
 _INFINITY = re.compile(r"([+-]?)\s*(?:(positive|negative)\s+)?(?:∞|infinity|infinite)")
 
@@ -31,7 +31,7 @@ class Infinity(Answer):
         if not isinstance(claim, Infinity):
             return wrong("the gold answer is infinite") if claim.arity == "one" else None
         same = self.negative == claim.negative
-        return right("the same infinity") if same else wrong("the other infinity")
+        return decided(same, "the same infinity", "the other infinity")
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         return wrong("it is infinite") if gold.arity == "one" else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from omr_data.verifiers.answers.base import Answer, Reader, Rules
-from omr_data.verifiers.base import Decision, right, too_close, wrong
+from omr_data.verifiers.base import Decision, decided, right, too_close, wrong
 from omr_data.verifiers.numerals import Numeral, close, read_numeral
 
 _BASED = re.compile(
@@ -70,7 +70,7 @@ class Number(Answer):
     def _compare_bases(self, claim: "Number") -> Decision:
         if self.base == claim.base:
             same = self.value == claim.value
-            return right("the same number in its base") if same else wrong("another number")
+            return decided(same, "the same number in its base", "another number")
         if self.base and claim.base:
             if self.value == claim.value:
                 return too_close("the same value in another base")
