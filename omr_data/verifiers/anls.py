@@ -38,7 +38,10 @@ class Verifier(base.Verifier):
         """
         said = _plain(claim)[:_LONGEST]
         best = max(Levenshtein.normalized_similarity(said, one) for one in _golds(gold) if one)
-        score = best if best >= self.floor else 0.0
+        score = 0.0
+        if best >= self.floor:
+            score = best
+
         return scored(score, self.threshold, f"similarity {best:.3f}; {self.threshold} is needed")
 
 
@@ -50,6 +53,7 @@ def _golds(gold: str) -> list[str]:
         except ValueError:
             # Not JSON after all: a text that begins with a bracket.
             return [_plain(gold)]
+
     return [_plain(one) for one in gold.split("|")]
 
 

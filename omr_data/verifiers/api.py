@@ -73,12 +73,19 @@ def verify_many(
             (number, rules, every[start : start + _CHUNK])
             for number, start in enumerate(range(0, len(every), _CHUNK))
         ]
+
         with mapper(workers, _start) as processes:
             done = dict(processes.map(_verify_chunk, chunks))
+
         verdicts = []
+
         for number in sorted(done):
             verdicts += done[number]
-    return verdicts if judge is None else judge.verify_many(every, verdicts)
+
+    if judge is None:
+        return verdicts
+
+    return judge.verify_many(every, verdicts)
 
 
 _CHUNK = 500
@@ -90,7 +97,10 @@ def _rules(verifiers: Sequence[OneVerifier] | None) -> Rules:
     # and `import omr_data` offers this module to everybody.
     from omr_data.verifiers import cascade, tasks
 
-    return tasks.STANDARD if verifiers is None else cascade.Verifier(tuple(verifiers))
+    if verifiers is None:
+        return tasks.STANDARD
+
+    return cascade.Verifier(tuple(verifiers))
 
 
 def _start() -> None:

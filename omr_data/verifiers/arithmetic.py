@@ -62,6 +62,7 @@ class Digits:
             return self.context.mpc(
                 self.context.mpf(value.numerator) / self.context.mpf(value.denominator)
             )
+
         return value
 
 
@@ -74,4 +75,5 @@ def digits_of(count: int) -> Digits:
     made: dict[int, Digits] = _local.__dict__.setdefault("made", {})
     if count not in made:
         made[count] = Digits(count)
+
     return made[count]

@@ -93,6 +93,7 @@ def decided(same: bool, if_right: str, if_wrong: str) -> Decision:
     """
     if same:
         return right(if_right)
+
     return wrong(if_wrong)
 
 

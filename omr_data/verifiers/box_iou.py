@@ -45,6 +45,7 @@ class Verifier(base.Verifier):
             return unreadable("the response holds no box")
         if max(len(given), len(wanted)) > _MOST:
             return unreadable(f"more than {_MOST} boxes are not compared")
+
         score = _mean_iou(given, wanted)
         return scored(score, self.threshold, f"IoU {score:.3f}; {self.threshold} is needed")
 
@@ -52,12 +53,16 @@ class Verifier(base.Verifier):
 def _mean_iou(given: list[Box], wanted: list[Box]) -> float:
     """The sum of the IoUs of a greedy one-to-one matching, over the larger number of boxes."""
     pairs = []
+
     for at, one in enumerate(given):
         pairs += [(one.iou(other), at, to) for to, other in enumerate(wanted)]
+
     total, used, matched = 0.0, set[int](), set[int]()
+
     for overlap, at, to in sorted(pairs, reverse=True):
         if at not in used and to not in matched:
             used.add(at)
             matched.add(to)
             total += overlap
+
     return total / max(len(given), len(wanted))

@@ -53,6 +53,7 @@ class Verifier(Spec):
         """The verdict on one pair. Never raises for what a response holds."""
         if len(pair.golds) > 1:
             return self._verify_several(pair)
+
         *_, last = self._path(pair)
         return last.verdict()
 
@@ -61,11 +62,14 @@ class Verifier(Spec):
         if pair.accept == "all":
             # All of them are one list, which is compared without regard to order.
             return self.verify(replace(pair, gold=", ".join(pair.golds), golds=()))
+
         found = [self.verify(replace(pair, gold=gold, golds=())) for gold in pair.golds]
+
         for outcome in (RIGHT, UNDECIDED):
             for verdict in found:
                 if verdict.outcome == outcome:
                     return verdict
+
         return found[0]
 
     def verify_many(self, pairs: Sequence[AnswerPair]) -> list[Verdict]:
@@ -81,6 +85,7 @@ class Verifier(Spec):
         for looked in self._path(pair):
             steps.append((looked.name, looked.said))
             last = looked.verdict()
+
         said = f"{last.outcome} by {last.verifier}/{last.revision}: {last.reason}"
         return [*steps, ("verdict", said)]
 
@@ -93,6 +98,7 @@ class Verifier(Spec):
             decision = right("the response is the gold answer, word for word")
             yield _Looked("extract", self, text.strip(), decision)
             return
+
         found = extract_visible(text, pair.options)
         answer = _answer(found, pair)
         cut = pair.finish_reason == "length"
@@ -101,6 +107,7 @@ class Verifier(Spec):
             decision = Decision(UNDECIDED, "cut off before an answer was stated", "cut off")
             yield _Looked("extract", self, None, decision)
             return
+
         cause: Cause = "unstated" if answer is None else "other kind"
         yield _Looked("extract", self, answer, Decision(UNDECIDED, found.how, cause))
         if answer is None and not reads_all:
@@ -111,6 +118,7 @@ class Verifier(Spec):
                     decision = Decision(UNDECIDED, "it states two values", "contradictory")
                     yield _Looked(self.name, self, answer, decision)
                     return
+
                 yield from self._ask(pair, answer, text)
         except TimedOut:
             decision = Decision(UNDECIDED, "the deadline of the pair passed", "timed out")
@@ -119,15 +127,20 @@ class Verifier(Spec):
     def _ask(self, pair: AnswerPair, answer: str | None, text: str) -> Iterator["_Looked"]:
         """Asks the verifiers in turn, and compares word for word where none of them knows more."""
         last = _OTHER
+
         for verifier in self.verifiers:
-            claim = text if verifier.reads_response else answer
+            claim = answer
+            if verifier.reads_response:
+                claim = text
             if claim is None or not verifier.accepts(pair.gold, pair.options):
                 yield _Looked(verifier.name, self, answer, last, skipped=True)
                 continue
+
             last = verifier.decide(claim, pair.gold, pair.options)
             yield _Looked(verifier.name, verifier, answer, last)
             if last.final:
                 return
+
         if answer is not None and normalize(answer) == normalize(pair.gold) != "":
             yield _Looked(self.name, self, answer, right("the same text"))
 
@@ -155,6 +168,7 @@ class _Looked:
             return f"{self.decision.reason}{shown}"
         if self.skipped:
             return "does not know this kind of gold answer"
+
         return f"{self.decision.outcome}: {self.decision.reason}"
 
     def verdict(self) -> Verdict:
@@ -182,6 +196,7 @@ def _answer(found: Extraction, pair: AnswerPair) -> str | None:
         parts = split_items(normalize(pair.gold).strip("()[]⦃⦄{}"))
         if len(parts) == len(found.parts):
             return ", ".join(found.parts)
+
     return found.answer
 
 
@@ -189,9 +204,11 @@ def _contradicts(found: Extraction, answer: str | None) -> bool:
     """Whether another statement of the same sentence has another value."""
     if found.rival is None or found.answer is None or answer != found.answer:
         return False
+
     one, other = parse(found.rival), parse(found.answer)
     if not one or not other:
         return normalize(found.rival).lower() != normalize(found.answer).lower()
+
     return (
         compare(one, other, Rules()).outcome == WRONG
         or compare(other, one, Rules()).outcome == WRONG

@@ -38,6 +38,7 @@ class Verifier(base.Verifier):
         """
         if phrase(claim) == phrase(gold):
             return right("the same text")
+
         given, wanted = parse(claim), parse(gold)
         first, second = _value(given), _value(wanted)
         if second is None:
@@ -46,7 +47,9 @@ class Verifier(base.Verifier):
         if first is None:
             if given:
                 return other_kind("one is a number, the other is not")
+
             return unreadable("the answer is not one number")
+
         values = [first, second]
         if _is_year(values[1]):
             return decided(first == second, "the same year", "another year")
@@ -57,6 +60,7 @@ class Verifier(base.Verifier):
                 continue
             if abs(first * scale - second) <= Fraction(self.tolerance) * abs(second):
                 return right(f"within {self.tolerance:.0%} of the gold value")
+
         return wrong(f"more than {self.tolerance:.0%} from the gold value")
 
 
@@ -66,6 +70,7 @@ def _value(readings: Parsed) -> Fraction | None:
             return one.value
         if isinstance(one, (Counted, Money, Quantity)) and isinstance(one.value, Numeral):
             return one.value.value
+
     return None
 
 

@@ -56,12 +56,15 @@ class Verifier(base.Verifier):
         if doubtful:
             if wanted & found:
                 return too_close(doubtful)
+
             return wrong(f"it names other options than {named}")
+
         if found == wanted:
             return right(f"it names {named}")
         if found:
             others = ", ".join(f"({letter_of(at)})" for at in sorted(found))
             return wrong(f"it names {others}, not {named}")
+
         return _unnamed(plain, texts, named)
 
 
@@ -80,13 +83,18 @@ def _read_gold(gold: str, options: tuple[str, ...]) -> frozenset[int]:
     """The options that the gold answer is: by text, else by letter; empty where it is none."""
     if not options or len(options) > _MOST:
         return frozenset()
+
     texts = _texts(options)
     plain = normalize(gold)
     said = [phrase(text) for text in texts]
     if said.count(phrase(plain)) == 1:
         return frozenset({said.index(phrase(plain))})
+
     found, doubtful = _named(plain, texts)
-    return frozenset() if doubtful else frozenset(found)
+    if doubtful:
+        return frozenset()
+
+    return frozenset(found)
 
 
 def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
@@ -103,9 +111,12 @@ def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
         if len(by_text) == 1 and len(by_letter) > 1:
             # "A and B" is the text of an option that names letters.
             return by_text, ""
+
         return by_text | by_letter, "as a letter and as a text it names different options"
+
     if by_text or by_letter:
         return by_text or by_letter, ""
+
     labelled = split_label(claim)
     apart = _LETTER_AND_TEXT.fullmatch(claim)
     # "D hexagon" and "D, hexagon"; "A hexagon" is a hexagon, by its text.
@@ -113,17 +124,22 @@ def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
         return {index_of(apart[1])}, ""
     if labelled is None or index_of(labelled[0]) >= len(texts):
         return set(), ""
+
     index = index_of(labelled[0])
     text = _by_text(labelled[1], texts)
     if text == {index}:
         return text, ""
     if text:
         return text | {index}, "its letter and its text name different options"
+
     said = f" {phrase(labelled[1])} "
     others = [one for at, one in enumerate(_phrases(texts)) if at != index and f" {one} " in said]
     # The letter is clear where its reason follows ("D. It has six sides"), unless that holds the
     # text of another option.
-    return (set(), "") if others else ({index}, "")
+    if others:
+        return (set(), "")
+
+    return ({index}, "")
 
 
 def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
@@ -133,6 +149,7 @@ def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
     same = {index for index, text in enumerate(phrases) if text == said and text}
     if same:
         return same
+
     letters = read_letters(claim)
     if len(letters) > 1:
         # "A and B" is "both A and B", but not "A only".
@@ -140,12 +157,16 @@ def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
             whole = not re.search(r"\b(?:neither|not|nor|none)\b", text, re.I)
             if whole and read_letters(text) == letters:
                 same.add(index)
+
         return same
+
     if letters:
         return set()
+
     given = parse(claim)
     if not given or isinstance(given[0], Counted):
         return set()
+
     return _by_value(given, texts)
 
 
@@ -157,15 +178,18 @@ def _by_value(given: Parsed, texts: tuple[str, ...]) -> set[int]:
     """
     found, near = set(), set()
     loose = Rules(units="optional")
+
     for index, text in enumerate(texts):
         option = parse(text)
         if not option:
             continue
+
         decision = compare(given, option, _RULES)
         if decision.outcome == RIGHT:
             found.add(index)
         elif compare(given, option, loose).outcome == RIGHT:
             near.add(index)
+
     return found or (near if len(near) == 1 else set())
 
 
@@ -180,4 +204,5 @@ def _unnamed(claim: str, texts: tuple[str, ...], named: str) -> Decision:
         return too_close("one holds the words of the other")
     if parse(claim) or read_letters(claim) or _NONE.fullmatch(claim):
         return wrong(f"it names no option; the answer is {named}")
+
     return unreadable("it names no option, and no type accounts for all of its text")

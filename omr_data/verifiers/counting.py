@@ -37,12 +37,17 @@ class Verifier(base.Verifier):
         assert wanted is not None  # accepts() read it
         if given is None:
             return unreadable("the answer is not one whole number")
+
         off = abs(given - wanted)
         # A gold count of zero has no relative error: only zero itself earns credit.
         score = float(off == 0)
         if wanted:
             score = max(0.0, 1.0 - float(off / wanted))
-        outcome = RIGHT if off <= self.tolerance * abs(wanted) else WRONG
+
+        outcome = WRONG
+        if off <= self.tolerance * abs(wanted):
+            outcome = RIGHT
+
         return Decision(outcome, f"off by {off} from {wanted}", score=score)
 
 
@@ -53,4 +58,5 @@ def _count(text: str) -> Fraction | None:
             value = one.value.value
         if value is not None and value.denominator == 1 and value >= 0:
             return value
+
     return None

@@ -22,6 +22,7 @@ def _within(count: int, settings: Settings) -> bool:
     """Whether a count is in the range that the settings give, both ends included."""
     if "exactly" in settings:
         return bool(count == settings["exactly"])
+
     return bool(settings.get("at_least", 0) <= count <= settings.get("at_most", count))
 
 
@@ -31,6 +32,7 @@ def _is_json(text: str) -> bool:
         json.loads(body)
     except (ValueError, RecursionError):
         return False
+
     return True
 
 
@@ -88,7 +90,10 @@ class Verifier(base.Verifier):
         checks = _checks(gold)
         failed = [one["check"] for one in checks if not CHECKS[one["check"]](claim, one)]
         score = 1 - len(failed) / len(checks)
-        said = f"failed: {', '.join(failed)}" if failed else "all checks hold"
+        said = "all checks hold"
+        if failed:
+            said = f"failed: {', '.join(failed)}"
+
         return scored(score, 1.0, said)
 
 
@@ -103,10 +108,12 @@ _REQUIRED = {
 
 def _checks(gold: str) -> list[dict[str, Any]]:
     """The checks of a gold answer; none unless every one is known and has its settings."""
+
     try:
         found = json.loads(gold)
     except (ValueError, RecursionError):
         return []
+
     if not isinstance(found, list):
         return []
     for one in found:
@@ -114,4 +121,5 @@ def _checks(gold: str) -> list[dict[str, Any]]:
             return []
         if _REQUIRED.get(one["check"], "check") not in one:
             return []
+
     return found

@@ -44,6 +44,7 @@ class _Worker:
         """Waits for its first line. Raises OSError when none comes."""
         if not self.ready and self.read(START_SECONDS) is None:
             raise OSError("a worker did not start")
+
         self.ready = True
 
     def ask(self, line: bytes, seconds: float) -> bytes | None:
@@ -62,15 +63,19 @@ class _Worker:
         assert self.process.stdout is not None  # a pipe
         descriptor = self.process.stdout.fileno()
         reply, end = b"", time.monotonic() + seconds
+
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
             while not reply.endswith(b"\n"):
                 if not selector.select(max(0.0, end - time.monotonic())):
                     return None
+
                 chunk = os.read(descriptor, 65_536)
                 if not chunk:
                     raise EOFError
+
                 reply += chunk
+
         return reply
 
     def stop(self) -> None:
@@ -99,6 +104,7 @@ class AlgebraWorkers:
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._live: set[int] = set()
         self._lock = threading.Lock()
+
         for _ in range(size):
             self._idle.put(None)
 
@@ -121,17 +127,20 @@ class AlgebraWorkers:
         """
         line = json.dumps([claim, gold]).encode() + b"\n"
         end = None if seconds is None else time.monotonic() + seconds
+
         for _ in range(2):
             try:
                 worker = self._idle.get(timeout=_left(end))
             except queue.Empty:
                 return "timeout"
+
             try:
                 worker = worker or self._start()
                 began = time.monotonic()
                 worker.wait_until_ready()
                 if end is not None:
                     end += time.monotonic() - began
+
                 reply = worker.ask(line, min(self.seconds, _left(end) or self.seconds))
             except (OSError, EOFError):
                 self._drop(worker)
@@ -139,23 +148,29 @@ class AlgebraWorkers:
             except BaseException:
                 self._drop(worker)
                 raise
+
             if reply is None:
                 if worker is not None:
                     self._drop_process(worker)
+
                 self._idle.put(self._start())
                 return "timeout"
+
             self._idle.put(worker)
             answer: Answer = json.loads(reply)
             return answer
+
         return "died"
 
     def close(self) -> None:
         """Ends every idle worker. The pool may be used again, and starts new ones."""
         idle = []
+
         with suppress(queue.Empty):
             # All of them first: a place that is given back is the next one that is taken.
             while True:
                 idle.append(self._idle.get_nowait())
+
         for worker in idle:
             self._drop(worker)
 
@@ -165,14 +180,17 @@ class AlgebraWorkers:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
+
         with self._lock:
             self._live.add(process.pid)
+
         return _Worker(process)
 
     def _drop(self, worker: _Worker | None) -> None:
         """Ends a worker and leaves its place to a new one, so that the pool keeps its size."""
         if worker is not None:
             self._drop_process(worker)
+
         self._idle.put(None)
 
     def _drop_process(self, worker: _Worker) -> None:
@@ -183,7 +201,10 @@ class AlgebraWorkers:
 
 def _left(end: float | None) -> float | None:
     """Seconds until then, never less than none; None where there is no limit."""
-    return None if end is None else max(0.0, end - time.monotonic())
+    if end is None:
+        return None
+
+    return max(0.0, end - time.monotonic())
 
 
 @functools.cache
@@ -208,8 +229,10 @@ def _work(memory: int) -> None:
 
     sys.stdout.write('"ready"\n')
     sys.stdout.flush()
+
     for line in sys.stdin:
         claim, gold = json.loads(line)
+
         try:
             sides = [_parse_whole(text) for text in (gold, claim)]
             # Its own time-outs are signals and stay off.
@@ -220,6 +243,7 @@ def _work(memory: int) -> None:
         except Exception:
             # Whatever a formula does to the algebra system, it is a formula that could not be read.
             answer = "unreadable"
+
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
@@ -237,11 +261,13 @@ def _parse_whole(text: str) -> list[Any]:
     symbols = {str(symbol) for symbol in marked.free_symbols}
     if _MARK not in symbols:
         raise ValueError("it was not read to its end")
+
     plain = latex2sympy(text)
     # A bound variable (of an integral or a sum) is no free symbol, but stands in the expression.
     written = str(plain)
     if any(name not in written and name not in ("e", "i", "d") for name in names):
         raise ValueError("a letter of it was ignored")
+
     return [plain]
 
 

@@ -48,6 +48,7 @@ class Verifier(base.Verifier):
         given = _object(claim) or {_key(name): value for name, value in _LINE.findall(claim)}
         if not given or len(given) > _MOST:
             return unreadable("the response holds no fields")
+
         same = sum(key in given and _equal(given[key], wanted[key]) for key in wanted)
         score = 2 * same / (len(wanted) + len(given))
         return scored(score, self.threshold, f"{same} of {len(wanted)} fields, {len(given)} given")
@@ -60,6 +61,7 @@ def _object(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     at = text.find("{")
     tries = 0
+
     while at >= 0 and tries < 50:
         tries += 1
         try:
@@ -69,7 +71,9 @@ def _object(text: str) -> dict[str, str]:
         else:
             if isinstance(value, dict):
                 found = _flat(value)
+
         at = text.find("{", end)
+
     return found
 
 
@@ -85,6 +89,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
                 found |= _flat(inner, f"{name}.{number}.")
         else:
             found[name] = "" if one is None else str(one)
+
     return found
 
 
@@ -95,5 +100,6 @@ def _key(name: str) -> str:
 def _equal(given: str, wanted: str) -> bool:
     if phrase(given) == phrase(wanted):
         return True
+
     one, other = parse(given), parse(wanted)
     return bool(one and other) and compare(one, other, Rules()).outcome == RIGHT

@@ -32,6 +32,7 @@ class Verifier(base.Verifier):
         wanted, given = _named(gold, options), _named(claim, options)
         if not given:
             return unreadable("the answer names no options")
+
         score = len(wanted & given) / len(wanted | given)
         shared = f"{len(wanted & given)} of {len(wanted)} options, {len(given - wanted)} others"
         return scored(score, 1.0, shared)
@@ -58,6 +59,8 @@ def _named(text: str, options: tuple[str, ...]) -> frozenset[str]:
         else:
             # One item that is no option makes the whole answer unreadable.
             return frozenset()
+
     if options and any(index_of(letter) >= len(options) for letter in found):
         return frozenset()
+
     return frozenset(found)

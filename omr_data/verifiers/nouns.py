@@ -49,7 +49,10 @@ def noun_of(words: str) -> str:
         return text
     if "2" in text or "sq" in text:
         return "square units"
-    return "cubic units" if "3" in text or "cubic" in text else "units"
+    if "3" in text or "cubic" in text:
+        return "cubic units"
+
+    return "units"
 
 
 def is_counted(words: str, count: Fraction) -> bool:
@@ -61,22 +64,27 @@ def is_counted(words: str, count: Fraction) -> bool:
     """
     if _CHINESE.fullmatch(words) or _UNITS.fullmatch(words):
         return True
+
     text = words.strip().rstrip(".")
     if not _PHRASE.fullmatch(text) or not text.isascii():
         return False
+
     text = _CLOSING.sub("", text.lower())
     head, _, complement = text.partition(" of ")
     named = _WORD.findall(head)
     if not named or len(named) > 4:
         return False
+
     every = named + _WORD.findall(complement)
     if any(word in _CHANGES or word in SMALL or word in PARTS for word in every):
         return False
     if any(word in MULTIPLIERS for word in every):
         return False
+
     noun = named[-1]
     if len(noun) < 3:
         return False
+
     plural = (noun.endswith("s") and not noun.endswith(_SUFFIXES)) or noun in _IRREGULAR
     # Before a noun stand adjectives; a word in -ed or -ly may say what was done to the number.
     plain = all(not word.endswith(("ly", "ths")) for word in named[:-1])

@@ -112,6 +112,7 @@ def read_numeral(text: str) -> Numeral | None:
         about = _ABOUT.match(text)
         if about is not None:
             text = text[about.end() :]
+
     negative = False
     # "-(-5)" is left to formulas; a sign with a word, as in "-negative 5", has no reading.
     if text[:1] in ("+", "-"):
@@ -123,15 +124,18 @@ def read_numeral(text: str) -> Numeral | None:
     elif (below := _BELOW.search(text)) is not None:
         negative = True
         text = text[: below.start()]
+
     found = _unsigned(text)
     if found is None or not negative:
         return found
+
     return Numeral(-found.value, found.exact, found.digits, found.places)
 
 
 def _unsigned(text: str) -> Numeral | None:
     if (plain := _PLAIN.fullmatch(text)) is not None:
         return _decimal(plain)
+
     has_fraction = "/" in text or "\\frac" in text
     if has_fraction and (fraction := _FRACTION.fullmatch(text)) is not None:
         return _fraction(fraction)
@@ -139,11 +143,14 @@ def _unsigned(text: str) -> Numeral | None:
         exponent = int(power[1] or power[2])
         if abs(exponent) > MAX_EXPONENT:
             return None
+
         return Numeral(Fraction(10) ** exponent)
+
     if (repeating := _REPEATING.fullmatch(text)) is not None:
         whole, fixed, period = repeating.groups()
         head = Fraction(int(whole + fixed), 10 ** len(fixed))
         return Numeral(head + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed)))
+
     return _in_words(text)
 
 
@@ -152,15 +159,18 @@ def _decimal(match: re.Match[str]) -> Numeral | None:
     exponent = int((match[2] or match[3] or match[4] or "0").replace(" ", ""))
     if abs(exponent) > MAX_EXPONENT:
         return None
+
     whole, _, decimals = body.partition(".")
     if not decimals and not exponent:
         return Numeral(Fraction(int(whole)))
+
     value = Fraction(int(whole + decimals), 10 ** len(decimals))
     if exponent:
         value *= Fraction(10) ** exponent
     # "72.0" and "3." are whole numbers; a decimal that is whole is exact.
     if value.denominator == 1 and not exponent:
         return Numeral(value)
+
     digits = len((whole + decimals).lstrip("0"))
     return Numeral(value, False, digits, len(decimals) - exponent)
 
@@ -171,6 +181,7 @@ def _fraction(match: re.Match[str]) -> Numeral | None:
     bottom = int(match[4] or match[6] or match[8])
     if bottom == 0 or (whole and top < 0):
         return None
+
     return Numeral(Fraction(top, bottom) + whole)
 
 
@@ -179,21 +190,29 @@ def _in_words(text: str) -> Numeral | None:
     words = text.lower().replace("-", " ").split()
     if not words or len(words) > 12 or len(text) > 120:
         return None
+
     first: Fraction | None = None
     if words[0][0].isdigit() or words[0][0] == ".":
         numeral = _PLAIN.fullmatch(words[0])
         if numeral is None or len(words) == 1:
             return None
+
         head = _decimal(numeral)
         if head is None:
             return None
+
         first, words = head.value, words[1:]
     elif text[-1] in "万亿" and len(text) > 1:
         return None
+
     if not set(words) <= _WORDS or words[-1] in ("and", "a", "an"):
         return None
+
     value = _combine(first, words)
-    return None if value is None else Numeral(value)
+    if value is None:
+        return None
+
+    return Numeral(value)
 
 
 def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
@@ -205,6 +224,7 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
     """
     total = Fraction(0)
     current = first
+
     for at, word in enumerate(words):
         if word in ("and", "a", "an"):
             continue
@@ -212,6 +232,7 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             # "twenty one" adds, "five six" and "3 five" are no numbers.
             if first is not None or not _may_follow(current, SMALL[word]):
                 return None
+
             current = (current or Fraction(0)) + SMALL[word]
         elif word in MULTIPLIERS:
             current = (Fraction(1) if current is None else current) * MULTIPLIERS[word]
@@ -224,8 +245,13 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             # "three and a half" adds a part; "three halves" is that many of them.
             if current is not None and "and" in words[:at]:
                 return total + current + Fraction(1, PARTS[word])
-            count = Fraction(1) if current is None else current
+
+            count = current
+            if current is None:
+                count = Fraction(1)
+
             return total + count / PARTS[word]
+
     return total + (current or Fraction(0))
 
 
@@ -233,6 +259,7 @@ def _may_follow(current: Fraction | None, small: int) -> bool:
     """Whether a word below twenty may come after what was read: "twenty one", "hundred five"."""
     if current is None or current % 100 == 0:
         return True
+
     return current % 10 == 0 and current % 100 >= 20 and small < 10
 
 
@@ -250,10 +277,12 @@ def close(claim: Numeral, gold: Numeral, significant: int) -> bool:
     """
     if claim.value == gold.value:
         return True
+
     decimals = [number for number in (claim, gold) if not number.exact]
     whole = any(number.exact and number.value.denominator == 1 for number in (claim, gold))
     if not decimals or whole:
         return False
+
     rounded = min(decimals, key=lambda number: number.places)
     half = abs(claim.value - gold.value) * 2 * Fraction(10) ** rounded.places
     return rounded.digits >= significant and half <= 1

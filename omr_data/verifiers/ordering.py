@@ -40,18 +40,25 @@ class Verifier(base.Verifier):
             return unreadable("the answer is no list of items")
         if len(given) != len(set(given)):
             return Decision(WRONG, "an item stands there twice", score=0.0)
+
         places = {item: at for at, item in enumerate(given)}
         pairs = right_order = 0
+
         for at, first in enumerate(wanted):
             for second in wanted[at + 1 :]:
                 pairs += 1
                 if first in places and second in places:
                     right_order += places[first] < places[second]
-        outcome = RIGHT if given == wanted else WRONG
+
+        outcome = WRONG
+        if given == wanted:
+            outcome = RIGHT
+
         score = right_order / pairs
         if outcome == WRONG and score == 1.0:
             # All items in order, and others among them: not the whole answer.
             score = len(wanted) / len(given)
+
         return Decision(outcome, f"{right_order} of {pairs} pairs in order", score=score)
 
 
@@ -60,9 +67,11 @@ def _items(text: str) -> list[str]:
     parts = _ARROWS.split(plain)
     if len(parts) < 2:
         parts = split_items(plain)
+
     # "1. wash" on a line of its own carries its place twice.
     found = [phrase(_NUMBERED.sub("", part)) for part in parts]
     if len(found) == 1 and re.fullmatch(r"[A-Z]{2,10}", plain):
         # "CABD" gives the letters of options in order.
         return list(plain.lower())
+
     return [one for one in found if one]

@@ -54,10 +54,12 @@ def read_pairs(
             raise VerifyError(
                 f"line {number} is no JSON: {error}. Each line holds one object."
             ) from error
+
         if not isinstance(row, dict):
             raise VerifyError(
                 f"line {number} is a {type(row).__name__}. Each line holds one object."
             )
+
         for name in (columns.response, columns.gold):
             if name not in row:
                 has = ", ".join(map(repr, row)) or "nothing"
@@ -65,6 +67,7 @@ def read_pairs(
                     f"line {number} has no {name!r}; it has {has}. "
                     "Name the columns with --response-column and --gold-column."
                 )
+
         yield row, _pair(row, columns, task)
 
 

@@ -36,7 +36,9 @@ class Verifier(base.Verifier):
             points.append(((last.left + last.right) / 2, (last.top + last.bottom) / 2))
         if not points:
             return unreadable("the response holds no point")
+
         x, y = points[-1]
         if any(box.holds(x, y) for box in read_boxes(gold)):
             return right(f"({x:g}, {y:g}) lies in the box")
+
         return wrong(f"({x:g}, {y:g}) lies outside the box")

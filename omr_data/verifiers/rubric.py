@@ -62,10 +62,12 @@ class Rubric(Judge):
     def requests(self, pair: AnswerPair, verdict: Verdict) -> list[Request]:
         answer = replace(verdict, extracted=visible(pair.response))
         asked = []
+
         for item, _ in read_items(pair.gold):
             request = self.request(replace(pair, gold=item), answer)
             if request is not None:
                 asked.append(request)
+
         return asked
 
     def count_all(
@@ -79,13 +81,16 @@ class Rubric(Judge):
             answers: The votes, item by item.
         """
         total = met = 0.0
+
         for (_, weight), votes in zip(read_items(pair.gold), answers, strict=True):
             outcome = self.count(verdict, votes).outcome
             if outcome == UNDECIDED:
                 # One item without a majority leaves the whole score open.
                 return replace(self.count(verdict, votes), outcome=UNDECIDED)
+
             total += weight
             met += weight * (outcome == RIGHT)
+
         score = met / total
         return replace(
             verdict,
@@ -104,22 +109,31 @@ def read_items(gold: str) -> list[tuple[str, float]]:
     Raises:
         VerifyError: A weight is not a positive number.
     """
+
     try:
         found = json.loads(gold)
     except (ValueError, RecursionError):
         return []
+
     if not isinstance(found, list):
         return []
+
     items: list[tuple[str, float]] = []
+
     for one in found:
-        entry = {"item": one} if isinstance(one, str) else one
+        entry = one
+        if isinstance(one, str):
+            entry = {"item": one}
         if not isinstance(entry, dict) or not isinstance(entry.get("item"), str):
             return []
+
         weight = entry.get("weight", 1.0)
         if not isinstance(weight, (int, float)) or weight <= 0:
             raise VerifyError(
                 f"the rubric item {entry['item']!r} has the weight {weight!r}. "
                 "Give a positive number, or leave it out for 1."
             )
+
         items.append((entry["item"], float(weight)))
+
     return items

@@ -37,14 +37,17 @@ def is_only_answer(line: str) -> bool:
         named = re.match(r"(?:the )?(?:option|choice|选项)", plain, re.IGNORECASE)
         if plain.isupper() or bold or "(" in plain or named:
             return True
+
     labelled = split_label(plain)
     if labelled is not None and len(plain) <= 80:
         return True
+
     readings = parse(line)
     if not readings:
         return False
     if is_prose(readings):
         return bool(bold) and len(plain.split()) <= 5
+
     return not re.search(r"[a-z]{4,} [a-z]{2,} [a-z]{2,}", plain)
 
 
@@ -55,6 +58,7 @@ def is_prose(readings: Parsed) -> bool:
         wordy = any(isinstance(item[0], Words) for item in items)
         if not isinstance(one, Words) and not wordy:
             return False
+
     return True
 
 
@@ -66,6 +70,7 @@ def sole_answer(sentence: str) -> str | None:
     """
     if len(sentence) > 300 or _CHANGES.search(sentence):
         return None
+
     formulas = _FORMULA.findall(sentence)
     rest = _FORMULA.sub(" ", sentence)
     numbers = list(NUMERAL.finditer(rest))
@@ -79,6 +84,7 @@ def sole_answer(sentence: str) -> str | None:
         return letters[0].upper()
     if words:
         return words[0]
+
     number = numbers[0]
     before = rest[: number.start()]
     if re.search(r"[A-Za-z_\\^]$", before) or re.match(r"[A-Za-z_^\\(]{2,}", rest[number.end() :]):
@@ -86,7 +92,11 @@ def sole_answer(sentence: str) -> str | None:
         glued = _UNIT.match(rest, number.end())
         if re.search(r"[A-Za-z_\\^]$", before) or glued is None:
             return None
-    money = "$" if before.endswith("$") else ""
+
+    money = ""
+    if before.endswith("$"):
+        money = "$"
+
     return money + _with_unit(rest, number.end(), number[0])
 
 
@@ -97,4 +107,5 @@ def _with_unit(sentence: str, end: int, value: str) -> str:
         text = f"{value}{unit[0]}"
         if any(isinstance(one, Quantity) for one in parse(text)):
             return text
+
     return value

@@ -41,28 +41,36 @@ def tokens_of(text: str) -> list[str]:
     """The tokens of a text. Words of the language are refused here: "so" is not s times o."""
     if not _WORD.search(text):
         return _split(text)
+
     text = _GREEK.sub(lambda name: COMMANDS[name[0]], text)
+
     for word in _WORD.findall(text):
         if word not in FUNCTIONS and word != "sqrt" and (len(word) > 3 or word in _FILLERS):
             raise Unreadable(f"{word!r} is a word")
+
     for pair in _TWO_WORDS.finditer(text):
         # "a lot" is no product; "sin x" and "x y" are formulas.
         if not FUNCTIONS.intersection(pair[0].split()):
             raise Unreadable(f"{pair[0]!r} are words")
+
     return _split(text)
 
 
 def _split(text: str) -> list[str]:
     found: list[str] = []
     at, end = 0, len(text.rstrip())
+
     while at < end:
         match = _TOKEN.match(text, at)
         if match is None:
             raise Unreadable(f"{text[at : at + 10]!r} is not understood")
+
         number, function, command, letter, sign = match.groups()
         if function or command:
             found.append("\\" + (function or command))
         else:
             found.append(number or letter or sign)
+
         at = match.end()
+
     return found

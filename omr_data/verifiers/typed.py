@@ -58,13 +58,16 @@ class Verifier(base.Verifier):
             decision = compare(given, wanted, Rules(self.significant, self.units))
             if decision.outcome != UNDECIDED or decision.final:
                 return decision
+
             opinion = _second_opinion(normalize(claim), normalize(gold))
             return opinion or decision
+
         opinion = _second_opinion(normalize(claim), normalize(gold))
         if opinion is not None:
             return opinion
         if not given:
             return unreadable("no type of answer accounts for all of its text")
+
         return other_kind("the gold answer is of no type that rules compare")
 
 
@@ -81,10 +84,14 @@ def _second_opinion(claim: str, gold: str) -> Decision | None:
     # One of the two must hold what our own types do not read, or they would have decided.
     if not _COMMAND.search(claim + gold) or not (_is_balanced(claim) and _is_balanced(gold)):
         return None
+
     answer = shared_algebra_workers().equal(_to_latex(claim), _to_latex(gold), seconds_left())
     if answer == "timeout":
         raise TimedOut
-    return right("equal, says math-verify") if answer == "equal" else None
+    if answer == "equal":
+        return right("equal, says math-verify")
+
+    return None
 
 
 def _is_formula(text: str) -> bool:

@@ -20,12 +20,14 @@ _DEEPEST = 40
 def answer_types() -> tuple[type[Answer], ...]:
     """Every type of answer, in the order in which they are tried."""
     found: list[type[Answer]] = []
+
     for module in pkgutil.iter_modules(__path__):
         members = vars(importlib.import_module(f"{__name__}.{module.name}"))
         for value in members.values():
             is_type = inspect.isclass(value) and issubclass(value, Answer)
             if is_type and value is not Answer and value.__module__ == f"{__name__}.{module.name}":
                 found.append(value)
+
     return tuple(sorted(found, key=lambda kind: (kind.order, kind.__name__)))
 
 
@@ -37,23 +39,29 @@ def parse(text: str) -> Parsed:
     """
     if len(text) <= _CACHED:
         return _parse_short(text)
-    return read(normalize(text)) if len(text) <= LONGEST else ()
+    if len(text) <= LONGEST:
+        return read(normalize(text))
+
+    return ()
 
 
 def read(text: str) -> Parsed:
     """All readings of a normalized text, or of a part of one."""
     if len(text) <= _CACHED:
         return _read_short(text)
+
     return _read(text)
 
 
 def _read(text: str) -> Parsed:
     if not text or deepest(text) > _DEEPEST:
         return ()
+
     found = _readings(text)
     if not found and ITEM in text:
         # The space between formulas may be no more than that: "x = 5 \quad (x > 0)".
         found = _readings(text.replace(ITEM, " "))
+
     return found
 
 
@@ -65,6 +73,7 @@ def _readings(text: str) -> Parsed:
             found.append(answer)
             if answer.alone:
                 break
+
     return tuple(found)
 
 

@@ -25,13 +25,21 @@ class Infinity(Answer):
         match = _INFINITY.fullmatch(text)
         if match is None:
             return None
+
         return cls((match[1] == "-") != (match[2] == "negative"))
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if not isinstance(claim, Infinity):
-            return wrong("the gold answer is infinite") if claim.arity == "one" else None
+            if claim.arity == "one":
+                return wrong("the gold answer is infinite")
+
+            return None
+
         same = self.negative == claim.negative
         return decided(same, "the same infinity", "the other infinity")
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
-        return wrong("it is infinite") if gold.arity == "one" else None
+        if gold.arity == "one":
+            return wrong("it is infinite")
+
+        return None

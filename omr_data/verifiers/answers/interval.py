@@ -9,10 +9,10 @@ from omr_data.verifiers.answers.collection import Set
 from omr_data.verifiers.answers.expression import compare_formulas, read_formula
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.evaluate import value_at
-from omr_data.verifiers.formula import Formula
 from omr_data.verifiers.inequalities import Half, solve
 from omr_data.verifiers.scanner import encloses, split
 from omr_data.verifiers.tokens import Unreadable
+from omr_data.verifiers.tree import Formula
 
 _ELEMENT = re.compile(r"([A-Za-zα-ω])\s*∈\s*(.+)")
 _BUILDER = re.compile(r"[⦃{]\s*([a-zA-Z])\s*(?:∈\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?[|:]\s*(.+)[⦄}]")
@@ -51,18 +51,23 @@ class IntervalUnion(Answer):
     def read(cls, text: str, parts: Reader) -> "IntervalUnion | None":
         if not any(sign in text for sign in ("[", "(", "<", ">", "∪", "R", "!=", "real")):
             return None
+
         name = ""
         if (builder := _BUILDER.fullmatch(text)) is not None:
             text = builder[2].strip()
         elif (element := _ELEMENT.fullmatch(text)) is not None:
             name, text = element[1], element[2].strip()
+
         found: list[Piece] = []
+
         for part in split(text, _UNION):
             pieces, variable = _read_part(part)
             if pieces is None or (name and variable and variable != name):
                 return None
+
             name = name or variable
             found += pieces
+
         return cls(_in_order(found), name)
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -74,13 +79,16 @@ class IntervalUnion(Answer):
             return wrong(f"{claim.name} is not {self.name}")
         if len(self.pieces) != len(claim.pieces):
             return wrong(f"{len(claim.pieces)} intervals, the gold answer has {len(self.pieces)}")
+
         undecided: Decision | None = None
+
         for one, other in zip(claim.pieces, self.pieces, strict=True):
             decision = _compare_pieces(one, other)
             if decision.outcome == "WRONG":
                 return decision
             if decision.outcome == "UNDECIDED":
                 undecided = decision
+
         return undecided or right("the same intervals")
 
 
@@ -92,9 +100,11 @@ def _read_part(text: str) -> tuple[list[Piece] | None, str]:
         bounds = split(text[1:-1], (",", ";"))
         if len(bounds) != 2:
             return None, ""
+
         low, high = (_bound(bound) for bound in bounds)
         if low is False or high is False or low == "+" or high == "-":
             return None, ""
+
         piece = Piece(
             low if isinstance(low, Formula) else None,
             high if isinstance(high, Formula) else None,
@@ -102,9 +112,11 @@ def _read_part(text: str) -> tuple[list[Piece] | None, str]:
             text[-1] == "]" and isinstance(high, Formula),
         )
         return [piece], ""
+
     solved = solve(text)
     if solved is None:
         return None, ""
+
     return [_piece(halves) for halves in solved.pieces], solved.name
 
 
@@ -113,6 +125,7 @@ def _bound(text: str) -> Formula | str | bool:
     infinite = _INFINITE.fullmatch(text)
     if infinite is not None:
         return infinite[1] or "+"
+
     return read_formula(text) or False
 
 
@@ -147,9 +160,11 @@ def _in_order(pieces: list[Piece]) -> tuple[Piece, ...]:
     ]
     if any(low is None or high is None for low, high, _ in keyed):
         return tuple(pieces)
+
     keyed.sort(key=lambda entry: (entry[0], entry[1]))
     joined: list[Piece] = []
     reach = float("-inf")
+
     for _, high, piece in keyed:
         last = joined[-1] if joined else None
         start = _number(piece.low, float("-inf"))
@@ -158,7 +173,9 @@ def _in_order(pieces: list[Piece]) -> tuple[Piece, ...]:
             joined[-1] = replace(last, high=piece.high, closed_high=piece.closed_high)
         else:
             joined.append(piece)
+
         reach = high or 0.0
+
     return tuple(joined)
 
 
@@ -170,9 +187,11 @@ def _compare_pieces(claim: Piece, gold: Piece) -> Decision:
             return wrong("one of them has no end there")
         if one is None or other is None:
             continue
+
         decision = compare_formulas(one, other)
         if decision.outcome == "WRONG":
             return wrong("a bound differs")
         if decision.outcome == "UNDECIDED":
             return too_close("a bound could not be compared")
+
     return right("the same interval")

@@ -28,20 +28,26 @@ class Words(Answer):
     def read(cls, text: str, parts: Reader) -> "Words | None":
         if len(text) > 120 or _LISTED.search(text) or not _WORDS.fullmatch(text):
             return None
+
         said = phrase(text)
         # One or two Latin letters belong to choices and formulas.
-        return cls(said) if len(said) > 2 or not said.isascii() else None
+        if len(said) > 2 or not said.isascii():
+            return cls(said)
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         """Another word is WRONG, unless it is so like the gold word, or so much longer, that a
         person must look."""
         if not isinstance(claim, Words):
             return None
+
         said, wanted = claim.text, self.text
         if said == wanted:
             return right("the same words")
         if f" {wanted} " in f" {said} " or f" {said} " in f" {wanted} ":
             return too_close("one answer holds the words of the other")
+
         # Chinese has no spaces between its words.
         spaced = said.isascii() and wanted.isascii()
         if not spaced and (wanted in said or said in wanted):
@@ -49,5 +55,7 @@ class Words(Answer):
         if fuzz.ratio(said, wanted) >= _NEAR:
             if re.sub(r"\D", "", said) != re.sub(r"\D", "", wanted):
                 return wrong("another number in the same words")
+
             return too_close("the words are nearly the same")
+
         return wrong("other words")
