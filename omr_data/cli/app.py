@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 import omr_data
-from omr_data.cli import build, listing, pins, plan, rollouts, show, teacher, train, verify
+from omr_data.cli import (
+    build,
+    init,
+    inspect,
+    listing,
+    pins,
+    plan,
+    rollouts,
+    show,
+    teacher,
+    train,
+    verify,
+)
 from omr_data.errors import OmrError
 from omr_data.progress import printable
 
@@ -53,6 +65,8 @@ def options(
 
 # The order here is the order of `omr --help`. Commands are registered here and not by decorators
 # in their modules, so that importing a module has no side effect and one place lists them all.
+app.command("init")(init.init_command)
+app.command("inspect")(inspect.inspect_command)
 app.command("plan")(plan.plan_command)
 app.command("build")(build.build_command)
 app.command("release")(build.release_command)

@@ -9,7 +9,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job, print_json, wrap
+from omr_data.cli.common import (
+    WORK,
+    Mirror,
+    RecipeFile,
+    SetOption,
+    WorkOption,
+    load_job,
+    print_json,
+    wrap,
+)
 from omr_data.cli.problems import require_ready
 from omr_data.engine.build import Calls, folders, teacher_calls
 from omr_data.errors import OmrError, RecipeError, UnpinnedError
@@ -24,9 +33,9 @@ _STYLES = {"CACHED": "green", "RUN": "yellow"}
 
 def plan_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Show what a build would do. Runs nothing.

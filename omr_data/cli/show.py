@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job
+from omr_data.cli.common import WORK, Mirror, RecipeFile, SetOption, WorkOption, load_job
 from omr_data.cli.plan import labels
 from omr_data.engine.build import folders
 from omr_data.errors import RecipeError
@@ -24,9 +24,9 @@ _STYLES = {"RIGHT": "green", "WRONG": "red"}
 
 def show_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     step: Annotated[
         str | None,
         typer.Option(help="A step of the plan, like verify.Answers; the last one if not given."),

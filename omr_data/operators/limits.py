@@ -15,7 +15,7 @@ class ImageSide(Filter):
     """The fewest pixels of the shorter side. A vision tower refuses an image that is smaller than
     one merged patch, which is 28 pixels for Qwen2.5-VL."""
     at_most: int | None = None
-    """The most pixels of the longer side. None is no limit: most towers scale large images down."""
+    """The most pixels of the longer side. None sets none: most towers scale large images down."""
 
     def __post_init__(self) -> None:
         """Raises RecipeError where no image could pass."""

@@ -8,8 +8,10 @@ A row of train.jsonl, with the columns that are read where none are given:
     {"question": "What is 3 + 4?", "answer": "7"}
 """
 
+import functools
 import glob
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from omr_data.identity import NOT_IDENTITY, runtime_field
 from omr_data.records import Record
 from omr_data.source import DatasetLocator, Files, Images, Part, Pin
 from omr_data.source import Source as BaseSource
-from omr_data.sources.columns import EVERYTHING_ELSE, Columns, as_columns, convert_row
+from omr_data.sources.columns import EVERYTHING_ELSE, ColumnMap, as_columns, convert_row
 from omr_data.sources.convert import IMAGE_SUFFIXES, ImageCells
 from omr_data.sources.tables import (
     DATA_SUFFIXES,
@@ -29,7 +31,7 @@ from omr_data.sources.tables import (
     table_rows,
 )
 
-QUESTION_AND_ANSWER = Columns(question="question", answer="answer")
+QUESTION_AND_ANSWER = ColumnMap(question="question", answer="answer")
 IMAGE_FILES = "|".join(f"**/*{suffix}" for suffix in IMAGE_SUFFIXES)
 LOOKED_AT = 200
 """Rows of a file that are looked at to see which columns there are."""
@@ -43,15 +45,19 @@ class ColumnsSource(BaseSource):
     """Names the rows: ids are "<dataset>/<file>/<row>". Also the `source` of each record."""
     license: str
     """The license, as the dataset states it."""
-    columns: Columns | Mapping[str, Any] = QUESTION_AND_ANSWER
-    """Which column is what, as Columns or as a dict of field to column."""
+    columns: ColumnMap | Mapping[str, Any] = QUESTION_AND_ANSWER
+    """Which column is what, as ColumnMap or as a dict of field to column."""
     download_images: bool = False
     """Whether images that are http addresses are fetched when the source is read."""
 
     def __post_init__(self) -> None:
-        # People write a dict; only Columns has an identity.
+        # People write a dict; only ColumnMap has an identity.
         object.__setattr__(self, "columns", as_columns(self.columns))
         super().__post_init__()
+
+    @abstractmethod
+    def download(self, locator: DatasetLocator) -> Files:
+        """Finds the files, as in `Source.download`."""
 
     def absolute_root(self) -> str:
         """The folder that absolute image paths must be below. Empty refuses them."""
@@ -116,7 +122,7 @@ class Source(ColumnsSource):
     file's own folder, and no absolute paths."""
 
     def absolute_root(self) -> str:
-        return str(Path(self.image_root).resolve()) if self.image_root is not None else ""
+        return _resolved(str(self.image_root)) if self.image_root is not None else ""
 
     def resolve(self, locator: DatasetLocator) -> Pin:
         folder, pattern = _folder_and_pattern(Path(self.path))
@@ -137,6 +143,12 @@ class Source(ColumnsSource):
         files = locator.find_local(folder, (pattern,))
         root = Path(self.image_root) if self.image_root is not None else None
         return Files(files.root, files.paths, root)
+
+
+@functools.lru_cache(maxsize=16)
+def _resolved(folder: str) -> str:
+    # Asked for every row, and each answer asks the disk about every folder on the way.
+    return str(Path(folder).resolve())
 
 
 def _folder_and_pattern(path: Path) -> tuple[Path, str]:

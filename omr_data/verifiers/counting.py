@@ -7,7 +7,7 @@ Acharya et al. 2019). RIGHT when the difference is within `tolerance`, a share o
 from dataclasses import dataclass
 from fractions import Fraction
 
-from omr_data.records import RIGHT, WRONG
+from omr_data.records import RIGHT, WRONG, Outcome
 from omr_data.verifiers import base
 from omr_data.verifiers.answers import parse
 from omr_data.verifiers.answers.number import Number
@@ -44,7 +44,7 @@ class Verifier(base.Verifier):
         if wanted:
             score = max(0.0, 1.0 - float(off / wanted))
 
-        outcome = WRONG
+        outcome: Outcome = WRONG
         if off <= self.tolerance * abs(wanted):
             outcome = RIGHT
 

@@ -219,9 +219,10 @@ def value_at(formula: Formula, point: Point, digits: int = 0) -> Any:
     Raises:
         Unreadable: It has no value there, or one too large to compute.
     """
-    maths = DOUBLES
+    maths: Any = DOUBLES
     if digits:
         maths = digits_of(digits)
+
     try:
         return _evaluate(formula.root, point, maths)
     except (ArithmeticError, ValueError, TypeError, RecursionError) as error:

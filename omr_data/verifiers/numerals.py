@@ -246,11 +246,10 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             if current is not None and "and" in words[:at]:
                 return total + current + Fraction(1, PARTS[word])
 
-            count = current
             if current is None:
-                count = Fraction(1)
+                return total + Fraction(1, PARTS[word])
 
-            return total + count / PARTS[word]
+            return total + current / PARTS[word]
 
     return total + (current or Fraction(0))
 

@@ -7,7 +7,7 @@ Kendall (1938); items that are missing or strange make all of their pairs wrong.
 import re
 from dataclasses import dataclass
 
-from omr_data.records import RIGHT, WRONG
+from omr_data.records import RIGHT, WRONG, Outcome
 from omr_data.verifiers import base
 from omr_data.verifiers.answers.collection import split_items
 from omr_data.verifiers.base import Decision, unreadable
@@ -50,7 +50,7 @@ class Verifier(base.Verifier):
                 if first in places and second in places:
                     right_order += places[first] < places[second]
 
-        outcome = WRONG
+        outcome: Outcome = WRONG
         if given == wanted:
             outcome = RIGHT
 
