@@ -1,4 +1,4 @@
-"""Scores how hard a record is. A score, not a filter: `select` chooses by it on a line of its own."""
+"""Scores how hard a record is. A score, not a filter: `select` chooses by it on its own line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -22,8 +22,8 @@ from omr_data.verifiers.base import AnswerPair
 class Answers(BatchMap):
     """Puts a verdict on every response.
 
-    All responses stay, right and wrong; selecting is a later step's work. A router gives each record
-    to the verifiers of its task; a cascade is used for every task.
+    All responses stay, right and wrong; selecting is a later step's work. A router gives each
+    record to the verifiers of its task; a cascade is used for every task.
     """
 
     checkpoint: ClassVar[bool] = True
@@ -54,8 +54,8 @@ class Answers(BatchMap):
 class Judged(AskStep):
     """Asks a judge about some of the responses, after verify.Answers.
 
-    Its votes are stored like any paid answer. When the judge is down the build stops, those responses
-    are still UNDECIDED, and the next run asks again.
+    Its votes are stored like any paid answer. When the judge is down the build stops, those
+    responses are still UNDECIDED, and the next run asks again.
 
     Raises:
         RecipeError: `among` is empty, or a response has no verdict yet.
@@ -138,8 +138,8 @@ class Gold(Expand):
     """Drops records whose gold answer does not match its own re-renderings.
 
     Nothing could ever be right for them. The others keep the type of their gold answer in
-    `meta["answer_type"]`, and what is fragile about it, if anything, in `meta["fragile_gold"]`: such
-    a gold answer matches only word for word, or holds several blanks.
+    `meta["answer_type"]`, and what is fragile about it, if anything, in `meta["fragile_gold"]`:
+    such a gold answer matches only word for word, or holds several blanks.
     """
 
     revision: ClassVar[int] = 2

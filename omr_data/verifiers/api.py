@@ -46,6 +46,7 @@ def verify(
         verifiers: What decides, in order; without it, the verifiers of the task.
         task: What kind of answer is asked for (see `verifiers.tasks`).
     """
+    # A pair is the one form in which verifiers are asked, also for a single response.
     pair = AnswerPair(response, gold, tuple(options), finish_reason, task=task)
     return _rules(verifiers).verify(pair)
 
@@ -64,6 +65,7 @@ def verify_many(
         workers: Processes, each of which takes about a second to start.
         judge: Votes on what is still UNDECIDED. Where it is down, that stays UNDECIDED.
     """
+    # A list, since pairs may come from a generator and the judge needs them again.
     rules = _rules(verifiers)
     every = list(pairs)
     if workers == 1:

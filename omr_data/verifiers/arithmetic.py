@@ -39,6 +39,7 @@ class Digits:
     """Inexact arithmetic with a number of decimal digits, from mpmath."""
 
     def __init__(self, digits: int) -> None:
+        # Loaded here, since most pairs are decided in floating point and never need it.
         import mpmath
 
         context = mpmath.MPContext()

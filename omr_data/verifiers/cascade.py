@@ -126,6 +126,7 @@ class Verifier(Spec):
 
     def _ask(self, pair: AnswerPair, answer: str | None, text: str) -> Iterator["_Looked"]:
         """Asks the verifiers in turn, and compares word for word where none of them knows more."""
+        # Where no verifier knows the gold answer, this is what is said about the pair.
         last = _OTHER
 
         for verifier in self.verifiers:

@@ -48,6 +48,7 @@ class Verifier(base.Verifier):
             gold: The gold answer.
             options: The texts of the options.
         """
+        # The gold answer was accepted, so it names at least one option.
         wanted = _read_gold(gold, options)
         texts = _texts(options)
         plain = normalize(claim)
@@ -81,6 +82,7 @@ def _phrases(texts: tuple[str, ...]) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4_096)
 def _read_gold(gold: str, options: tuple[str, ...]) -> frozenset[int]:
     """The options that the gold answer is: by text, else by letter; empty where it is none."""
+    # More options than letters cannot be named by letters.
     if not options or len(options) > _MOST:
         return frozenset()
 
@@ -176,6 +178,7 @@ def _by_value(given: Parsed, texts: tuple[str, ...]) -> set[int]:
     A unit or sign that stands in the options only does not tell them apart, so a bare number names
     the one option of that value.
     """
+    # Strict equality goes first, so that "5" names the option 5 and not the option 5 cm.
     found, near = set(), set()
     loose = Rules(units="optional")
 

@@ -63,6 +63,7 @@ def clause_of(text: str) -> str:
 
 def first_answer(clause: str, options: Sequence[str]) -> str | None:
     """The answer that a clause gives: all of it, or what stands before its reason."""
+    # A clause that is an answer as a whole is never cut.
     text = clause.strip()
     if not text:
         return None

@@ -22,6 +22,7 @@ def compare(claim: Parsed, gold: Parsed, rules: Rules) -> Decision:
     Raises:
         TimedOut: The deadline of the pair has passed.
     """
+    # All pairs of readings are compared, because the first comparable one may mislead.
     found: list[Decision] = []
 
     for wanted in gold:
@@ -86,6 +87,7 @@ def compare_in_order(claim: list[Parsed], gold: list[Parsed], rules: Rules) -> D
         gold: The parts of the gold answer.
         rules: The settings of the comparison.
     """
+    # An open part does not end the comparison: a later part may still be WRONG.
     if len(claim) != len(gold):
         return wrong(f"it has {len(claim)} parts, the gold answer {len(gold)}")
 
@@ -113,6 +115,7 @@ def compare_unordered(
         rules: The settings of the comparison.
         multiplicity: Whether each part counts as often as it stands there: in lists it does.
     """
+    # Lengths differ for free; comparing parts may cost milliseconds each.
     if multiplicity and len(claim) != len(gold):
         return wrong(f"it has {len(claim)} parts, the gold answer {len(gold)}")
 
@@ -160,6 +163,7 @@ def _matching(edges: list[list[int]], size: int) -> int:
         edges: For each part of one side, the parts of the other side that equal it.
         size: How many parts the other side has.
     """
+    # Trying partners one by one is enough for the few parts that lists have.
     owner = [-1] * size
 
     def augment(node: int, seen: set[int]) -> bool:

@@ -30,6 +30,7 @@ Point = Mapping[str, Fraction]
 
 def _evaluate(node: Node, point: Point, maths: Any) -> Any:
     """The value of a tree: a Fraction where it is rational, else a number of `maths`."""
+    # A chain of tests and not a table: the common operations are found first.
     op = node.op
     if op == "number":
         return node.value
@@ -95,6 +96,7 @@ def _check_size(one: Fraction, other: Fraction) -> None:
 
 
 def _unary(op: str, parts: list[Any], maths: Any) -> Any:
+    # Operations on one number; factorials and binomials are bounded by hand.
     value = parts[0]
     if op == "absolute":
         if isinstance(value, Fraction):
@@ -168,6 +170,7 @@ def _root(value: Any, maths: Any) -> Any:
 
 
 def _call(name: str, parts: list[Any], maths: Any) -> Any:
+    # Floor and ceiling stay exact, all other functions leave the rationals.
     value = parts[0]
     if name in ("floor", "ceil"):
         if not isinstance(value, Fraction):
@@ -219,6 +222,7 @@ def value_at(formula: Formula, point: Point, digits: int = 0) -> Any:
     Raises:
         Unreadable: It has no value there, or one too large to compute.
     """
+    # Doubles by default: they are thirty times as fast as 50 digits.
     maths: Any = DOUBLES
     if digits:
         maths = digits_of(digits)

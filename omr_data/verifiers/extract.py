@@ -66,6 +66,7 @@ def extract_visible(text: str, options: Sequence[str] = ()) -> Extraction:
         text: The visible text.
         options: The texts of the options.
     """
+    # Chat tokens at the end of a turn are no part of what was said.
     text = _TRAILING.sub("", text[-_TAIL:]).lstrip()
     if not text:
         return Extraction(None, "there is no text outside the thinking")
@@ -92,6 +93,7 @@ def visible(response: str) -> str:
     Thinking is a complete <think> block, what stands before a lone </think>, and what stands after
     a lone <think>.
     """
+    # Depth is counted, because models open <think> inside their thinking.
     kept: list[str] = []
     depth = last = 0
 
@@ -129,6 +131,7 @@ def has_format(response: str) -> bool:
 
 def _together(text: str, statements: list[Statement]) -> list[Statement]:
     """The last boxes, as far as one sentence or line joins them: "\\boxed{6} and \\boxed{9}"."""
+    # Read backwards, since only boxes that end the response may be its answer.
     found: list[Statement] = []
 
     for one in reversed(statements):

@@ -121,6 +121,7 @@ class _Parser:
         return self.power(depth)
 
     def power(self, depth: int) -> Node:
+        # Postfix signs bind tighter than powers: 3!^2 is 36.
         base = self.atom(depth)
 
         while self.peek() in ("!", "°", "%"):
@@ -156,6 +157,7 @@ class _Parser:
         return self.atom(depth + 1)
 
     def atom(self, depth: int) -> Node:
+        # Checked at each level: the depth of Python's stack is the limit of the parser.
         if depth > MAX_DEPTH:
             raise Unreadable("nested too deeply")
 
@@ -207,6 +209,7 @@ class _Parser:
         return Node("variable", name=name)
 
     def command(self, name: str, depth: int) -> Node:
+        # Commands with arguments of their own are told apart by name, one by one.
         if name == "frac":
             top = self.argument(depth)
             bottom = self.argument(depth)

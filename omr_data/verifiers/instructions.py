@@ -87,6 +87,7 @@ class Verifier(base.Verifier):
             gold: The gold answer.
             options: The texts of the options.
         """
+        # Every check runs, so that the score says how many hold.
         checks = _checks(gold)
         failed = [one["check"] for one in checks if not CHECKS[one["check"]](claim, one)]
         score = 1 - len(failed) / len(checks)
@@ -109,6 +110,7 @@ _REQUIRED = {
 def _checks(gold: str) -> list[dict[str, Any]]:
     """The checks of a gold answer; none unless every one is known and has its settings."""
 
+    # A gold answer that is not a list of checks is of another task, and no error.
     try:
         found = json.loads(gold)
     except (ValueError, RecursionError):

@@ -125,6 +125,7 @@ class AlgebraWorkers:
             gold: The other one.
             seconds: Limit on waiting for a worker and its answer; `self.seconds` limit the answer.
         """
+        # Two tries: a worker that was killed from outside loses its question once.
         line = json.dumps([claim, gold]).encode() + b"\n"
         end = None if seconds is None else time.monotonic() + seconds
 

@@ -176,6 +176,7 @@ class Judge(Spec):
             pairs: The responses with their questions and gold answers.
             verdicts: The verdicts of the rules, in the same order.
         """
+        # Equal questions are asked once: many responses give the same answer.
         asked: dict[int, list[Request]] = {}
 
         for place, (pair, verdict) in enumerate(zip(pairs, verdicts, strict=True)):

@@ -44,6 +44,7 @@ class Verifier(base.Verifier):
             gold: The gold answer.
             options: The texts of the options.
         """
+        # JSON is preferred; lines of "key: value" are what models write without it.
         wanted = _object(gold)
         given = _object(claim) or {_key(name): value for name, value in _LINE.findall(claim)}
         if not given or len(given) > _MOST:

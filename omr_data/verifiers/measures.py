@@ -94,6 +94,7 @@ class Unit:
 @functools.cache
 def _spellings() -> dict[str, str]:
     """Every spelling of a unit, with its name in pint."""
+    # Words of the table win over prefixed symbols: "min" is a minute, no milli-inch.
     found = dict(_PLAIN)
 
     for spelling, name in _PLAIN.items():

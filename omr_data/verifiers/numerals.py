@@ -133,6 +133,7 @@ def read_numeral(text: str) -> Numeral | None:
 
 
 def _unsigned(text: str) -> Numeral | None:
+    # Ordered by how often each form occurs in answers.
     if (plain := _PLAIN.fullmatch(text)) is not None:
         return _decimal(plain)
 
@@ -187,6 +188,7 @@ def _fraction(match: re.Match[str]) -> Numeral | None:
 
 def _in_words(text: str) -> Numeral | None:
     """Numbers with words: eight, twenty-one, 2 lakh, 3 tenths, three and a half."""
+    # Numbers in words are short; longer texts are sentences.
     words = text.lower().replace("-", " ").split()
     if not words or len(words) > 12 or len(text) > 120:
         return None
@@ -274,6 +276,7 @@ def close(claim: Numeral, gold: Numeral, significant: int) -> bool:
         gold: The other one.
         significant: Significant digits that a rounded decimal needs.
     """
+    # Exact equality first: it needs no thought about digits.
     if claim.value == gold.value:
         return True
 

@@ -45,6 +45,7 @@ def read_pairs(
     Raises:
         VerifyError: A line is no JSON object, or lacks the response or the gold answer.
     """
+    # Numbers of lines count from one, as editors show them.
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -29,6 +29,7 @@ class Verifier(base.Verifier):
             gold: The gold answer.
             options: The texts of the options.
         """
+        # A box is a generous way to point: its center is what it points at.
         points = read_points(claim)
         boxes = read_boxes(claim)
         if boxes:

@@ -110,6 +110,7 @@ def read_items(gold: str) -> list[tuple[str, float]]:
         VerifyError: A weight is not a positive number.
     """
 
+    # A gold answer that is no JSON is of another task, and no error.
     try:
         found = json.loads(gold)
     except (ValueError, RecursionError):

@@ -14,6 +14,7 @@ def balanced(text: str, start: int) -> str | None:
 
     None when it has no partner. An escaped brace counts as an ordinary character.
     """
+    # By hand and not by a pattern, because brackets nest to any depth.
     depth, at = 0, start
 
     while at < len(text):

@@ -72,6 +72,7 @@ def _touches(one: Statement, others: list[Statement]) -> bool:
 
 def _tags(text: str, options: Sequence[str]) -> Iterator[Statement]:
     """<answer>..</answer> and its like; one that is never closed counts when nothing follows."""
+    # Only the last opening tag counts, since models repeat it before they answer.
     opened: re.Match[str] | None = None
 
     for tag in _TAG.finditer(text):
@@ -177,6 +178,7 @@ _EXPLICIT: tuple[tuple[str, Finder], ...] = (
 
 def _phrases(text: str, options: Sequence[str]) -> Iterator[Statement]:
     """ "The answer is 48." and "48 is the answer." in every language of the table."""
+    # The rest of the line is looked at, and no more than a few hundred characters.
     for match in languages.before().finditer(text):
         rest = text[match.end() : match.end() + _CLAUSE_MOST]
         if not rest.strip(" *:"):
@@ -208,6 +210,7 @@ def _phrases(text: str, options: Sequence[str]) -> Iterator[Statement]:
 
 def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statement]:
     """A last line that is only an answer, or a last sentence that concludes with exactly one."""
+    # Only the last line: an earlier bare number is a step and no answer.
     stripped = text.rstrip()
     start = stripped.rfind("\n") + 1
     line = stripped[start:].strip()

@@ -57,6 +57,7 @@ def tokens_of(text: str) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
+    # One pattern at each place keeps this linear in the length of the text.
     found: list[str] = []
     at, end = 0, len(text.rstrip())
 

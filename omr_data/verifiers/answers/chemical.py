@@ -34,6 +34,7 @@ class Chemical(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Chemical | None":
+        # A lower-case first letter, or a long text, is never a formula; the test is cheap.
         if not text[:1].isascii() or len(text) > 200 or not re.search("[A-Z]", text[:12]):
             return None
 

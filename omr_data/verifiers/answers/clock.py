@@ -36,6 +36,7 @@ class Clock(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Clock | None":
+        # Longer texts are sentences, and the patterns below would backtrack over them.
         if len(text) > 24:
             return None
         if (hour := _NAMED.get(text.lower())) is not None:

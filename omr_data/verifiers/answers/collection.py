@@ -109,6 +109,7 @@ class Set(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Set | None":
+        # Plain braces are read as well: answers lose their backslashes on the way.
         if text in ("∅", "⦃⦄", "⦃ ⦄", "{}"):
             return cls(())
         if text[:1] not in ("⦃", "{") or text[-1:] not in ("⦄", "}") or not encloses(text):
@@ -178,6 +179,7 @@ def split_items(text: str, bracketed: bool = False) -> list[str]:
         text: The text of the list, without its brackets.
         bracketed: Whether it stood in brackets, where a comma is never a thousands mark by itself.
     """
+    # Separators that normalization left come first: they stood between whole formulas.
     if ITEM in text:
         items = split(text, (ITEM,))
         if len(items) > 1:

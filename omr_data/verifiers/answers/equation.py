@@ -121,6 +121,7 @@ class Chain(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Chain | None":
+        # Inequality signs are left to other types, so that each text has one reading here.
         if ("=" not in text and "≈" not in text) or re.search("[<>!]=?", text):
             return None
 
@@ -181,6 +182,7 @@ class Chain(Answer):
 
 
 def _step_holds(first: Formula, value: Formula, text: str, rounded: bool) -> bool:
+    # Equality is tested first: it needs no decimal, and holds for most chains.
     if relate(first, value) == "equal":
         return True
 
@@ -265,6 +267,7 @@ def _same_ratio(one: Any, other: Any) -> bool:
 
 def _compare_solutions(claim: Equation, gold: Equation) -> Decision:
     """Whether the points of an explicit gold equation (y = ...) solve the claim as well."""
+    # Only an explicit equation gives points without solving anything.
     if gold.bare < 0 or gold.sides[gold.bare].root.op != "variable":
         return too_close("the equations differ in form")
 

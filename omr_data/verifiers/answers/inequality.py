@@ -25,6 +25,7 @@ class Inequality(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Inequality | None":
+        # What is an interval is read as one, so that each inequality has a single form.
         if "<" not in text and ">" not in text:
             return None
 

@@ -49,6 +49,7 @@ class IntervalUnion(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "IntervalUnion | None":
+        # Most answers hold none of these signs, and are refused without further work.
         if not any(sign in text for sign in ("[", "(", "<", ">", "∪", "R", "!=", "real")):
             return None
 
@@ -71,6 +72,7 @@ class IntervalUnion(Answer):
         return cls(_in_order(found), name)
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
+        # The empty set is written as a set, but answers a question about intervals.
         if isinstance(claim, Set) and not claim.parts:
             return wrong("the empty set is not the gold answer")
         if not isinstance(claim, IntervalUnion):
@@ -94,6 +96,7 @@ class IntervalUnion(Answer):
 
 def _read_part(text: str) -> tuple[list[Piece] | None, str]:
     """The intervals of one part of a union, and the variable of an inequality."""
+    # Bracketed intervals and inequalities end in one form, which is why both are here.
     if _REALS.fullmatch(text):
         return [Piece(None, None, False, False)], ""
     if text[:1] in ("[", "(") and encloses(text):
@@ -154,6 +157,7 @@ def _number(bound: Formula | None, default: float) -> float | None:
 
 def _in_order(pieces: list[Piece]) -> tuple[Piece, ...]:
     """Sorted by their lower bounds, and joined where they meet: (1, 2] and (2, 3) are (1, 3)."""
+    # Bounds become floats for sorting only; equality is decided on the formulas.
     keyed = [
         (_number(piece.low, float("-inf")), _number(piece.high, float("inf")), piece)
         for piece in pieces
@@ -180,6 +184,7 @@ def _in_order(pieces: list[Piece]) -> tuple[Piece, ...]:
 
 
 def _compare_pieces(claim: Piece, gold: Piece) -> Decision:
+    # Brackets are compared before bounds: that costs nothing and decides many pairs.
     if (claim.closed_low, claim.closed_high) != (gold.closed_low, gold.closed_high):
         return wrong("one is open where the other is closed")
     for one, other in ((claim.low, gold.low), (claim.high, gold.high)):

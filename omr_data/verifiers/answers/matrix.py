@@ -34,6 +34,7 @@ class Matrix(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Matrix | None":
+        # The environment is required: brackets alone are tuples.
         if "\\begin" not in text:
             return None
 

@@ -111,6 +111,7 @@ class Money(Answer):
         return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
+        # Two amounts are told apart by currency first, whatever their values are.
         if isinstance(claim, Money):
             if claim.currency != self.currency:
                 if {claim.currency, self.currency} == {"yen", "yuan"}:

@@ -38,6 +38,7 @@ class Number(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Number | None":
+        # Plain numbers are most answers, so they are tried before percent signs and bases.
         if (numeral := read_numeral(text)) is not None:
             return cls(numeral)
         if text.endswith(("%", "t", "T")) and (sign := _PERCENT.search(text)) is not None:

@@ -44,6 +44,7 @@ class Truth(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Truth | None":
+        # A longer text is a sentence that may say more than yes or no.
         if len(text) > 40:
             return None
 

@@ -27,6 +27,7 @@ class Tuple(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Tuple | None":
+        # The name of a point does not change where it is.
         label = _LABEL.match(text)
         if label is not None:
             text = text[label.end() :]
