@@ -206,6 +206,7 @@ def coordinate(name: str, number: int) -> Fraction:
     return size
 
 
+@functools.lru_cache(maxsize=1_024)
 def point_of(names: frozenset[str], number: int) -> Point:
     """The point of that number for these variables."""
     return {name: coordinate(name, number) for name in names}

@@ -67,7 +67,10 @@ def extract_visible(text: str, options: Sequence[str] = ()) -> Extraction:
         options: The texts of the options.
     """
     # Chat tokens at the end of a turn are no part of what was said.
-    text = _TRAILING.sub("", text[-_TAIL:]).lstrip()
+    text = text[-_TAIL:].strip()
+    if text.endswith(">"):
+        text = _TRAILING.sub("", text)
+
     if not text:
         return Extraction(None, "there is no text outside the thinking")
 
