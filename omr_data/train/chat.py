@@ -4,8 +4,6 @@ An **example** is one chat ready for a model. The prompt and each answer are tok
 they are when a model generates, so training sees exactly the tokens of sampling.
 """
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from omr_data.errors import BadRow, TrainError
 from omr_data.mrope import mrope_positions
 from omr_data.records import IMAGE_MARK
-from omr_data.store.images import FORMATS, MAX_PIXELS
+from omr_data.store.images import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -258,23 +256,12 @@ def _check_images(marks: int, images: Sequence[bytes]) -> None:
 
 def _open_image(data: bytes) -> Image.Image:
     """Reads an image's header. Raises BadRow for one that is broken or unsafe to decode."""
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns below twice its limit. Our own limit is lower, and is an error.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadRow("image broken", str(error)[:200]) from error
+    image = open_image(data)
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise BadRow(
             "image too narrow",
             f"{image.width} x {image.height} pixels: "
             f"Qwen-VL takes sides of up to 1 to {MAX_ASPECT_RATIO}",
-        )
-    if image.width * image.height > MAX_PIXELS:
-        raise BadRow(
-            "image too large",
-            f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded",
         )
     return image
 

@@ -11,7 +11,6 @@ tokens: of longer ones the front of the text is left out, never the image. Only 
 a question is used.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from tokenizers import Tokenizer
 
 from omr_data.mrope import mrope_positions
 from omr_data.records import IMAGE_MARK, Message
+from omr_data.store.images import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,8 +103,7 @@ def image_patches(data: bytes) -> "NDArray[np.float32]":
 
     The 8 x 8 patches come in merge order, each as 3 colors x 2 frames x 8 x 8 pixels.
     """
-    # The bytes were decoded under the limits of the image store when the record was made.
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         return pixels_to_patches(image.convert("RGB"))
 
 
