@@ -2,12 +2,14 @@
 
     python benchmarks/verify.py                 5,000 pairs, three rounds
     python benchmarks/verify.py --pairs 1000 --rounds 1
+    python benchmarks/verify.py --table         type by type on the truth set, as Markdown
 
-The mix: 35% integers, 10% decimals, 10% fractions, 15% LaTeX, 20% choices, 5% sets, intervals and tuples, 5% units. Pairs are
-made from a seed with their truth, 60% of them right, no two alike on purpose. This project reads the whole response
-(thinking, then the answer in tags); math-verify gets what it asks for: gold and answer alone, between dollar signs, with
-its time-outs off. A second peer figure gives it the bare strings, which is faster and refuses most LaTeX.
-The last line is one JSON object: the medians over the rounds, wrong verdicts, and the ratio of the medians.
+The mix: 32% integers, 9% decimals, 9% fractions, 13% LaTeX, 18% choices, 5% sets, intervals and
+tuples, 4% units, 5% numbers stated in prose and 5% in Chinese. Pairs are made from a seed with their
+truth, 60% of them right. This project reads the whole response (thinking, then the answer);
+math-verify gets what it asks for: gold and answer alone, between dollar signs, with its time-outs off.
+A second peer figure gives it the bare strings, which is faster and refuses most LaTeX.
+The last line is one JSON object: the medians over the rounds, wrong verdicts, and their ratio.
 """
 
 import argparse
@@ -21,24 +23,36 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import math_verify
 
 import omr_data
 from omr_data.processes import mapper
 from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
+from omr_data.verifiers.answers import parse
 from omr_data.verifiers.base import AnswerPair
 
-RESPONSE = "<think>First I look at the image, and then I work it out step by step.</think><answer>{}</answer>"
-SHARES = {
-    "integer": 0.35,
-    "decimal": 0.10,
-    "fraction": 0.10,
-    "latex": 0.15,
-    "choice": 0.20,
-    "structure": 0.05,
-    "unit": 0.05,
+THINKING = "<think>First I look at the image, and then I work it out step by step.</think>"
+RESPONSES = {
+    "prose": THINKING + "There are several rows.\n\nTherefore, there are {} tiles in total.",
+    "chinese": THINKING + "观察图形，每行都一样多。所以答案是{}。",
 }
+"""How a claim of some kinds is stated; the others stand in tags."""
+TAGGED = THINKING + "<answer>{}</answer>"
+SHARES = {
+    "integer": 0.32,
+    "decimal": 0.09,
+    "fraction": 0.09,
+    "latex": 0.13,
+    "choice": 0.18,
+    "structure": 0.05,
+    "unit": 0.04,
+    "prose": 0.05,
+    "chinese": 0.05,
+}
+TRUTH = Path(__file__).parents[1] / "tests" / "truth" / "verdicts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +60,15 @@ class Case:
     """A gold answer, what was claimed, and whether that is right."""
 
     kind: str
+    """Its place in the mix."""
     gold: str
+    """The gold answer."""
     claim: str
+    """What is claimed."""
     right: bool
+    """Whether the claim is right."""
     options: tuple[str, ...] = ()
+    """The texts of the options."""
 
 
 def integer(numbers: random.Random, right: bool) -> Case:
@@ -141,6 +160,16 @@ def unit(numbers: random.Random, right: bool) -> Case:
     return Case("unit", gold.format(value), form.format(given), right)
 
 
+def prose(numbers: random.Random, right: bool) -> Case:
+    value = numbers.randint(2, 99_999)
+    return Case("prose", str(value), str(value if right else value + 7), right)
+
+
+def chinese(numbers: random.Random, right: bool) -> Case:
+    value = numbers.randint(2, 99_999)
+    return Case("chinese", str(value), str(value if right else value + 7), right)
+
+
 MAKERS: dict[str, Callable[[random.Random, bool], Case]] = {
     "integer": integer,
     "decimal": decimal,
@@ -149,6 +178,8 @@ MAKERS: dict[str, Callable[[random.Random, bool], Case]] = {
     "choice": choice,
     "structure": structure,
     "unit": unit,
+    "prose": prose,
+    "chinese": chinese,
 }
 
 
@@ -162,6 +193,12 @@ def cases(count: int, seed: int) -> list[Case]:
     ]
     numbers.shuffle(made)
     return made
+
+
+def pair_of(case: Case) -> AnswerPair:
+    """The response that states a case's claim, with its gold answer."""
+    response = RESPONSES.get(case.kind, TAGGED).format(case.claim)
+    return AnswerPair(response, case.gold, case.options)
 
 
 def ours(pairs: list[AnswerPair], workers: int = 1) -> tuple[float, list[Verdict]]:
@@ -187,10 +224,7 @@ def peer(made: list[Case], wrap: str) -> tuple[float, int]:
 
 def shard(seed: int) -> float:
     """Pairs a second in this process, on pairs of its own, after a warm-up: what a build's worker does."""
-    pairs = [
-        AnswerPair(RESPONSE.format(case.claim), case.gold, case.options)
-        for case in cases(40_000, seed)
-    ]
+    pairs = [pair_of(case) for case in cases(40_000, seed)]
     ours(pairs[:500])
     return ours(pairs)[0]
 
@@ -209,20 +243,75 @@ def scaling(seed: int) -> float:
     return two / one
 
 
+def peer_outcome(row: dict[str, Any], extracted: str | None) -> str:
+    """What math-verify says of a pair of the truth set, given the answer that this project extracts."""
+    gold = row["gold"]
+    if row["options"] and gold in row["options"]:
+        gold = "ABCD"[row["options"].index(gold)] if len(row["options"]) <= 4 else gold
+    if extracted is None:
+        return UNDECIDED
+    sides = [math_verify.parse(f"${text}$", parsing_timeout=None) for text in (gold, extracted)]
+    if not all(sides):
+        return UNDECIDED
+    return RIGHT if math_verify.verify(*sides, timeout_seconds=None) else WRONG
+
+
+def table() -> None:
+    """Prints right, false RIGHT, false WRONG and undecided by type, as Markdown."""
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    found: dict[str, dict[str, Counter[str]]] = {}
+    for path in sorted(TRUTH.glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            pair = AnswerPair(
+                row["response"], row["gold"], tuple(row["options"]), row["finish_reason"]
+            )
+            (verdict,) = omr_data.verify_many([pair])
+            readings = parse(row["gold"])
+            kind = readings[0].kind if readings else "literal"
+            kind = "choice" if row["options"] else kind
+            outcomes = {
+                "ours": verdict.outcome,
+                "math-verify": peer_outcome(row, verdict.extracted),
+            }
+            for who, outcome in outcomes.items():
+                counts = found.setdefault(kind, {}).setdefault(who, Counter())
+                counts["pairs"] += 1
+                counts["same"] += outcome == row["outcome"]
+                counts["false RIGHT"] += outcome == RIGHT != row["outcome"]
+                counts["false WRONG"] += outcome == WRONG != row["outcome"]
+                counts["undecided"] += outcome == UNDECIDED != row["outcome"]
+    names = ("same", "false RIGHT", "false WRONG", "undecided")
+    print(
+        "| type | pairs | " + " | ".join([*names, *(f"math-verify: {one}" for one in names)]) + " |"
+    )
+    print("|---" * 10 + "|")
+    total = {who: Counter[str]() for who in ("ours", "math-verify")}
+    for kind, by in sorted(found.items()):
+        cells = [str(by[who][name]) for who in total for name in names]
+        print(f"| {kind} | {by['ours']['pairs']} | " + " | ".join(cells) + " |")
+        for who, counts in by.items():
+            total[who] += counts
+    cells = [str(total[who][name]) for who in total for name in names]
+    print(f"| all | {total['ours']['pairs']} | " + " | ".join(cells) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="type by type on the truth set")
     arguments = parser.parse_args()
+    if arguments.table:
+        table()
+        return
     rounds = [cases(arguments.pairs, arguments.seed + number) for number in range(arguments.rounds)]
-    # What is loaded on first need (pint, the worker of math-verify) is loaded before the clock starts.
-    omr_data.verify_many(
-        [
-            AnswerPair("<answer>1 cm</answer>", "10 mm"),
-            AnswerPair("<answer>\\int x dx</answer>", "\\frac{x^2}{2}"),
-        ]
-    )
+    # What is loaded or compiled on first need (pint, patterns, the worker of math-verify) is not
+    # part of a rate: a build pays it once for all of its pairs.
+    warm = cases(400, arguments.seed - 1)
+    ours([pair_of(case) for case in warm])
+    peer(warm[:40], "${}$")
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     math_verify.parse("$1$")
     rates, delimited, bare = [], [], []
@@ -230,7 +319,7 @@ def main() -> None:
     by: Counter[str] = Counter()
     wrong = undecided = peer_wrong = 0
     for number, made in enumerate(rounds, 1):
-        pairs = [AnswerPair(RESPONSE.format(case.claim), case.gold, case.options) for case in made]
+        pairs = [pair_of(case) for case in made]
         rate, verdicts = ours(pairs)
         rates.append(rate)
         delimited.append(peer(made, "${}$"))

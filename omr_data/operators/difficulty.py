@@ -1,4 +1,4 @@
-"""Scores how hard a record is. A score, not a filter: `select` chooses by it on a line of its own."""
+"""Scores how hard a record is. A score, not a filter: `select` chooses by it on its own line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ class PassRate(Map):
     """
 
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
 
     def apply(self, record: Record) -> Record:
         found = pass_rate(record.responses)

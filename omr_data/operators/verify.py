@@ -22,12 +22,14 @@ from omr_data.verifiers.base import AnswerPair
 class Answers(BatchMap):
     """Puts a verdict on every response.
 
-    All responses stay, right and wrong; selecting is a later step's work. A router gives each record
-    to the verifiers of its task; a cascade is used for every task.
+    All responses stay, right and wrong; selecting is a later step's work. A router gives each
+    record to the verifiers of its task; a cascade is used for every task.
     """
 
     checkpoint: ClassVar[bool] = True
+    """Verdicts are written, and read again by later builds."""
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
     verifier: tasks.Router | cascade.Verifier = tasks.STANDARD
     """What decides."""
 
@@ -52,8 +54,8 @@ class Answers(BatchMap):
 class Judged(AskStep):
     """Asks a judge about some of the responses, after verify.Answers.
 
-    Its votes are stored like any paid answer. When the judge is down the build stops, those responses
-    are still UNDECIDED, and the next run asks again.
+    Its votes are stored like any paid answer. When the judge is down the build stops, those
+    responses are still UNDECIDED, and the next run asks again.
 
     Raises:
         RecipeError: `among` is empty, or a response has no verdict yet.
@@ -61,6 +63,7 @@ class Judged(AskStep):
 
     # 2: votes carry a cause, and typed answers decide before a judge is asked.
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
 
     judge: judge.Judge
     """Who votes."""
@@ -119,6 +122,8 @@ def _pair(record: Record, response: Response) -> AnswerPair:
         response.finish_reason,
         record.question,
         record.task,
+        record.answers,
+        record.accept,
     )
 
 
@@ -133,16 +138,24 @@ class Gold(Expand):
     """Drops records whose gold answer does not match its own re-renderings.
 
     Nothing could ever be right for them. The others keep the type of their gold answer in
-    `meta["answer_type"]`, and what is fragile about it, if anything, in `meta["fragile_gold"]`: such
-    a gold answer matches only word for word, or holds several blanks.
+    `meta["answer_type"]`, and what is fragile about it, if anything, in `meta["fragile_gold"]`:
+    such a gold answer matches only word for word, or holds several blanks.
     """
 
     revision: ClassVar[int] = 2
+    """Bumped when verdicts changed."""
     verifier: tasks.Router | cascade.Verifier = tasks.STANDARD
     """What decides."""
 
     def expand(self, record: Record) -> Sequence[Record] | str:
-        found = golds.check_gold(self.verifier, record.answer, record.options, record.task)
+        every = record.answers or (record.answer,)
+        checks = [
+            golds.check_gold(self.verifier, answer, record.options, record.task) for answer in every
+        ]
+        # Of several gold answers, one that can be matched is enough where any is accepted.
+        found = next((check for check in checks if not check.dropped), checks[0])
+        if record.accept == "all":
+            found = next((check for check in checks if check.dropped), found)
         if found.dropped:
             return found.dropped
         meta = {**record.meta, "answer_type": found.answer_type}

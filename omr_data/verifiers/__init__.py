@@ -1,1 +1,1 @@
-"""Compares answers with gold answers: RIGHT, WRONG or UNDECIDED, each with a reason that a person can read."""
+"""Compares answers with gold answers: RIGHT, WRONG or UNDECIDED, each with a reason in words."""

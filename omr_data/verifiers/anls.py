@@ -29,9 +29,19 @@ class Verifier(base.Verifier):
         return any(_golds(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         said = _plain(claim)[:_LONGEST]
         best = max(Levenshtein.normalized_similarity(said, one) for one in _golds(gold) if one)
-        score = best if best >= self.floor else 0.0
+        score = 0.0
+        if best >= self.floor:
+            score = best
+
         return scored(score, self.threshold, f"similarity {best:.3f}; {self.threshold} is needed")
 
 
@@ -43,6 +53,7 @@ def _golds(gold: str) -> list[str]:
         except ValueError:
             # Not JSON after all: a text that begins with a bracket.
             return [_plain(gold)]
+
     return [_plain(one) for one in gold.split("|")]
 
 

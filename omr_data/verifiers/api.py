@@ -46,6 +46,7 @@ def verify(
         verifiers: What decides, in order; without it, the verifiers of the task.
         task: What kind of answer is asked for (see `verifiers.tasks`).
     """
+    # A pair is the one form in which verifiers are asked, also for a single response.
     pair = AnswerPair(response, gold, tuple(options), finish_reason, task=task)
     return _rules(verifiers).verify(pair)
 
@@ -64,6 +65,7 @@ def verify_many(
         workers: Processes, each of which takes about a second to start.
         judge: Votes on what is still UNDECIDED. Where it is down, that stays UNDECIDED.
     """
+    # A list, since pairs may come from a generator and the judge needs them again.
     rules = _rules(verifiers)
     every = list(pairs)
     if workers == 1:
@@ -73,12 +75,19 @@ def verify_many(
             (number, rules, every[start : start + _CHUNK])
             for number, start in enumerate(range(0, len(every), _CHUNK))
         ]
+
         with mapper(workers, _start) as processes:
             done = dict(processes.map(_verify_chunk, chunks))
+
         verdicts = []
+
         for number in sorted(done):
             verdicts += done[number]
-    return verdicts if judge is None else judge.verify_many(every, verdicts)
+
+    if judge is None:
+        return verdicts
+
+    return judge.verify_many(every, verdicts)
 
 
 _CHUNK = 500
@@ -90,7 +99,10 @@ def _rules(verifiers: Sequence[OneVerifier] | None) -> Rules:
     # and `import omr_data` offers this module to everybody.
     from omr_data.verifiers import cascade, tasks
 
-    return tasks.STANDARD if verifiers is None else cascade.Verifier(tuple(verifiers))
+    if verifiers is None:
+        return tasks.STANDARD
+
+    return cascade.Verifier(tuple(verifiers))
 
 
 def _start() -> None:

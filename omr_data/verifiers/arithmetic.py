@@ -39,6 +39,7 @@ class Digits:
     """Inexact arithmetic with a number of decimal digits, from mpmath."""
 
     def __init__(self, digits: int) -> None:
+        # Loaded here, since most pairs are decided in floating point and never need it.
         import mpmath
 
         context = mpmath.MPContext()
@@ -62,6 +63,7 @@ class Digits:
             return self.context.mpc(
                 self.context.mpf(value.numerator) / self.context.mpf(value.denominator)
             )
+
         return value
 
 
@@ -74,4 +76,5 @@ def digits_of(count: int) -> Digits:
     made: dict[int, Digits] = _local.__dict__.setdefault("made", {})
     if count not in made:
         made[count] = Digits(count)
+
     return made[count]

@@ -1,9 +1,10 @@
 """What a verifier is, and what it says.
 
-**AnswerPair**: a response with its gold answer. **Claim**: what the response gives as its answer, after
-extraction. **Verifier**: says which gold answers it `accepts`, and compares a claim with one of these.
-**Decision**: what one verifier says of one claim. It is RIGHT or WRONG only where the verifier is
-certain; what it cannot tell is UNDECIDED with a cause, and the next verifier of a cascade is asked.
+**AnswerPair**: a response with its gold answer. **Claim**: what the response gives as its
+answer, after extraction. **Verifier**: says which gold answers it `accepts`, and compares a
+claim with one of these. **Decision**: what one verifier says of one claim. It is RIGHT or WRONG
+only where the verifier is certain; what it cannot tell is UNDECIDED with a cause, and the next
+verifier of a cascade is asked.
 """
 
 from abc import abstractmethod
@@ -49,6 +50,10 @@ class AnswerPair:
     """The question; only a judge reads it."""
     task: str = "maths"
     """Which cascade decides (see `tasks`)."""
+    golds: tuple[str, ...] = ()
+    """All gold answers where there are several, `gold` among them."""
+    accept: Literal["any", "all"] = "any"
+    """Whether a response needs any one of `golds`, or all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,20 @@ def right(reason: str) -> Decision:
 def wrong(reason: str) -> Decision:
     """A decision for WRONG."""
     return Decision(WRONG, reason)
+
+
+def decided(same: bool, if_right: str, if_wrong: str) -> Decision:
+    """A decision for RIGHT or WRONG.
+
+    Args:
+        same: Whether the claim is the gold answer.
+        if_right: The reason where it is.
+        if_wrong: The reason where it is not.
+    """
+    if same:
+        return right(if_right)
+
+    return wrong(if_wrong)
 
 
 def too_close(reason: str) -> Decision:

@@ -1,8 +1,8 @@
 """Grounding: the claimed boxes against the gold boxes, by intersection over union.
 
-The score is the mean over gold boxes of the IoU with the box that is matched to it, divided by the
-number of boxes where more are claimed than there are. RIGHT from 0.5 on, the threshold of PASCAL VOC
-(Everingham et al. 2010, section 4.2) and of RefCOCO's accuracy.
+The score is the mean over gold boxes of the IoU with the box that is matched to it, divided by
+the number of boxes where more are claimed than there are. RIGHT from 0.5 on, the threshold of
+PASCAL VOC (Everingham et al. 2010, section 4.2) and of RefCOCO's accuracy.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that holds at least one box."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
     threshold: float = 0.5
     """The least score that counts as RIGHT."""
 
@@ -28,6 +29,13 @@ class Verifier(base.Verifier):
         return bool(read_boxes(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted = read_boxes(gold)
         given = read_boxes(claim)
         if len(wanted) == 1:
@@ -37,19 +45,25 @@ class Verifier(base.Verifier):
             return unreadable("the response holds no box")
         if max(len(given), len(wanted)) > _MOST:
             return unreadable(f"more than {_MOST} boxes are not compared")
+
         score = _mean_iou(given, wanted)
         return scored(score, self.threshold, f"IoU {score:.3f}; {self.threshold} is needed")
 
 
 def _mean_iou(given: list[Box], wanted: list[Box]) -> float:
     """The sum of the IoUs of a greedy one-to-one matching, over the larger number of boxes."""
+    # Greedy by overlap: the optimal matching differs rarely, and costs a solver.
     pairs = []
+
     for at, one in enumerate(given):
         pairs += [(one.iou(other), at, to) for to, other in enumerate(wanted)]
+
     total, used, matched = 0.0, set[int](), set[int]()
+
     for overlap, at, to in sorted(pairs, reverse=True):
         if at not in used and to not in matched:
             used.add(at)
             matched.add(to)
             total += overlap
+
     return total / max(len(given), len(wanted))

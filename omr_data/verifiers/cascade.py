@@ -3,18 +3,18 @@
     cascade.Verifier()                             the order for maths
     cascade.Verifier(verifiers=(typed.Verifier(),))
 
-A response is judged by what it states outside its thinking. One that states no answer is UNDECIDED
-with the cause "unstated", or "cut off" where it reached its token limit; it is never WRONG. One that
-is the gold answer word for word is RIGHT.
+A response is judged by what it states outside its thinking. One that states no answer is
+UNDECIDED with the cause "unstated", or "cut off" where it reached its token limit; it is never
+WRONG. One that is the gold answer word for word is RIGHT.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from omr_data.errors import VerifyError
 from omr_data.identity import Spec
-from omr_data.records import UNDECIDED, WRONG, Verdict
+from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
 from omr_data.verifiers import base, choice, typed
 from omr_data.verifiers.answers import parse
 from omr_data.verifiers.answers.base import Rules
@@ -22,7 +22,7 @@ from omr_data.verifiers.answers.collection import split_items
 from omr_data.verifiers.base import AnswerPair, Cause, Decision, right
 from omr_data.verifiers.compare import compare
 from omr_data.verifiers.deadline import TimedOut, deadline
-from omr_data.verifiers.extract import Extraction, extract, visible
+from omr_data.verifiers.extract import Extraction, extract_visible, visible
 from omr_data.verifiers.normalize import normalize
 
 Step: TypeAlias = tuple[str, str]
@@ -51,8 +51,26 @@ class Verifier(Spec):
 
     def verify(self, pair: AnswerPair) -> Verdict:
         """The verdict on one pair. Never raises for what a response holds."""
-        *_, (verdict, _) = self._path(pair)
-        return verdict
+        if len(pair.golds) > 1:
+            return self._verify_several(pair)
+
+        *_, last = self._path(pair)
+        return last.verdict()
+
+    def _verify_several(self, pair: AnswerPair) -> Verdict:
+        """The verdict where there are several gold answers, of which any or all are needed."""
+        if pair.accept == "all":
+            # All of them are one list, which is compared without regard to order.
+            return self.verify(replace(pair, gold=", ".join(pair.golds), golds=()))
+
+        found = [self.verify(replace(pair, gold=gold, golds=())) for gold in pair.golds]
+
+        for outcome in (RIGHT, UNDECIDED):
+            for verdict in found:
+                if verdict.outcome == outcome:
+                    return verdict
+
+        return found[0]
 
     def verify_many(self, pairs: Sequence[AnswerPair]) -> list[Verdict]:
         """The verdicts on many pairs, in order."""
@@ -61,77 +79,107 @@ class Verifier(Spec):
     def explain(self, pair: AnswerPair) -> list[Step]:
         """Each thing that was looked at or asked, and what came of it; the last is the verdict."""
         steps: list[Step] = []
-        for verdict, step in self._path(pair):
-            steps.append(step)
-            last = verdict
+        if len(pair.golds) > 1:
+            last = self.verify(pair)
+            return [("verdict", f"{last.outcome} by {last.verifier}: {last.reason}")]
+        for looked in self._path(pair):
+            steps.append((looked.name, looked.said))
+            last = looked.verdict()
+
         said = f"{last.outcome} by {last.verifier}/{last.revision}: {last.reason}"
         return [*steps, ("verdict", said)]
 
-    def _path(self, pair: AnswerPair) -> Iterator[tuple[Verdict, Step]]:
-        """The verdict so far, step by step."""
+    def _path(self, pair: AnswerPair) -> Iterator["_Looked"]:
+        """What was looked at, step by step; the decision of the last one is the verdict."""
         text = visible(pair.response)
-        if len(text) <= _LONGEST and text.strip() and text.strip() == pair.gold.strip():
-            decision = right("the response is the gold answer, word for word")
-            yield self._verdict(self, text.strip(), decision), ("extract", decision.reason)
-            return
-        found = extract(pair.response, pair.options)
-        answer = _answer(found, pair)
-        stated = self._unstated(pair, found)
-        shown = found.how if answer is None else f"{found.how}: {answer}"
-        yield stated, ("extract", shown)
         reads_all = any(verifier.reads_response for verifier in self.verifiers)
-        if stated.cause == "cut off" or (answer is None and not reads_all):
+        same = len(text) <= _LONGEST and text.strip() == pair.gold.strip() != ""
+        if same and not reads_all:
+            decision = right("the response is the gold answer, word for word")
+            yield _Looked("extract", self, text.strip(), decision)
+            return
+
+        found = extract_visible(text, pair.options)
+        answer = _answer(found, pair)
+        cut = pair.finish_reason == "length"
+        if cut and (found.answer is None or found.open_ended):
+            # An answer at the very end may be the beginning of a longer one.
+            decision = Decision(UNDECIDED, "cut off before an answer was stated", "cut off")
+            yield _Looked("extract", self, None, decision)
+            return
+
+        cause: Cause = "unstated" if answer is None else "other kind"
+        yield _Looked("extract", self, answer, Decision(UNDECIDED, found.how, cause))
+        if answer is None and not reads_all:
             return
         try:
             with deadline():
                 if _contradicts(found, answer):
                     decision = Decision(UNDECIDED, "it states two values", "contradictory")
-                    yield self._verdict(self, answer, decision), (self.name, decision.reason)
+                    yield _Looked(self.name, self, answer, decision)
                     return
+
                 yield from self._ask(pair, answer, text)
         except TimedOut:
             decision = Decision(UNDECIDED, "the deadline of the pair passed", "timed out")
-            yield self._verdict(self, answer, decision), (self.name, decision.reason)
+            yield _Looked(self.name, self, answer, decision)
 
-    def _ask(
-        self, pair: AnswerPair, answer: str | None, text: str
-    ) -> Iterator[tuple[Verdict, Step]]:
+    def _ask(self, pair: AnswerPair, answer: str | None, text: str) -> Iterator["_Looked"]:
         """Asks the verifiers in turn, and compares word for word where none of them knows more."""
-        last: Decision | None = None
+        # Where no verifier knows the gold answer, this is what is said about the pair.
+        last = _OTHER
+
         for verifier in self.verifiers:
-            claim = text if verifier.reads_response else answer
+            claim = answer
+            if verifier.reads_response:
+                claim = text
             if claim is None or not verifier.accepts(pair.gold, pair.options):
-                yield (
-                    self._verdict(self, answer, last or _OTHER),
-                    (verifier.name, "does not know this kind of gold answer"),
-                )
+                yield _Looked(verifier.name, self, answer, last, skipped=True)
                 continue
-            decision = verifier.decide(claim, pair.gold, pair.options)
-            last = decision
-            said = f"{decision.outcome}: {decision.reason}"
-            yield self._verdict(verifier, answer, decision), (verifier.name, said)
-            if decision.final:
+
+            last = verifier.decide(claim, pair.gold, pair.options)
+            yield _Looked(verifier.name, verifier, answer, last)
+            if last.final:
                 return
+
         if answer is not None and normalize(answer) == normalize(pair.gold) != "":
-            decision = right("the same text")
-            yield self._verdict(self, answer, decision), (self.name, decision.reason)
+            yield _Looked(self.name, self, answer, right("the same text"))
 
-    def _unstated(self, pair: AnswerPair, found: Extraction) -> Verdict:
-        """The verdict where no answer is stated, or where it was cut off in the middle of one."""
-        cut = pair.finish_reason == "length"
-        if cut and (found.answer is None or found.open_ended):
-            decision = Decision(UNDECIDED, "cut off before an answer was stated", "cut off")
-            return self._verdict(self, None, decision)
-        cause: Cause = "unstated" if found.answer is None else "other kind"
-        return self._verdict(self, found.answer, Decision(UNDECIDED, found.how, cause))
 
-    @staticmethod
-    def _verdict(verifier: Spec, extracted: str | None, decision: Decision) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """One step: what was asked, and what it decided."""
+
+    name: str
+    """What was asked."""
+    spec: Spec
+    """Who decided."""
+    extracted: str | None
+    """The answer that was read."""
+    decision: Decision
+    """What was decided so far."""
+    skipped: bool = False
+    """Whether it does not know this kind of gold answer."""
+
+    @property
+    def said(self) -> str:
+        """What came of it, in words."""
+        if self.name == "extract":
+            shown = "" if self.extracted is None else f": {self.extracted}"
+            return f"{self.decision.reason}{shown}"
+        if self.skipped:
+            return "does not know this kind of gold answer"
+
+        return f"{self.decision.outcome}: {self.decision.reason}"
+
+    def verdict(self) -> Verdict:
+        """The verdict, if this is the last step."""
+        decision = self.decision
         return Verdict(
             decision.outcome,
-            verifier.name,
-            verifier.revision,
-            extracted,
+            self.spec.name,
+            self.spec.revision,
+            self.extracted,
             decision.reason,
             decision.cause,
             decision.score,
@@ -149,6 +197,7 @@ def _answer(found: Extraction, pair: AnswerPair) -> str | None:
         parts = split_items(normalize(pair.gold).strip("()[]⦃⦄{}"))
         if len(parts) == len(found.parts):
             return ", ".join(found.parts)
+
     return found.answer
 
 
@@ -156,9 +205,11 @@ def _contradicts(found: Extraction, answer: str | None) -> bool:
     """Whether another statement of the same sentence has another value."""
     if found.rival is None or found.answer is None or answer != found.answer:
         return False
+
     one, other = parse(found.rival), parse(found.answer)
     if not one or not other:
         return normalize(found.rival).lower() != normalize(found.answer).lower()
+
     return (
         compare(one, other, Rules()).outcome == WRONG
         or compare(other, one, Rules()).outcome == WRONG

@@ -13,7 +13,7 @@ from omr_data.verifiers.answers.base import Parsed
 from omr_data.verifiers.answers.money import Money
 from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.answers.quantity import Counted, Quantity
-from omr_data.verifiers.base import Decision, other_kind, right, unreadable, wrong
+from omr_data.verifiers.base import Decision, decided, other_kind, right, unreadable, wrong
 from omr_data.verifiers.numerals import Numeral
 from omr_data.verifiers.words import phrase
 
@@ -29,8 +29,16 @@ class Verifier(base.Verifier):
         return bool(gold.strip())
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         if phrase(claim) == phrase(gold):
             return right("the same text")
+
         given, wanted = parse(claim), parse(gold)
         first, second = _value(given), _value(wanted)
         if second is None:
@@ -39,10 +47,12 @@ class Verifier(base.Verifier):
         if first is None:
             if given:
                 return other_kind("one is a number, the other is not")
+
             return unreadable("the answer is not one number")
+
         values = [first, second]
         if _is_year(values[1]):
-            return right("the same year") if first == second else wrong("another year")
+            return decided(first == second, "the same year", "another year")
         # 45% is drawn as 45 on many charts, and read as 0.45 by a parser.
         for scale in (1, 100, Fraction(1, 100)):
             mixed = _has_percent(given) != _has_percent(wanted)
@@ -50,6 +60,7 @@ class Verifier(base.Verifier):
                 continue
             if abs(first * scale - second) <= Fraction(self.tolerance) * abs(second):
                 return right(f"within {self.tolerance:.0%} of the gold value")
+
         return wrong(f"more than {self.tolerance:.0%} from the gold value")
 
 
@@ -59,6 +70,7 @@ def _value(readings: Parsed) -> Fraction | None:
             return one.value
         if isinstance(one, (Counted, Money, Quantity)) and isinstance(one.value, Numeral):
             return one.value.value
+
     return None
 
 

@@ -1,14 +1,14 @@
 """Choices: the letter of an option, its text, or both, when the options are known.
 
-Option texts are compared as typed answers, so 0.25 names the option \\frac{1}{4}, and 8cm the option
-"8 cm". Options may name letters themselves: "A and B" names the option "both A and B".
+Option texts are compared as typed answers, so 0.25 names the option \\frac{1}{4}, and 8cm the
+option "8 cm". Options may name letters themselves: "A and B" names the option "both A and B".
 """
 
 import functools
 import re
 from dataclasses import dataclass
 
-from omr_data.records import RIGHT, UNDECIDED
+from omr_data.records import RIGHT
 from omr_data.verifiers import base
 from omr_data.verifiers.answers import parse
 from omr_data.verifiers.answers.base import Parsed, Rules
@@ -27,6 +27,7 @@ from omr_data.verifiers.words import phrase
 
 _RULES = Rules()
 _MOST = 26
+_LETTER_AND_TEXT = re.compile(r"([A-Z])[\s,]+(.+)")
 _NONE = re.compile(
     r"(?:none|all|both|neither|cannot|can't|not|no|i|it|because|since|there|unknown)\b.*", re.I
 )
@@ -40,6 +41,14 @@ class Verifier(base.Verifier):
         return bool(options) and bool(_read_gold(gold, options))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
+        # The gold answer was accepted, so it names at least one option.
         wanted = _read_gold(gold, options)
         texts = _texts(options)
         plain = normalize(claim)
@@ -48,12 +57,15 @@ class Verifier(base.Verifier):
         if doubtful:
             if wanted & found:
                 return too_close(doubtful)
+
             return wrong(f"it names other options than {named}")
+
         if found == wanted:
             return right(f"it names {named}")
         if found:
             others = ", ".join(f"({letter_of(at)})" for at in sorted(found))
             return wrong(f"it names {others}, not {named}")
+
         return _unnamed(plain, texts, named)
 
 
@@ -70,15 +82,21 @@ def _phrases(texts: tuple[str, ...]) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4_096)
 def _read_gold(gold: str, options: tuple[str, ...]) -> frozenset[int]:
     """The options that the gold answer is: by text, else by letter; empty where it is none."""
+    # More options than letters cannot be named by letters.
     if not options or len(options) > _MOST:
         return frozenset()
+
     texts = _texts(options)
     plain = normalize(gold)
     said = [phrase(text) for text in texts]
     if said.count(phrase(plain)) == 1:
         return frozenset({said.index(phrase(plain))})
+
     found, doubtful = _named(plain, texts)
-    return frozenset() if doubtful else frozenset(found)
+    if doubtful:
+        return frozenset()
+
+    return frozenset(found)
 
 
 def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
@@ -95,23 +113,35 @@ def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
         if len(by_text) == 1 and len(by_letter) > 1:
             # "A and B" is the text of an option that names letters.
             return by_text, ""
+
         return by_text | by_letter, "as a letter and as a text it names different options"
+
     if by_text or by_letter:
         return by_text or by_letter, ""
+
     labelled = split_label(claim)
+    apart = _LETTER_AND_TEXT.fullmatch(claim)
+    # "D hexagon" and "D, hexagon"; "A hexagon" is a hexagon, by its text.
+    if apart is not None and _by_text(apart[2], texts) == {index_of(apart[1])}:
+        return {index_of(apart[1])}, ""
     if labelled is None or index_of(labelled[0]) >= len(texts):
         return set(), ""
+
     index = index_of(labelled[0])
     text = _by_text(labelled[1], texts)
     if text == {index}:
         return text, ""
     if text:
         return text | {index}, "its letter and its text name different options"
-    # The letter alone is clear where the text repeats words of its option.
-    said, wanted = phrase(labelled[1]), _phrases(texts)[index]
-    if wanted and (said in wanted or wanted in said):
-        return {index}, ""
-    return set(), ""
+
+    said = f" {phrase(labelled[1])} "
+    others = [one for at, one in enumerate(_phrases(texts)) if at != index and f" {one} " in said]
+    # The letter is clear where its reason follows ("D. It has six sides"), unless that holds the
+    # text of another option.
+    if others:
+        return (set(), "")
+
+    return ({index}, "")
 
 
 def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
@@ -121,6 +151,7 @@ def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
     same = {index for index, text in enumerate(phrases) if text == said and text}
     if same:
         return same
+
     letters = read_letters(claim)
     if len(letters) > 1:
         # "A and B" is "both A and B", but not "A only".
@@ -128,12 +159,16 @@ def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
             whole = not re.search(r"\b(?:neither|not|nor|none)\b", text, re.I)
             if whole and read_letters(text) == letters:
                 same.add(index)
+
         return same
+
     if letters:
         return set()
+
     given = parse(claim)
     if not given or isinstance(given[0], Counted):
         return set()
+
     return _by_value(given, texts)
 
 
@@ -143,19 +178,21 @@ def _by_value(given: Parsed, texts: tuple[str, ...]) -> set[int]:
     A unit or sign that stands in the options only does not tell them apart, so a bare number names
     the one option of that value.
     """
+    # Strict equality goes first, so that "5" names the option 5 and not the option 5 cm.
     found, near = set(), set()
     loose = Rules(units="optional")
+
     for index, text in enumerate(texts):
         option = parse(text)
         if not option:
             continue
+
         decision = compare(given, option, _RULES)
         if decision.outcome == RIGHT:
             found.add(index)
-        elif decision.outcome == UNDECIDED and decision.cause == "too close":
-            continue
         elif compare(given, option, loose).outcome == RIGHT:
             near.add(index)
+
     return found or (near if len(near) == 1 else set())
 
 
@@ -163,8 +200,12 @@ def _unnamed(claim: str, texts: tuple[str, ...], named: str) -> Decision:
     """The decision on a claim that names no option."""
     said = f" {phrase(claim)} "
     inside = [text for text in _phrases(texts) if text and f" {text} " in said]
-    if len(inside) == 1:
-        return too_close("the text of one option stands among other words")
+    around = [
+        text for text in _phrases(texts) if said in (" both ", " neither ") and said in f" {text} "
+    ]
+    if len(inside) == 1 or len(around) == 1:
+        return too_close("one holds the words of the other")
     if parse(claim) or read_letters(claim) or _NONE.fullmatch(claim):
         return wrong(f"it names no option; the answer is {named}")
+
     return unreadable("it names no option, and no type accounts for all of its text")

@@ -22,7 +22,9 @@ def compare(claim: Parsed, gold: Parsed, rules: Rules) -> Decision:
     Raises:
         TimedOut: The deadline of the pair has passed.
     """
+    # All pairs of readings are compared, because the first comparable one may mislead.
     found: list[Decision] = []
+
     for wanted in gold:
         for given in claim:
             decision = wanted.compare(given, rules)
@@ -30,14 +32,17 @@ def compare(claim: Parsed, gold: Parsed, rules: Rules) -> Decision:
                 decision = given.compare_as_claim(wanted, rules)
             if decision is not None:
                 found.append(decision)
+
     if len(found) == 1:
         return found[0]
     if not found:
         arities = {one.arity for one in claim}, {one.arity for one in gold}
         if arities in (({"one"}, {"many"}), ({"many"}, {"one"})):
             return wrong("one of them is a single value, the other one has several parts")
+
         kinds = claim[0].kind, gold[0].kind
         return other_kind(f"one is a {kinds[0]}, the gold answer a {kinds[1]}")
+
     return _agree(found)
 
 
@@ -50,7 +55,10 @@ def compare_if_comparable(claim: Parsed, gold: Parsed, rules: Rules) -> Decision
         rules: The settings of the comparison.
     """
     decision = compare(claim, gold, rules)
-    return None if decision.cause == "other kind" else decision
+    if decision.cause == "other kind":
+        return None
+
+    return decision
 
 
 def _agree(found: list[Decision]) -> Decision:
@@ -59,9 +67,12 @@ def _agree(found: list[Decision]) -> Decision:
     if by_outcome[RIGHT]:
         if by_outcome[WRONG]:
             return too_close("equal in one reading, different in another")
+
         return by_outcome[RIGHT][0]
+
     if by_outcome[UNDECIDED]:
         return by_outcome[UNDECIDED][0]
+
     return by_outcome[WRONG][0]
 
 
@@ -76,9 +87,12 @@ def compare_in_order(claim: list[Parsed], gold: list[Parsed], rules: Rules) -> D
         gold: The parts of the gold answer.
         rules: The settings of the comparison.
     """
+    # An open part does not end the comparison: a later part may still be WRONG.
     if len(claim) != len(gold):
         return wrong(f"it has {len(claim)} parts, the gold answer {len(gold)}")
+
     open_part: Decision | None = None
+
     for one, other in zip(claim, gold, strict=True):
         check_deadline()
         decision = compare(one, other, rules)
@@ -86,6 +100,7 @@ def compare_in_order(claim: list[Parsed], gold: list[Parsed], rules: Rules) -> D
             return wrong(f"a part differs: {decision.reason}")
         if decision.outcome == UNDECIDED and open_part is None:
             open_part = decision
+
     return open_part or right("equal part by part")
 
 
@@ -100,32 +115,44 @@ def compare_unordered(
         rules: The settings of the comparison.
         multiplicity: Whether each part counts as often as it stands there: in lists it does.
     """
+    # Lengths differ for free; comparing parts may cost milliseconds each.
     if multiplicity and len(claim) != len(gold):
         return wrong(f"it has {len(claim)} parts, the gold answer {len(gold)}")
+
     outcomes: list[list[Outcome]] = []
+
     for one in claim:
         row = []
+
         for other in gold:
             check_deadline()
             row.append(compare(one, other, rules).outcome)
+
         if all(outcome == WRONG for outcome in row):
             return wrong("a part has no equal in the gold answer")
+
         outcomes.append(row)
+
     for column in range(len(gold)):
         if all(row[column] == WRONG for row in outcomes):
             return wrong("a part of the gold answer is missing")
+
     equal = [[at for at, outcome in enumerate(row) if outcome == RIGHT] for row in outcomes]
     if multiplicity:
         matched = _matching(equal, len(gold))
         if matched == len(gold):
             return right("the same parts, each as often")
+
         possible = [[at for at, outcome in enumerate(row) if outcome != WRONG] for row in outcomes]
         if _matching(possible, len(gold)) < len(gold):
             return wrong("the parts stand there in other numbers")
+
         return too_close("some parts could not be compared")
+
     covered = {at for row in equal for at in row}
     if all(equal) and len(covered) == len(gold):
         return right("equal sets")
+
     return too_close("some parts could not be compared")
 
 
@@ -136,6 +163,7 @@ def _matching(edges: list[list[int]], size: int) -> int:
         edges: For each part of one side, the parts of the other side that equal it.
         size: How many parts the other side has.
     """
+    # Trying partners one by one is enough for the few parts that lists have.
     owner = [-1] * size
 
     def augment(node: int, seen: set[int]) -> bool:
@@ -145,6 +173,7 @@ def _matching(edges: list[list[int]], size: int) -> int:
                 if owner[at] < 0 or augment(owner[at], seen):
                     owner[at] = node
                     return True
+
         return False
 
     return sum(augment(node, set()) for node in range(len(edges)))

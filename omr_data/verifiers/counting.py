@@ -7,7 +7,7 @@ Acharya et al. 2019). RIGHT when the difference is within `tolerance`, a share o
 from dataclasses import dataclass
 from fractions import Fraction
 
-from omr_data.records import RIGHT, WRONG
+from omr_data.records import RIGHT, WRONG, Outcome
 from omr_data.verifiers import base
 from omr_data.verifiers.answers import parse
 from omr_data.verifiers.answers.number import Number
@@ -26,16 +26,28 @@ class Verifier(base.Verifier):
         return _count(gold) is not None
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted, given = _count(gold), _count(claim)
         assert wanted is not None  # accepts() read it
         if given is None:
             return unreadable("the answer is not one whole number")
+
         off = abs(given - wanted)
         # A gold count of zero has no relative error: only zero itself earns credit.
         score = float(off == 0)
         if wanted:
             score = max(0.0, 1.0 - float(off / wanted))
-        outcome = RIGHT if off <= self.tolerance * abs(wanted) else WRONG
+
+        outcome: Outcome = WRONG
+        if off <= self.tolerance * abs(wanted):
+            outcome = RIGHT
+
         return Decision(outcome, f"off by {off} from {wanted}", score=score)
 
 
@@ -46,4 +58,5 @@ def _count(text: str) -> Fraction | None:
             value = one.value.value
         if value is not None and value.denominator == 1 and value >= 0:
             return value
+
     return None

@@ -25,7 +25,9 @@ def deadline(seconds: float = SECONDS) -> Iterator[None]:
     if _ends.get() is not None:
         yield
         return
+
     token = _ends.set(time.monotonic() + seconds)
+
     try:
         yield
     finally:
@@ -35,7 +37,10 @@ def deadline(seconds: float = SECONDS) -> Iterator[None]:
 def seconds_left() -> float:
     """What is left of the pair's time; all of it where no deadline was set."""
     ends = _ends.get()
-    return SECONDS if ends is None else ends - time.monotonic()
+    if ends is None:
+        return SECONDS
+
+    return ends - time.monotonic()
 
 
 def check_deadline() -> None:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from omr_data.verifiers.statements import Statement, find_statements
+from omr_data.verifiers.clauses import Statement
+from omr_data.verifiers.statements import find_statements
 
 _THINK = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
 _FORMAT = re.compile(
@@ -23,7 +24,8 @@ _TAIL = 60_000
 """Characters at the end of a response that are searched: a statement before them was followed by
 twenty pages of text. It bounds the time that a text of megabytes takes."""
 _CORRECTION = re.compile(
-    r"\b(?:wait|no|not|actually|correction|sorry|rather|instead|oops|hmm|mistake|recheck|but|then|"
+    r"\b(?:let me|correct|wait|no|not|actually|correction|sorry|rather|instead|oops|hmm|"
+    r"mistake|recheck|but|then|"
     r"so|therefore|finally|now|hence|thus)\b|不对|应该|更正|所以",
     re.IGNORECASE,
 )
@@ -54,12 +56,28 @@ def extract(response: str, options: Sequence[str] = ()) -> Extraction:
         response: The whole text, thinking included.
         options: The texts of the options: a last line that is one of them is an answer.
     """
-    text = _TRAILING.sub("", visible(response)[-_TAIL:])
-    if not text.strip():
+    return extract_visible(visible(response), options)
+
+
+def extract_visible(text: str, options: Sequence[str] = ()) -> Extraction:
+    """The same of a response without its thinking.
+
+    Args:
+        text: The visible text.
+        options: The texts of the options.
+    """
+    # Chat tokens at the end of a turn are no part of what was said.
+    text = text[-_TAIL:].strip()
+    if text.endswith(">"):
+        text = _TRAILING.sub("", text)
+
+    if not text:
         return Extraction(None, "there is no text outside the thinking")
+
     statements = find_statements(text, options)
     if not statements:
         return Extraction(None, "no answer is stated outside the thinking")
+
     last = statements[-1]
     together = _together(text, statements)
     rival = _rival(text, statements)
@@ -78,20 +96,26 @@ def visible(response: str) -> str:
     Thinking is a complete <think> block, what stands before a lone </think>, and what stands after
     a lone <think>.
     """
+    # Depth is counted, because models open <think> inside their thinking.
     kept: list[str] = []
     depth = last = 0
+
     for tag in _THINK.finditer(response):
         if not tag[1]:
             if depth == 0:
                 kept.append(response[last : tag.start()])
+
             depth += 1
         elif depth == 0:
             kept = []
         else:
             depth -= 1
+
         last = tag.end()
+
     if depth == 0:
         kept.append(response[last:])
+
     return "".join(kept)
 
 
@@ -103,21 +127,32 @@ def has_format(response: str) -> bool:
     match = _FORMAT.fullmatch(response)
     if match is None:
         return False
+
     tags = ("<think>", "</think>", "<answer>", "</answer>")
     return not any(tag in part for part in match.groups() for tag in tags)
 
 
 def _together(text: str, statements: list[Statement]) -> list[Statement]:
     """The last boxes, as far as one sentence or line joins them: "\\boxed{6} and \\boxed{9}"."""
+    # Read backwards, since only boxes that end the response may be its answer.
     found: list[Statement] = []
+
     for one in reversed(statements):
         if one.how != "in \\boxed":
             break
-        between = text[one.end : found[0].start] if found else ""
+
+        between = ""
+        if found:
+            between = text[one.end : found[0].start]
         if _SENTENCE_END.search(between) or len(between) > 80:
             break
+
         found.insert(0, one)
-    return found if len(found) > 1 else []
+
+    if len(found) > 1:
+        return found
+
+    return []
 
 
 def _rival(text: str, statements: list[Statement]) -> Statement | None:
@@ -127,17 +162,29 @@ def _rival(text: str, statements: list[Statement]) -> Statement | None:
     """
     if len(statements) < 2:
         return None
+
     before, last = statements[-2:]
     if before.answer.strip() == last.answer.strip():
         return None
+
     between = text[before.end : last.start]
     if _CORRECTION.search(between):
         return None
+
     tagged = before.how == "in <answer>"
     if not re.search(r"\w", re.sub(r"</?\w+>|\\boxed|\\text", "", between)):
         # Without a word between them, tags contradict across lines too; other forms do not.
         same_line = "\n" not in between
-        return before if tagged or same_line else None
-    if last.how in ("the last line", "a concluding sentence"):
+        if tagged or same_line:
+            return before
+
         return None
-    return before if not _SENTENCE_END.search(between) else None
+
+    weak = last.how in ("the last line", "a concluding sentence")
+    if weak or (tagged and not re.search(r"\bor\b|或", between)):
+        # Words after a tag lead to a statement of their own, which is then the last one.
+        return None
+    if not _SENTENCE_END.search(between):
+        return before
+
+    return None

@@ -40,6 +40,7 @@ class Box:
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         if width <= 0 or height <= 0:
             return 0.0
+
         shared = width * height
         return shared / (self.area + other.area - shared)
 
@@ -51,18 +52,22 @@ class Box:
 def read_boxes(text: str) -> list[Box]:
     """All boxes in a text, in order. A box without area is left out."""
     found = []
+
     for match in _BOX.finditer(text):
         x1, y1, x2, y2 = (float(number) for number in match.groups())
         box = Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
         if box.area > 0:
             found.append(box)
+
     return found
 
 
 def read_points(text: str) -> list[tuple[float, float]]:
     """All points in a text, in order."""
     found = []
+
     for match in _POINT.finditer(text):
         x, y = (number for number in match.groups() if number is not None)
         found.append((float(x), float(y)))
+
     return found

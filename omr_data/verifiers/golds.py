@@ -57,7 +57,9 @@ def check_gold(
         task: The task of its record.
     """
     readings = parse(gold)
-    kind = readings[0].kind if readings else "literal"
+    kind = "literal"
+    if readings:
+        kind = readings[0].kind
     if not gold.strip():
         return GoldCheck(kind, "empty", "the gold answer is empty")
     if task != "maths":
@@ -68,6 +70,7 @@ def check_gold(
         if verdict.outcome != RIGHT:
             dropped = f"the gold answer is not right against itself: {verdict.outcome}"
             return GoldCheck(kind, _fragility(gold, bool(options), kind), dropped)
+
     return GoldCheck(kind, _fragility(gold, bool(options), kind))
 
 
@@ -84,4 +87,5 @@ def _fragility(gold: str, has_options: bool, kind: str) -> str:
         return "prose"
     if kind == "literal" and not has_options:
         return "matches only word for word"
+
     return ""

@@ -22,6 +22,7 @@ def _within(count: int, settings: Settings) -> bool:
     """Whether a count is in the range that the settings give, both ends included."""
     if "exactly" in settings:
         return bool(count == settings["exactly"])
+
     return bool(settings.get("at_least", 0) <= count <= settings.get("at_most", count))
 
 
@@ -31,6 +32,7 @@ def _is_json(text: str) -> bool:
         json.loads(body)
     except (ValueError, RecursionError):
         return False
+
     return True
 
 
@@ -72,15 +74,27 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a list of known checks."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
         return bool(_checks(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
+        # Every check runs, so that the score says how many hold.
         checks = _checks(gold)
         failed = [one["check"] for one in checks if not CHECKS[one["check"]](claim, one)]
         score = 1 - len(failed) / len(checks)
-        said = f"failed: {', '.join(failed)}" if failed else "all checks hold"
+        said = "all checks hold"
+        if failed:
+            said = f"failed: {', '.join(failed)}"
+
         return scored(score, 1.0, said)
 
 
@@ -95,10 +109,13 @@ _REQUIRED = {
 
 def _checks(gold: str) -> list[dict[str, Any]]:
     """The checks of a gold answer; none unless every one is known and has its settings."""
+
+    # A gold answer that is not a list of checks is of another task, and no error.
     try:
         found = json.loads(gold)
     except (ValueError, RecursionError):
         return []
+
     if not isinstance(found, list):
         return []
     for one in found:
@@ -106,4 +123,5 @@ def _checks(gold: str) -> list[dict[str, Any]]:
             return []
         if _REQUIRED.get(one["check"], "check") not in one:
             return []
+
     return found

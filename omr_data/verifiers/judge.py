@@ -1,9 +1,9 @@
 """A language model as the last verifier, for what rules leave UNDECIDED.
 
-**Vote**: one answer of the judge: RIGHT or WRONG; anything else, or an answer that was cut off, is no
-vote. **Judge**: asks for `votes` votes on one pair; an outcome counts when `needed` of them agree on
-it, and else the pair stays UNDECIDED. So does every pair of a judge that is down, with that cause.
-The model, its sampling and the prompt are the judge's identity.
+**Vote**: one answer of the judge: RIGHT or WRONG; anything else, or an answer that was cut off,
+is no vote. **Judge**: asks for `votes` votes on one pair; an outcome counts when `needed` of
+them agree on it, and else the pair stays UNDECIDED. So does every pair of a judge that is down,
+with that cause. The model, its sampling and the prompt are the judge's identity.
 
 The judge reads the question, the gold answer and the answer that was extracted; never the
 reasoning, which could persuade it, and never the images.
@@ -26,10 +26,10 @@ from omr_data.records import (
     Outcome,
     Response,
     Verdict,
+    lettered,
 )
 from omr_data.teacher import Budget, Request, Teacher
 from omr_data.verifiers.extract import extract, visible
-from omr_data.verifiers.options import letter_of
 
 if TYPE_CHECKING:
     from omr_data.records import ImageRef
@@ -75,6 +75,7 @@ class Judge(Spec):
                 f"{self.name}: {self.needed} of {self.votes} votes is no majority. "
                 "Give needed from more than half to all."
             )
+
         missing = [place for place in _PLACES if place not in self.prompt]
         if missing:
             raise VerifyError(
@@ -91,9 +92,8 @@ class Judge(Spec):
         """
         if verdict.extracted is None:
             return None
-        options = "".join(
-            f"\n({letter_of(number)}) {option}" for number, option in enumerate(pair.options)
-        )
+
+        options = "".join(f"\n{line}" for line in lettered(pair.options))
         values = {
             "question": pair.question.replace(IMAGE_MARK, "") + options,
             "gold": pair.gold,
@@ -116,7 +116,10 @@ class Judge(Spec):
             verdict: The verdict of the rules.
         """
         request = self.request(pair, verdict)
-        return [] if request is None else [request]
+        if request is None:
+            return []
+
+        return [request]
 
     def count(self, verdict: Verdict, answers: Sequence[Response]) -> Verdict:
         """The verdict after the votes.
@@ -128,13 +131,18 @@ class Judge(Spec):
         votes = Counter(vote(answer) for answer in answers)
         votes[None] += self.votes - len(answers)
         outcome: Outcome = UNDECIDED
+
         for candidate in (RIGHT, WRONG):
             if votes[candidate] >= self.needed:
                 outcome = candidate
+
         cause = ""
         if outcome == UNDECIDED:
             # Without enough answers the judge said nothing; with them, it could not agree.
-            cause = "too close" if len(answers) >= self.needed else "judge down"
+            cause = "judge down"
+            if len(answers) >= self.needed:
+                cause = "too close"
+
         said = f"{votes[RIGHT]} RIGHT, {votes[WRONG]} WRONG, {votes[None]} no vote"
         return replace(
             verdict,
@@ -168,27 +176,36 @@ class Judge(Spec):
             pairs: The responses with their questions and gold answers.
             verdicts: The verdicts of the rules, in the same order.
         """
+        # Equal questions are asked once: many responses give the same answer.
         asked: dict[int, list[Request]] = {}
+
         for place, (pair, verdict) in enumerate(zip(pairs, verdicts, strict=True)):
             if verdict.outcome == UNDECIDED:
                 asked[place] = self.requests(pair, verdict)
+
         by_key: dict[str, Request] = {}
+
         for requests in asked.values():
             by_key |= {request.key: request for request in requests}
+
         answers = self._ask(list(by_key.values()))
         judged = list(verdicts)
+
         for place, requests in asked.items():
             if requests:
                 votes = [answers.get(request.key, []) for request in requests]
                 judged[place] = self.count_all(pairs[place], verdicts[place], votes)
+
         return judged
 
     def _ask(self, requests: Sequence[Request]) -> dict[str, list[Response]]:
         if not requests:
             return {}
+
         size = self.teacher.batch
         batches = (requests[start : start + size] for start in range(0, len(requests), size))
         found: dict[str, list[Response]] = {}
+
         try:
             with self.teacher.open(1, _no_image, Budget()) as session:
                 for answers in session.answer(iter(batches)):
@@ -198,6 +215,7 @@ class Judge(Spec):
             # A judge that is down says nothing about the pairs it did not see: they have no votes,
             # and stay UNDECIDED with the cause "judge down".
             pass
+
         return found
 
 
@@ -210,7 +228,10 @@ def vote(answer: Response) -> Outcome | None:
     match = _VOTE.fullmatch(said) if answer.finish_reason != "length" else None
     if match is None:
         return None
-    return RIGHT if match[1].upper() == RIGHT else WRONG
+    if match[1].upper() == RIGHT:
+        return RIGHT
+
+    return WRONG
 
 
 def _no_image(image: "ImageRef") -> bytes:

@@ -29,6 +29,7 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a JSON object."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
     threshold: float = 1.0
     """The least F1 that counts as RIGHT."""
 
@@ -36,10 +37,19 @@ class Verifier(base.Verifier):
         return bool(_object(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
+        # JSON is preferred; lines of "key: value" are what models write without it.
         wanted = _object(gold)
         given = _object(claim) or {_key(name): value for name, value in _LINE.findall(claim)}
         if not given or len(given) > _MOST:
             return unreadable("the response holds no fields")
+
         same = sum(key in given and _equal(given[key], wanted[key]) for key in wanted)
         score = 2 * same / (len(wanted) + len(given))
         return scored(score, self.threshold, f"{same} of {len(wanted)} fields, {len(given)} given")
@@ -52,6 +62,7 @@ def _object(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     at = text.find("{")
     tries = 0
+
     while at >= 0 and tries < 50:
         tries += 1
         try:
@@ -61,7 +72,9 @@ def _object(text: str) -> dict[str, str]:
         else:
             if isinstance(value, dict):
                 found = _flat(value)
+
         at = text.find("{", end)
+
     return found
 
 
@@ -77,6 +90,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
                 found |= _flat(inner, f"{name}.{number}.")
         else:
             found[name] = "" if one is None else str(one)
+
     return found
 
 
@@ -87,5 +101,6 @@ def _key(name: str) -> str:
 def _equal(given: str, wanted: str) -> bool:
     if phrase(given) == phrase(wanted):
         return True
+
     one, other = parse(given), parse(wanted)
     return bool(one and other) and compare(one, other, Rules()).outcome == RIGHT

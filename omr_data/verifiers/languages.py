@@ -1,7 +1,7 @@
 """How answers are announced, language by language. A language is one line of `LANGUAGES`.
 
-**Phrases**: what stands before an answer ("the answer is"), what stands after one ("is the answer"),
-and the words that open a concluding sentence ("therefore").
+**Phrases**: what stands before an answer ("the answer is"), what stands after one ("is the
+answer"), and the words that open a concluding sentence ("therefore").
 """
 
 import functools
@@ -19,6 +19,8 @@ class Phrases:
     """Stands after the answer, at the end of its sentence."""
     conclusion: str = ""
     """Opens a concluding sentence."""
+    ending: str = ""
+    """Ends a sentence after the answer, and is no part of it."""
 
 
 _VERB = r"(?:is|are|was|must be|should be|would be|will be|has to be|equals|becomes|=|:|：)"
@@ -26,16 +28,19 @@ _KIND = r"(?:answers?|options?|choices?|results?|solutions?)"
 
 LANGUAGES = {
     "en": Phrases(
-        rf"\b(?:final |correct |right |best )?answers?(?: to [^.:\n]{{1,60}}| here)?\*{{0,2}}\s*{_VERB}"
+        r"\b(?:final |correct |right |best )?answers?(?: to [^.:\n]{1,60}| here)?\*{0,2}"
+        rf"\s*{_VERB}"
         rf"|\b(?:final|correct|right|best) {_KIND}\*{{0,2}}\s*{_VERB}"
+        r"|\bthe (?:final )?(?:result|solution)\s*(?:is|=|:)|(?:^|\n)\W*answer\s*[-–—]\s"
         r"|\b(?:i|we) (?:choose|pick|select)|\bthe answer\*{0,2}\s*(?:=|:)",
-        r"(?:is|are|must be|would be) (?:therefore |thus )?(?:the |our )?(?:final |correct |right )?"
-        r"(?:answer|option|choice|one|correct)",
+        r"(?:is|are|must be|would be) (?:therefore |thus )?(?:the |our )?"
+        r"(?:final |correct |right )?(?:answer|option|choice|one|correct)",
         r"therefore|thus|hence|so|consequently|in conclusion|finally|in total|we get|we have"
         r"|this (?:gives|means)|it follows that",
     ),
     "zh": Phrases(
-        r"【答案】|(?:最终|正确)?答案(?:应)?(?:是|为|：|:)|(?:故|应|所以|因此)?选(?:择)?(?:项)?(?:为|是|：|:)?(?=\s*[（(]?[A-Z])",
+        r"【答案】|正确选项(?:是|为|：|:)|(?:最终|正确)?答案(?:应)?(?:是|为|：|:)"
+        r"|(?:故|应|所以|因此)?选(?:择)?(?:为|是|：|:)?(?=\s*[（(]?[A-Z])",
         r"(?:是)?(?:正确(?:的|答案)?|(?:最终)?答案)",
         r"所以|因此|故|综上|于是|从而|可得|即",
     ),
@@ -59,9 +64,12 @@ LANGUAGES = {
     ),
     "ru": Phrases(r"\bответ\s*(?:—|-|:|равен)", "", "следовательно|поэтому|значит|итак"),
     "ja": Phrases(
-        r"(?:答え|正解|解答)\s*(?:は|：|:)", "が(?:答え|正解)", "したがって|よって|ゆえに"
+        r"(?:答え|正解|解答)\s*(?:は|：|:)",
+        "が(?:答え|正解)",
+        "したがって|よって|ゆえに",
+        "です|である|になります",
     ),
-    "ko": Phrases(r"(?:정답|답)\s*(?:은|는|:)", "", "따라서|그러므로"),
+    "ko": Phrases(r"(?:정답|답)\s*(?:은|는|:)", "", "따라서|그러므로", "입니다|이다"),
 }
 
 
@@ -83,11 +91,25 @@ def after() -> re.Pattern[str]:
 
 
 @functools.cache
+def after_end() -> re.Pattern[str]:
+    """The end of such a sentence alone: a quick test, since few sentences end like that."""
+    parts = "|".join(one.after for one in LANGUAGES.values() if one.after)
+    return re.compile(rf"(?:{parts})$", re.IGNORECASE)
+
+
+@functools.cache
 def conclusion() -> re.Pattern[str]:
     """A sentence that opens with a word of conclusion."""
     return re.compile(
         rf"(?:(?:and|but) )?(?:{_openings()})(?:(?<=[^\x00-\x7f])|\b)[,，:：]?\s*", re.IGNORECASE
     )
+
+
+@functools.cache
+def ending() -> re.Pattern[str]:
+    """What ends a sentence after an answer, in the languages whose verbs stand last."""
+    parts = "|".join(one.ending for one in LANGUAGES.values() if one.ending)
+    return re.compile(rf"\s*(?:{parts})\s*$")
 
 
 def _openings() -> str:

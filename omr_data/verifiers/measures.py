@@ -94,18 +94,23 @@ class Unit:
 @functools.cache
 def _spellings() -> dict[str, str]:
     """Every spelling of a unit, with its name in pint."""
+    # Words of the table win over prefixed symbols: "min" is a minute, no milli-inch.
     found = dict(_PLAIN)
+
     for spelling, name in _PLAIN.items():
         if spelling.isascii() and len(spelling) > 2 and not spelling.endswith("s"):
             found.setdefault(f"{spelling}s", name)
+
     for symbol, name in _PREFIXED.items():
         for prefix, meaning in _PREFIXES.items():
             found.setdefault(prefix + symbol, meaning + name)
+
     for name in _NAMES:
         american = name.replace("tre", "ter")
         for meaning in _PREFIXES.values():
             for ending in ("", "s"):
                 found.setdefault(f"{meaning}{name}{ending}", meaning + american)
+
     return found
 
 
@@ -114,17 +119,23 @@ def read_unit(words: str) -> Unit | None:
     """Returns the unit that a text is, or None: "cm", "m/s^2", "square feet", "km per hour"."""
     if not words or len(words) > _LONGEST:
         return None
+
     text = words.strip(" .{}") if words.count("{") != words.count("}") else words.strip(" .")
     if text.startswith("{") and text.endswith("}"):
         text = text[1:-1].strip()
     for pattern, plain in _REWRITES:
         text = pattern.sub(plain, text)
+
     expression = _to_pint(text.strip())
     if expression is None and text[:1].isupper():
         # "5 METERS", "5 Meters": a word in capitals is the unit; symbols keep their case.
         lowered = text.lower()
         expression = _to_pint(lowered) if len(text) > 3 else None
-    return None if expression is None else _convert(expression)
+
+    if expression is None:
+        return None
+
+    return _convert(expression)
 
 
 def _to_pint(text: str) -> str | None:
@@ -132,17 +143,22 @@ def _to_pint(text: str) -> str | None:
     parts = re.split(r"(\s*/\s*|\s*\*\s*|\s+)", text.replace("(", "").replace(")", ""))
     if text.count("(") > 1 or len(parts) > 9:
         return None
+
     expression = ""
+
     for at, part in enumerate(parts):
         if at % 2:
             # A space between two symbols multiplies them: N m.
             expression += "/" if "/" in part else "*"
             continue
+
         factor = _FACTOR.fullmatch(part)
         name = _spellings().get(factor[1]) if factor else None
         if factor is None or name is None:
             return None
+
         expression += f"({name})" + (f"**{factor[2]}" if factor[2] else "")
+
     return expression
 
 
@@ -150,12 +166,17 @@ def _convert(expression: str) -> Unit | None:
     import pint
 
     registry = _registry()
+
     try:
         unit = registry.Unit(expression)
-        offset = not registry._is_multiplicative(str(unit)) if " " not in str(unit) else False
+        offset = False
+        if " " not in str(unit):
+            offset = not registry._is_multiplicative(str(unit))
+
         factor = 1.0 if offset else float((1 * unit).to_base_units().magnitude)
     except (pint.errors.PintError, AttributeError, ValueError, TypeError, ArithmeticError):
         return None
+
     # Factors of common units are decimals of a few digits; a nearby one undoes float noise.
     exact = Fraction(factor).limit_denominator(10**12) if factor > 1e-3 else Fraction(factor)
     return Unit(str(unit), str(unit.dimensionality), exact, offset)

@@ -22,9 +22,17 @@ class Verifier(base.Verifier):
         return bool(_named(gold, options))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         wanted, given = _named(gold, options), _named(claim, options)
         if not given:
             return unreadable("the answer names no options")
+
         score = len(wanted & given) / len(wanted | given)
         shared = f"{len(wanted & given)} of {len(wanted)} options, {len(given - wanted)} others"
         return scored(score, 1.0, shared)
@@ -51,6 +59,8 @@ def _named(text: str, options: tuple[str, ...]) -> frozenset[str]:
         else:
             # One item that is no option makes the whole answer unreadable.
             return frozenset()
+
     if options and any(index_of(letter) >= len(options) for letter in found):
         return frozenset()
+
     return frozenset(found)

@@ -48,6 +48,8 @@ _LEAD = re.compile(
     r"(?:answer|ans)(?: ?[:：=]| is:?| equals)\s*|答案(?:是|为|:|：)\s*",
     re.IGNORECASE,
 )
+_PEELED = re.compile(r"""^[=`"'«\s]|[`"'».,;:!\s\x1e]$|answer|ans\b|答案""", re.IGNORECASE)
+"""What there may be to take off; most answers have none of it."""
 _ENDS = (("`", "`"), ('"', '"'), ("'", "'"), ("«", "»"))
 
 
@@ -58,6 +60,7 @@ def normalize(text: str) -> str:
     # Most answers are a number or a word, and need no more than their spaces put in order.
     if _PLAIN.fullmatch(text):
         return _peel(" ".join(text.split()))
+
     return _normalize(text)
 
 
@@ -72,7 +75,13 @@ def _normalize(text: str) -> str:
         text = _BOLD.sub(r"\1", text)
         # Half of a pair of marks is left where a sentence was cut: "**Answer: D**".
         text = re.sub(r"^\s*\*\*(?=\S)|(?<=\S)\*\*[.。]?\s*$", "", text)
+
     text = text.replace("**", "^").replace("+/-", "±")
+    if "{,}" in text:
+        text = _THOUSANDS.sub(",", text)
+    if "^" in text:
+        text = re.sub(r"\s+\^", "^", text)
+
     # An exponent that is a bare degree sign: 45^° and 45^{°} are 45°.
     text = re.sub(r"\s*\^\s*(?:\{\s*°\s*\}|°)", "°", text)
     text = re.sub(r"\s*\n\s*", ITEM, text.strip())
@@ -103,17 +112,22 @@ def _root_to_command(match: re.Match[str]) -> str:
     inside = match[2]
     if inside[0] in "({":
         inside = inside[1:-1]
-    degree = "[3]" if match[1] == "∛" else ""
+
+    degree = ""
+    if match[1] == "∛":
+        degree = "[3]"
+
     return f"\\sqrt{degree}{{{inside}}}"
 
 
 def _latex_to_plain(text: str) -> str:
-    text = _THOUSANDS.sub(",", text)
+    text = _THOUSANDS.sub(",", text).replace("~", " ")
     text = _ROWS.sub(_rows_to_items, text)
     text = _COMMAND.sub(_replace_command, text)
     text = _unwrap(text)
     if "$" in text or "\x02" in text:
         text = _without_delimiters(text)
+
     return text.replace("＄", "$")
 
 
@@ -126,7 +140,11 @@ def _replace_command(match: re.Match[str]) -> str:
     name = match[1]
     plain = COMMANDS.get(name)
     if plain is None:
-        return f"\\{name} " if name in _SYMBOLS else match[0]
+        if name in _SYMBOLS:
+            return f"\\{name} "
+
+        return match[0]
+
     return plain
 
 
@@ -135,20 +153,35 @@ def _unwrap(text: str) -> str:
     found = re.search(r"\\(?:[a-zA-Z]+)\s*\{", text)
     if found is None:
         return text
+
     parts: list[str] = []
     at = 0
+
     for command in re.finditer(r"\\([a-zA-Z]+)\s*\{", text):
         if command.start() < at or command[1] not in _UNWRAPPED | _MEASURED:
             continue
+
         inside = balanced(text, command.end() - 1)
         if inside is None:
             continue
-        parts += [text[at : command.start()], " ", _unwrap_once(inside), " "]
+
+        # A space keeps "5\\text{cm}" and "\\text{is}5" apart; next to a sign none is needed.
+        before = text[at : command.start()]
         at = command.end() + len(inside) + 1
+        space = ""
+        if before[-1:].isalnum():
+            space = " "
+
+        tail = ""
+        if text[at : at + 1].isalnum():
+            tail = " "
+
+        parts += [before, space, _unwrap_once(inside), tail]
         # \\quantity{24}{cm}: its second argument is the unit.
         if command[1] in _MEASURED and (unit := balanced(text, at)) is not None:
             parts.append(unit)
             at += len(unit) + 2
+
     return "".join([*parts, text[at:]])
 
 
@@ -168,6 +201,7 @@ def _without_delimiters(text: str) -> str:
     parts: list[str] = []
     opened = -1
     double = False
+
     for at, sign in enumerate(text):
         if sign == "\x02" and text[at : at + 2] == "\x02\x03":
             parts.append("\x03" if double else "\x02")
@@ -185,6 +219,7 @@ def _without_delimiters(text: str) -> str:
             parts.append("$")
         else:
             parts.append("$")
+
     plain = "".join(parts)
     # Formulas side by side are items of a list: $7$ $10$.
     plain = re.sub("\x03[ \n]*\x02", ITEM, plain)
@@ -193,8 +228,14 @@ def _without_delimiters(text: str) -> str:
 
 def _peel(text: str) -> str:
     """Takes off quotes, a leading "the answer is" and what ends a sentence."""
+    # Most answers have nothing to take off, and one search finds that out.
+    if text.isalnum() or not _PEELED.search(text):
+        return text
     for _ in range(6):
         before = text
+        if text.startswith("=") and len(text) > 1:
+            text = text[1:].strip()
+
         lead = _LEAD.match(text)
         if lead is not None and lead.end() < len(text):
             text = text[lead.end() :]
@@ -202,11 +243,14 @@ def _peel(text: str) -> str:
             inner = text[1:-1]
             if len(text) > 2 and text[0] == opening and text[-1] == closing != inner[-1:]:
                 text = inner.strip()
+
         if text.endswith((".", ",", ";", ":")) and not text.endswith(("..", "\\ldots.")):
             text = text[:-1].rstrip()
         if text.endswith("!") and re.search(r"[A-Za-z]{2}!$", text):
             text = text[:-1]
+
         text = text.strip(" " + ITEM)
         if text == before:
             break
+
     return text

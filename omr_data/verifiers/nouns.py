@@ -1,8 +1,9 @@
 """What may be counted: which words after a number leave its value alone.
 
-"18 eggs" is 18, but "7 squared", "4 plus y", "3 tenths", "2 lakh" and "9 below zero" are not their
-first number. So only a plural noun may follow (or a singular one after 1), with adjectives before it
-and a few closing words. A word that changes the value, or may change it, is never a noun.
+"18 eggs" is 18, but "7 squared", "4 plus y", "3 tenths", "2 lakh" and "9 below zero" are not
+their first number. So only a plural noun may follow (or a singular one after 1), with
+adjectives before it and a few closing words. A word that changes the value, or may change it,
+is never a noun.
 """
 
 import re
@@ -41,6 +42,19 @@ _CHANGES = frozenset(
 _SUFFIXES = ("ss", "us", "is")
 
 
+def noun_of(words: str) -> str:
+    """The noun in one spelling: "units^2" are square units."""
+    text = words.lower().rstrip(".")
+    if not _UNITS.fullmatch(words):
+        return text
+    if "2" in text or "sq" in text:
+        return "square units"
+    if "3" in text or "cubic" in text:
+        return "cubic units"
+
+    return "units"
+
+
 def is_counted(words: str, count: Fraction) -> bool:
     """Whether the words after a number name what is counted.
 
@@ -50,22 +64,27 @@ def is_counted(words: str, count: Fraction) -> bool:
     """
     if _CHINESE.fullmatch(words) or _UNITS.fullmatch(words):
         return True
+
     text = words.strip().rstrip(".")
     if not _PHRASE.fullmatch(text) or not text.isascii():
         return False
+
     text = _CLOSING.sub("", text.lower())
     head, _, complement = text.partition(" of ")
     named = _WORD.findall(head)
     if not named or len(named) > 4:
         return False
+
     every = named + _WORD.findall(complement)
     if any(word in _CHANGES or word in SMALL or word in PARTS for word in every):
         return False
     if any(word in MULTIPLIERS for word in every):
         return False
+
     noun = named[-1]
     if len(noun) < 3:
         return False
+
     plural = (noun.endswith("s") and not noun.endswith(_SUFFIXES)) or noun in _IRREGULAR
     # Before a noun stand adjectives; a word in -ed or -ly may say what was done to the number.
     plain = all(not word.endswith(("ly", "ths")) for word in named[:-1])

@@ -1,7 +1,7 @@
-r"""Numerals as people write them, read exactly: no float stands between two numbers that are compared.
+r"""Numerals as people write them, read exactly: no float stands between two numbers.
 
-72   -72   1,234,567   3.14   .5   1.2e5   1.2*10^{5}   3/4   \frac{3}{4}   2 1/2   0.\overline{3}
-eight   twenty-one   3 tenths   2 lakh   negative 7   9 below zero
+72   -72   1,234,567   3.14   .5   1.2e5   1.2*10^{5}   3/4   \frac{3}{4}   2 1/2
+0.\overline{3} eight   twenty-one   3 tenths   2 lakh   negative 7   9 below zero
 
 This module holds the only patterns of numbers in the package.
 """
@@ -53,6 +53,7 @@ MULTIPLIERS = {
     "crore": 10**7,
     "crores": 10**7,
     "dozen": 12,
+    "score": 20,
     "dozens": 12,
     "thousands": 1_000,
     "millions": 10**6,
@@ -105,10 +106,13 @@ def read_numeral(text: str) -> Numeral | None:
     """Returns the number that a normalized text is, without percent sign, currency or unit."""
     if not text or len(text) > MAX_DIGITS:
         return None
+    if text.isdecimal() and text.isascii():
+        return Numeral(Fraction(int(text)))
     if text[0] not in "0123456789+-.":
         about = _ABOUT.match(text)
         if about is not None:
             text = text[about.end() :]
+
     negative = False
     # "-(-5)" is left to formulas; a sign with a word, as in "-negative 5", has no reading.
     if text[:1] in ("+", "-"):
@@ -120,15 +124,19 @@ def read_numeral(text: str) -> Numeral | None:
     elif (below := _BELOW.search(text)) is not None:
         negative = True
         text = text[: below.start()]
+
     found = _unsigned(text)
     if found is None or not negative:
         return found
+
     return Numeral(-found.value, found.exact, found.digits, found.places)
 
 
 def _unsigned(text: str) -> Numeral | None:
+    # Ordered by how often each form occurs in answers.
     if (plain := _PLAIN.fullmatch(text)) is not None:
         return _decimal(plain)
+
     has_fraction = "/" in text or "\\frac" in text
     if has_fraction and (fraction := _FRACTION.fullmatch(text)) is not None:
         return _fraction(fraction)
@@ -136,24 +144,34 @@ def _unsigned(text: str) -> Numeral | None:
         exponent = int(power[1] or power[2])
         if abs(exponent) > MAX_EXPONENT:
             return None
+
         return Numeral(Fraction(10) ** exponent)
+
     if (repeating := _REPEATING.fullmatch(text)) is not None:
         whole, fixed, period = repeating.groups()
         head = Fraction(int(whole + fixed), 10 ** len(fixed))
         return Numeral(head + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed)))
+
     return _in_words(text)
 
 
 def _decimal(match: re.Match[str]) -> Numeral | None:
-    body = re.sub(r"[, ']", "", match[1])
+    body = match[1].replace(",", "").replace(" ", "").replace("'", "")
     exponent = int((match[2] or match[3] or match[4] or "0").replace(" ", ""))
     if abs(exponent) > MAX_EXPONENT:
         return None
+
     whole, _, decimals = body.partition(".")
-    value = Fraction(int(whole + decimals), 10 ** len(decimals)) * Fraction(10) ** exponent
+    if not decimals and not exponent:
+        return Numeral(Fraction(int(whole)))
+
+    value = Fraction(int(whole + decimals), 10 ** len(decimals))
+    if exponent:
+        value *= Fraction(10) ** exponent
     # "72.0" and "3." are whole numbers; a decimal that is whole is exact.
     if value.denominator == 1 and not exponent:
         return Numeral(value)
+
     digits = len((whole + decimals).lstrip("0"))
     return Numeral(value, False, digits, len(decimals) - exponent)
 
@@ -164,29 +182,39 @@ def _fraction(match: re.Match[str]) -> Numeral | None:
     bottom = int(match[4] or match[6] or match[8])
     if bottom == 0 or (whole and top < 0):
         return None
+
     return Numeral(Fraction(top, bottom) + whole)
 
 
 def _in_words(text: str) -> Numeral | None:
     """Numbers with words: eight, twenty-one, 2 lakh, 3 tenths, three and a half."""
+    # Numbers in words are short; longer texts are sentences.
     words = text.lower().replace("-", " ").split()
     if not words or len(words) > 12 or len(text) > 120:
         return None
+
     first: Fraction | None = None
     if words[0][0].isdigit() or words[0][0] == ".":
         numeral = _PLAIN.fullmatch(words[0])
         if numeral is None or len(words) == 1:
             return None
+
         head = _decimal(numeral)
         if head is None:
             return None
+
         first, words = head.value, words[1:]
     elif text[-1] in "万亿" and len(text) > 1:
         return None
+
     if not set(words) <= _WORDS or words[-1] in ("and", "a", "an"):
         return None
+
     value = _combine(first, words)
-    return None if value is None else Numeral(value)
+    if value is None:
+        return None
+
+    return Numeral(value)
 
 
 def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
@@ -198,6 +226,7 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
     """
     total = Fraction(0)
     current = first
+
     for at, word in enumerate(words):
         if word in ("and", "a", "an"):
             continue
@@ -205,6 +234,7 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             # "twenty one" adds, "five six" and "3 five" are no numbers.
             if first is not None or not _may_follow(current, SMALL[word]):
                 return None
+
             current = (current or Fraction(0)) + SMALL[word]
         elif word in MULTIPLIERS:
             current = (Fraction(1) if current is None else current) * MULTIPLIERS[word]
@@ -217,8 +247,12 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             # "three and a half" adds a part; "three halves" is that many of them.
             if current is not None and "and" in words[:at]:
                 return total + current + Fraction(1, PARTS[word])
-            count = Fraction(1) if current is None else current
-            return total + count / PARTS[word]
+
+            if current is None:
+                return total + Fraction(1, PARTS[word])
+
+            return total + current / PARTS[word]
+
     return total + (current or Fraction(0))
 
 
@@ -226,27 +260,31 @@ def _may_follow(current: Fraction | None, small: int) -> bool:
     """Whether a word below twenty may come after what was read: "twenty one", "hundred five"."""
     if current is None or current % 100 == 0:
         return True
+
     return current % 10 == 0 and current % 100 >= 20 and small < 10
 
 
 def close(claim: Numeral, gold: Numeral, significant: int) -> bool:
     """Whether two values are equal, or one is the other rounded.
 
-    Whole numbers and fractions are exact. A decimal may stand for a value that rounds to it (half a
-    unit of its last place) when it has enough significant digits; if both are decimals, the one with
-    fewer places is the rounded one.
+    Whole numbers and fractions are exact. A decimal may stand for a value that rounds to it
+    (half a unit of its last place) when it has enough significant digits; if both are
+    decimals, the one with fewer places is the rounded one.
 
     Args:
         claim: One value.
         gold: The other one.
         significant: Significant digits that a rounded decimal needs.
     """
+    # Exact equality first: it needs no thought about digits.
     if claim.value == gold.value:
         return True
+
     decimals = [number for number in (claim, gold) if not number.exact]
     whole = any(number.exact and number.value.denominator == 1 for number in (claim, gold))
     if not decimals or whole:
         return False
+
     rounded = min(decimals, key=lambda number: number.places)
     half = abs(claim.value - gold.value) * 2 * Fraction(10) ** rounded.places
     return rounded.digits >= significant and half <= 1

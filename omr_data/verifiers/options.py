@@ -1,7 +1,7 @@
 """Lettered options: the one place that knows how options are labeled and named.
 
-An option is named by its letter ("B", "(b)", "option B", "选B"), by its text, or by both. Options and
-gold answers of some sources carry their label in their text ("A. circle").
+An option is named by its letter ("B", "(b)", "option B", "选B"), by its text, or by both.
+Options and gold answers of some sources carry their label in their text ("A. circle").
 """
 
 import re
@@ -19,7 +19,8 @@ _SEVERAL = re.compile(
 )
 _TOGETHER = re.compile(rf"{_LEAD}([A-H]{{2,8}})\.?")
 _LABELLED = re.compile(
-    r"(?:(?:option|choice)\s+)?(?:[(\[]\s*([A-Za-z])\s*[)\]]\s*[.:]?|([A-Za-z])\s*[.):]|([A-Z])\s+[-=:]|"
+    r"(?:(?:option|choice)\s+)?(?:[(\[]\s*([A-Za-z])\s*[)\]]\s*[.:]?|([A-Za-z])\s*[.):]"
+    r"|([A-Z])\s+[-=:]|"
     r"([A-Z]) (?=\())\s*(\S.*)",
     re.DOTALL | re.IGNORECASE,
 )
@@ -44,15 +45,18 @@ def read_letters(text: str) -> set[str]:
     one = _LETTER.fullmatch(text)
     if one is not None:
         return {one[1].upper()}
+
     several = _SEVERAL.fullmatch(text)
     if several is not None:
         body = re.sub(
             r"(?i)^\s*(?:the )?(?:correct )?(?:options?|choices?|answers?):?( are| is)?", "", text
         )
         return set(re.findall(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", body))
+
     together = _TOGETHER.fullmatch(text)
     if together is not None and list(together[1]) == sorted(set(together[1])):
         return set(together[1])
+
     return set()
 
 
@@ -61,20 +65,25 @@ def split_label(text: str) -> tuple[str, str] | None:
     match = _LABELLED.fullmatch(text.strip())
     if match is None:
         return None
+
     letter = match[1] or match[2] or match[3] or match[4]
     rest = match[5].strip()
     # "D (hexagon)" has its text in brackets.
     if match[4] and rest.startswith("(") and rest.endswith(")"):
         rest = rest[1:-1].strip()
+
     return letter.upper(), rest
 
 
 def without_labels(options: Sequence[str]) -> list[str]:
     """The texts of options, without the labels "A.", "B.", ... that all of them carry in order."""
     texts: list[str] = []
+
     for number, option in enumerate(options):
         labelled = split_label(option)
         if labelled is None or labelled[0] != letter_of(number):
             return list(options)
+
         texts.append(labelled[1])
+
     return texts

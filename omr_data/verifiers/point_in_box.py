@@ -16,11 +16,20 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a box; several boxes are all right."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
         return bool(read_boxes(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
+        # A box is a generous way to point: its center is what it points at.
         points = read_points(claim)
         boxes = read_boxes(claim)
         if boxes:
@@ -28,7 +37,9 @@ class Verifier(base.Verifier):
             points.append(((last.left + last.right) / 2, (last.top + last.bottom) / 2))
         if not points:
             return unreadable("the response holds no point")
+
         x, y = points[-1]
         if any(box.holds(x, y) for box in read_boxes(gold)):
             return right(f"({x:g}, {y:g}) lies in the box")
+
         return wrong(f"({x:g}, {y:g}) lies outside the box")

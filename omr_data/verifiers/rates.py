@@ -29,7 +29,10 @@ class PassRate:
     @property
     def rate(self) -> float | None:
         """RIGHT over counted attempts, from 0 to 1; None where none counts."""
-        return self.n_right / self.n_counted if self.n_counted else None
+        if self.n_counted:
+            return self.n_right / self.n_counted
+
+        return None
 
 
 def counts(verdict: Verdict, finish_reason: str = "stop") -> bool:
@@ -42,6 +45,7 @@ def counts(verdict: Verdict, finish_reason: str = "stop") -> bool:
     """
     if verdict.cause in LEFT_OUT:
         return False
+
     return finish_reason != "length" or verdict.extracted is not None
 
 
@@ -56,17 +60,21 @@ def reward(verdict: Verdict, finish_reason: str = "stop") -> float | None:
         return None
     if verdict.score is not None:
         return verdict.score
+
     return float(verdict.outcome == RIGHT)
 
 
 def pass_rate(attempts: Iterable[Response]) -> PassRate:
     """The pass rate of some attempts at one problem; those without a verdict are left out."""
     right = counted = left_out = 0
+
     for attempt in attempts:
         verdict = attempt.verdict
         if verdict is None or not counts(verdict, attempt.finish_reason):
             left_out += 1
             continue
+
         counted += 1
         right += verdict.outcome == RIGHT
+
     return PassRate(right, counted, left_out)

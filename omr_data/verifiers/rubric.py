@@ -25,7 +25,7 @@ Question: {question}
 Requirement: {gold}
 Student's response: {claim}
 
-Reply with one word: RIGHT if the response meets the requirement, WRONG if it does not, or UNSURE."""
+Reply with one word: RIGHT if the response meets it, WRONG if it does not, or UNSURE."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,19 @@ class Verifier(base.Verifier):
     """Accepts a gold answer that is a rubric, and leaves it to a judge."""
 
     reads_response: ClassVar[bool] = True
+    """The whole response is read."""
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
         return bool(read_items(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted, or the whole response.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
         count = len(read_items(gold))
         return Decision(UNDECIDED, f"a judge must vote on {count} items", "too close")
 
@@ -47,29 +55,42 @@ class Rubric(Judge):
     """A judge that is asked about each item of a rubric, with the whole response before it."""
 
     prompt: str = PROMPT
+    """What is asked about one item."""
     threshold: float = 1.0
     """The least weighted share of items that counts as RIGHT."""
 
     def requests(self, pair: AnswerPair, verdict: Verdict) -> list[Request]:
         answer = replace(verdict, extracted=visible(pair.response))
         asked = []
+
         for item, _ in read_items(pair.gold):
             request = self.request(replace(pair, gold=item), answer)
             if request is not None:
                 asked.append(request)
+
         return asked
 
     def count_all(
         self, pair: AnswerPair, verdict: Verdict, answers: Sequence[Sequence[Response]]
     ) -> Verdict:
+        """The verdict after the votes on each item.
+
+        Args:
+            pair: The response with its rubric as the gold answer.
+            verdict: The verdict of the rules.
+            answers: The votes, item by item.
+        """
         total = met = 0.0
+
         for (_, weight), votes in zip(read_items(pair.gold), answers, strict=True):
             outcome = self.count(verdict, votes).outcome
             if outcome == UNDECIDED:
                 # One item without a majority leaves the whole score open.
                 return replace(self.count(verdict, votes), outcome=UNDECIDED)
+
             total += weight
             met += weight * (outcome == RIGHT)
+
         score = met / total
         return replace(
             verdict,
@@ -88,22 +109,32 @@ def read_items(gold: str) -> list[tuple[str, float]]:
     Raises:
         VerifyError: A weight is not a positive number.
     """
+
+    # A gold answer that is no JSON is of another task, and no error.
     try:
         found = json.loads(gold)
     except (ValueError, RecursionError):
         return []
+
     if not isinstance(found, list):
         return []
+
     items: list[tuple[str, float]] = []
+
     for one in found:
-        entry = {"item": one} if isinstance(one, str) else one
+        entry = one
+        if isinstance(one, str):
+            entry = {"item": one}
         if not isinstance(entry, dict) or not isinstance(entry.get("item"), str):
             return []
+
         weight = entry.get("weight", 1.0)
         if not isinstance(weight, (int, float)) or weight <= 0:
             raise VerifyError(
                 f"the rubric item {entry['item']!r} has the weight {weight!r}. "
                 "Give a positive number, or leave it out for 1."
             )
+
         items.append((entry["item"], float(weight)))
+
     return items

@@ -6,7 +6,7 @@ Everything here is one pass over the text, so a hostile answer costs time linear
 OPENING = "([{⦃"
 CLOSING = ")]}⦄"
 ITEM = "\x1e"
-"""Separates items that stood in formulas of their own, on lines of their own, or apart by \\quad."""
+"""Separates items that stood in formulas or lines of their own, or apart by \\quad."""
 
 
 def balanced(text: str, start: int) -> str | None:
@@ -14,7 +14,9 @@ def balanced(text: str, start: int) -> str | None:
 
     None when it has no partner. An escaped brace counts as an ordinary character.
     """
+    # By hand and not by a pattern, because brackets nest to any depth.
     depth, at = 0, start
+
     while at < len(text):
         sign = text[at]
         if sign == "\\":
@@ -26,7 +28,9 @@ def balanced(text: str, start: int) -> str | None:
             depth -= 1
             if depth == 0:
                 return text[start + 1 : at]
+
         at += 1
+
     return None
 
 
@@ -40,6 +44,7 @@ def split(text: str, separators: tuple[str, ...]) -> list[str]:
     parts: list[str] = []
     depth = start = at = 0
     firsts = {separator[0] for separator in separators}
+
     while at < len(text):
         sign = text[at]
         if depth == 0 and sign in firsts:
@@ -49,12 +54,15 @@ def split(text: str, separators: tuple[str, ...]) -> list[str]:
                 at += len(found)
                 start = at
                 continue
+
         if sign in OPENING:
             depth += 1
         elif sign in CLOSING:
             # A closing bracket too many is left to the reader of the part, which refuses it.
             depth = max(0, depth - 1)
+
         at += 1
+
     parts.append(text[start:].strip())
     return parts
 
@@ -62,23 +70,28 @@ def split(text: str, separators: tuple[str, ...]) -> list[str]:
 def encloses(text: str) -> bool:
     """Whether the first bracket is closed by the last character, of whatever kind both are."""
     depth = 0
+
     for at, sign in enumerate(text):
         if sign in OPENING:
             depth += 1
         elif sign in CLOSING:
             depth -= 1
+
         if depth == 0:
             return at == len(text) - 1 and at > 0
+
     return False
 
 
 def deepest(text: str) -> int:
     """How many brackets are open at once, at most."""
     depth = most = 0
+
     for sign in text:
         if sign in OPENING:
             depth += 1
             most = max(most, depth)
         elif sign in CLOSING:
             depth -= 1
+
     return most

@@ -3,6 +3,8 @@
 import re
 
 from omr_data.verifiers.answers import parse
+from omr_data.verifiers.answers.base import Parsed
+from omr_data.verifiers.answers.collection import List
 from omr_data.verifiers.answers.quantity import Quantity
 from omr_data.verifiers.answers.words import Words
 from omr_data.verifiers.normalize import normalize
@@ -15,9 +17,10 @@ _LETTER = re.compile(
 )
 _UNIT = re.compile(r"\s*(?:[a-zA-ZμΩ°²³^/0-9]+|square \w+|cubic \w+|\w+ per \w+)")
 _CHANGES = re.compile(
-    r"\b(?:less|more|fewer|than|times|not|minus|plus|below|above|over|under|least|most|between|half|"
-    r"twice|double|squared|cubed|negative|if|either|or|cannot|never|approximately|neither|percent of|"
-    r"out of|hundred|thousand|million|billion|dozen|power|factorial|root|base|about|almost|nearly)\b"
+    r"\b(?:less|more|fewer|than|times|not|minus|plus|below|above|over|under|least|most|"
+    r"between|half|twice|double|squared|cubed|negative|if|either|or|cannot|never|approximately|"
+    r"neither|percent of|out of|hundred|thousand|million|billion|dozen|power|factorial|"
+    r"root|base|about|almost|nearly)\b"
     r"|n't\b|不是|不|或",
     re.IGNORECASE,
 )
@@ -30,17 +33,33 @@ def is_only_answer(line: str) -> bool:
     if not plain or re.match(r"(?:[-*•]|\d+\.)\s", line):
         # An item of a list of steps is no answer.
         return False
-    if read_letters(plain) and (plain.isupper() or bold or "(" in plain):
-        return len(plain) > 1 or plain.isupper()
+    if read_letters(plain):
+        named = re.match(r"(?:the )?(?:option|choice|选项)", plain, re.IGNORECASE)
+        if plain.isupper() or bold or "(" in plain or named:
+            return True
+
     labelled = split_label(plain)
     if labelled is not None and len(plain) <= 80:
         return True
+
     readings = parse(line)
     if not readings:
         return False
-    if all(isinstance(one, Words) for one in readings):
+    if is_prose(readings):
         return bool(bold) and len(plain.split()) <= 5
+
     return not re.search(r"[a-z]{4,} [a-z]{2,} [a-z]{2,}", plain)
+
+
+def is_prose(readings: Parsed) -> bool:
+    """Whether readings are words only, or lists that hold words: "Thus, x = 48"."""
+    for one in readings:
+        items = getattr(one, "parts", ()) if isinstance(one, List) else ()
+        wordy = any(isinstance(item[0], Words) for item in items)
+        if not isinstance(one, Words) and not wordy:
+            return False
+
+    return True
 
 
 def sole_answer(sentence: str) -> str | None:
@@ -51,6 +70,7 @@ def sole_answer(sentence: str) -> str | None:
     """
     if len(sentence) > 300 or _CHANGES.search(sentence):
         return None
+
     formulas = _FORMULA.findall(sentence)
     rest = _FORMULA.sub(" ", sentence)
     numbers = list(NUMERAL.finditer(rest))
@@ -64,6 +84,7 @@ def sole_answer(sentence: str) -> str | None:
         return letters[0].upper()
     if words:
         return words[0]
+
     number = numbers[0]
     before = rest[: number.start()]
     if re.search(r"[A-Za-z_\\^]$", before) or re.match(r"[A-Za-z_^\\(]{2,}", rest[number.end() :]):
@@ -71,7 +92,11 @@ def sole_answer(sentence: str) -> str | None:
         glued = _UNIT.match(rest, number.end())
         if re.search(r"[A-Za-z_\\^]$", before) or glued is None:
             return None
-    money = "$" if before.endswith("$") else ""
+
+    money = ""
+    if before.endswith("$"):
+        money = "$"
+
     return money + _with_unit(rest, number.end(), number[0])
 
 
@@ -82,4 +107,5 @@ def _with_unit(sentence: str, end: int, value: str) -> str:
         text = f"{value}{unit[0]}"
         if any(isinstance(one, Quantity) for one in parse(text)):
             return text
+
     return value

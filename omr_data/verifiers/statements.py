@@ -3,32 +3,15 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from omr_data.verifiers import languages
 from omr_data.verifiers.answers import parse
+from omr_data.verifiers.clauses import Statement, clause_of, first_answer, sentences_of
 from omr_data.verifiers.normalize import normalize
-from omr_data.verifiers.options import read_letters, split_label
+from omr_data.verifiers.options import read_letters
 from omr_data.verifiers.scanner import balanced
 from omr_data.verifiers.sentences import is_only_answer, sole_answer
 from omr_data.verifiers.words import phrase
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One place where a response states an answer."""
-
-    start: int
-    """Where it begins, with its marks."""
-    end: int
-    """Where it ends, with its marks."""
-    answer: str
-    """The answer as it was written."""
-    how: str
-    """Its form, in words."""
-    open_ended: bool = False
-    """Whether nothing closes it."""
-
 
 _TAG = re.compile(r"<(/?)(answer|conclusion|final_answer|final answer)>", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
@@ -41,14 +24,11 @@ _HEADING = re.compile(
 )
 _JSON_KEYS = ("answer", "final_answer", "final answer", "Answer", "result", "solution", "答案")
 _OBJECT = re.compile(r"\{[^{}]*\"[^{}]*\}")
-_REASON = re.compile(
-    r",?\s+(?:because|since|as it|as the|as there|which|due to|given that|where)\b|,\s+(?:as|so|and)\b"
-    r"|，?因为|，"
-)
-_STOP = re.compile(r"[.!?](?=\s|$)(?!\s*\d)|[。！？]|;\s|\n")
 _EMPTY = re.compile(r"[\s*_`#:：.]*")
 _CLAUSE_MOST = 400
 _WHOLE_MOST = 60
+_WORDS_MOST = 8
+"""Words of a bare response that may still be an answer and not a sentence about it."""
 
 Finder = Callable[[str, Sequence[str]], Iterator[Statement]]
 
@@ -63,10 +43,25 @@ def find_statements(text: str, options: Sequence[str]) -> list[Statement]:
         text: The text without its thinking.
         options: The texts of the options.
     """
-    explicit = [one for finder in _EXPLICIT for one in finder(text, options)]
+    explicit: list[Statement] = []
+
+    for mark, finder in _EXPLICIT:
+        if mark in text:
+            explicit += finder(text, options)
+
+    if len(explicit) == 1 and explicit[0].start == 0 and explicit[0].end == len(text):
+        # The whole text is one tag or box: nothing else can be stated.
+        if not _EMPTY.fullmatch(explicit[0].answer):
+            return explicit
+
+        return []
+
     phrases = [one for one in _phrases(text, options) if not _touches(one, explicit)]
     found = sorted(explicit + phrases, key=lambda one: (one.end, -one.start))
-    last = found[-1].end if found else 0
+    last = 0
+    if found:
+        last = found[-1].end
+
     found += [one for one in _endings(text, options, last) if one.end > last]
     return [one for one in found if _EMPTY.fullmatch(one.answer) is None]
 
@@ -77,7 +72,9 @@ def _touches(one: Statement, others: list[Statement]) -> bool:
 
 def _tags(text: str, options: Sequence[str]) -> Iterator[Statement]:
     """<answer>..</answer> and its like; one that is never closed counts when nothing follows."""
+    # Only the last opening tag counts, since models repeat it before they answer.
     opened: re.Match[str] | None = None
+
     for tag in _TAG.finditer(text):
         if not tag[1]:
             opened = tag
@@ -85,6 +82,7 @@ def _tags(text: str, options: Sequence[str]) -> Iterator[Statement]:
             inside = text[opened.end() : tag.start()]
             yield Statement(opened.start(), tag.end(), inside.strip(), f"in <{tag[2].lower()}>")
             opened = None
+
     if opened is not None:
         rest = text[opened.end() :].strip()
         if rest and "\n\n" not in rest and len(rest) <= _CLAUSE_MOST and "<" not in rest:
@@ -96,18 +94,19 @@ def _boxes(text: str, options: Sequence[str]) -> Iterator[Statement]:
     for box in _BOX.finditer(text):
         if box.start() < at:
             continue
+
         inside = balanced(text, box.end())
         if inside is None:
             # An unclosed brace swallows the rest, and looking on from each box would be quadratic.
             return
+
         at = box.end() + len(inside) + 2
         yield Statement(box.start(), at, inside.strip(), "in \\boxed")
 
 
 def _glm_boxes(text: str, options: Sequence[str]) -> Iterator[Statement]:
-    if "<|begin_of_box|>" in text:
-        for box in _GLM.finditer(text):
-            yield Statement(box.start(), box.end(), box[1].strip(), "in a box of GLM")
+    for box in _GLM.finditer(text):
+        yield Statement(box.start(), box.end(), box[1].strip(), "in a box of GLM")
 
 
 def _hashes(text: str, options: Sequence[str]) -> Iterator[Statement]:
@@ -120,7 +119,7 @@ def _hashes(text: str, options: Sequence[str]) -> Iterator[Statement]:
 
 
 def _headings(text: str, options: Sequence[str]) -> Iterator[Statement]:
-    """ "### Final Answer" or "**Answer:**", with the answer on its line or in the next paragraph."""
+    """ "### Final Answer", with the answer on its line or in the next paragraph."""
     for heading in _HEADING.finditer(text):
         paragraph = text[heading.end() :].lstrip("\n").partition("\n\n")[0].strip()
         start = text.find(paragraph, heading.end()) if paragraph else -1
@@ -128,20 +127,28 @@ def _headings(text: str, options: Sequence[str]) -> Iterator[Statement]:
             continue
         if _BOX.search(paragraph) or _TAG.search(paragraph) or languages.before().search(paragraph):
             continue
-        answer = _first_answer(paragraph, options)
+
+        answer = first_answer(paragraph, options)
         if answer is not None:
             end = start + len(paragraph)
             yield Statement(heading.start(), end, answer, "after a heading", end == len(text))
 
 
+def _bold_headings(text: str, options: Sequence[str]) -> Iterator[Statement]:
+    # Where both marks stand, `_headings` has found the bold ones already.
+    if "#" not in text:
+        yield from _headings(text, options)
+
+
 def _json(text: str, options: Sequence[str]) -> Iterator[Statement]:
-    if '"' not in text or "{" not in text:
+    if "{" not in text:
         return
     for found in _OBJECT.finditer(text):
         try:
             value = json.loads(found[0])
         except ValueError:
             continue
+
         for key in _JSON_KEYS:
             if isinstance(value, dict) and key in value and not isinstance(value[key], dict):
                 yield Statement(found.start(), found.end(), _as_text(value[key]), "in JSON")
@@ -151,27 +158,48 @@ def _json(text: str, options: Sequence[str]) -> Iterator[Statement]:
 def _as_text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_as_text(one) for one in value)
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+
+    return json.dumps(value)
 
 
-_EXPLICIT: tuple[Finder, ...] = (_tags, _boxes, _glm_boxes, _hashes, _headings, _json)
+_EXPLICIT: tuple[tuple[str, Finder], ...] = (
+    ("<", _tags),
+    ("box", _boxes),
+    ("<|", _glm_boxes),
+    ("####", _hashes),
+    ("#", _headings),
+    ("**", _bold_headings),
+    ('"', _json),
+)
+"""The finders of explicit forms, each with a sign that its form always holds."""
 
 
 def _phrases(text: str, options: Sequence[str]) -> Iterator[Statement]:
     """ "The answer is 48." and "48 is the answer." in every language of the table."""
+    # The rest of the line is looked at, and no more than a few hundred characters.
     for match in languages.before().finditer(text):
         rest = text[match.end() : match.end() + _CLAUSE_MOST]
         if not rest.strip(" *:"):
             continue
+
         blank = re.match(r"[*\s]*", rest)
-        offset = blank.end() if blank else 0
-        clause = _clause(rest[offset:])
-        answer = _first_answer(clause, options)
+        offset = 0
+        if blank:
+            offset = blank.end()
+
+        clause = clause_of(rest[offset:])
+        answer = first_answer(languages.ending().sub("", clause), options)
         if answer is not None:
             end = match.end() + offset + len(clause)
             whole = end >= len(text.rstrip(" *"))
             yield Statement(match.start(), end, answer, 'after "the answer is"', whole)
-    for start, sentence in _sentences(text[-2_000:], max(0, len(text) - 2_000)):
+
+    for start, sentence in sentences_of(text[-2_000:], max(0, len(text) - 2_000)):
+        if languages.after_end().search(sentence.strip(" *")) is None:
+            continue
+
         said = languages.after().match(sentence.strip(" *"))
         if said is not None and " not" not in sentence:
             answer = said["answer"].strip(" *")
@@ -180,87 +208,40 @@ def _phrases(text: str, options: Sequence[str]) -> Iterator[Statement]:
                 yield Statement(start, start + len(sentence), answer, 'before "is the answer"')
 
 
-def _clause(text: str) -> str:
-    """The text up to the end of its sentence; a display formula on its own lines is one line."""
-    opening = re.match(r"\\\[|\$\$", text)
-    if opening is not None:
-        closing = {"\\[": "\\]", "$$": "$$"}[opening[0]]
-        end = text.find(closing, opening.end())
-        if end >= 0:
-            return text[: end + 2]
-    stop = _STOP.search(text)
-    # A full stop inside "A. circle" or after an initial does not end a sentence.
-    while stop is not None and re.fullmatch(r"\W*\(?[A-Z]\)?", text[: stop.start()].strip(" *")):
-        if stop[0] == "\n":
-            break
-        stop = _STOP.search(text, stop.end())
-    return text if stop is None else text[: stop.start()]
-
-
-def _first_answer(clause: str, options: Sequence[str]) -> str | None:
-    """The answer that a clause gives: all of it, or what stands before its reason."""
-    text = clause.strip()
-    if not text:
-        return None
-    if parse(text) and not _is_long_words(text):
-        return text
-    reason = _REASON.search(text)
-    while reason is not None:
-        head = text[: reason.start()].strip()
-        if head and (parse(head) or read_letters(normalize(head)) or split_label(normalize(head))):
-            return head
-        reason = _REASON.search(text, reason.end())
-    found = sole_answer(text)
-    if found is not None and re.match(r"(?:there|it|he|she|they|the|we|this)\b", text, re.I):
-        return found
-    return text
-
-
-def _is_long_words(text: str) -> bool:
-    return len(text.split()) > 4 and not re.search(r"\d", text)
-
-
-def _sentences(text: str, offset: int) -> Iterator[tuple[int, str]]:
-    """The sentences of a text, each with its place in the whole."""
-    start = 0
-    for stop in _STOP.finditer(text):
-        if text[start : stop.start()].strip():
-            yield offset + start, text[start : stop.start()]
-        start = stop.end()
-    if text[start:].strip():
-        yield offset + start, text[start:]
-
-
 def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statement]:
     """A last line that is only an answer, or a last sentence that concludes with exactly one."""
+    # Only the last line: an earlier bare number is a step and no answer.
     stripped = text.rstrip()
     start = stripped.rfind("\n") + 1
     line = stripped[start:].strip()
     if not line or len(line) > _CLAUSE_MOST:
         return
-    whole = start == 0 or not stripped[:start].strip()
+
+    whole = not stripped[:start].strip()
     if whole and len(line) <= _WHOLE_MOST and not after and _may_be_whole(line):
         yield Statement(start, len(text), line, "the whole text", True)
         return
-    if (start >= after and is_only_answer(line)) or phrase(normalize(line)) in _phrases_of(options):
-        yield Statement(start, len(text), line, "the last line", True)
-        return
-    *_, (begin, sentence) = _sentences(stripped[start:], start)
+
+    *_, (begin, sentence) = sentences_of(stripped[start:], start)
     opening = languages.conclusion().match(sentence.strip(" *"))
-    if opening is None or begin < after:
+    is_option = phrase(normalize(line)) in _phrases_of(options)
+    if opening is None or is_option:
+        if is_option or (start >= after and is_only_answer(line)):
+            yield Statement(start, len(text), line, "the last line", True)
+
         return
+
     rest = sentence.strip(" *")[opening.end() :].strip()
-    if is_only_answer(rest):
-        answer: str | None = rest
-    else:
+    answer: str | None = rest
+    if not is_only_answer(rest):
         answer = sole_answer(rest)
-    if answer is not None:
+    if answer is not None and begin >= after:
         yield Statement(begin, len(text), answer, "a concluding sentence", True)
 
 
 def _may_be_whole(line: str) -> bool:
     """Whether one short line may be nothing but an answer: no unclosed box or tag in it."""
-    return "<" not in line or bool(parse(line))
+    return bool(parse(line)) or ("<" not in line and len(line.split()) <= _WORDS_MOST)
 
 
 def _phrases_of(options: Sequence[str]) -> set[str]:

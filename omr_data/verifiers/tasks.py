@@ -78,9 +78,11 @@ class Router(Spec):
 
     def cascade_of(self, task: str) -> cascade.Verifier:
         """The cascade of a task. Raises VerifyError for one that is not in the table."""
+
         for name, found in self.routes:
             if name == task:
                 return found
+
         known = ", ".join(name for name, _ in self.routes)
         raise VerifyError(
             f"there is no task {task!r}. The tasks are {known}; "

@@ -2,7 +2,7 @@
 
 import re
 
-from omr_data.verifiers.spellings import entries
+from omr_data.verifiers.spellings import COMMANDS, entries
 
 FUNCTIONS = frozenset(
     entries(
@@ -26,25 +26,52 @@ _FILLERS = frozenset(
 )
 
 
+_TWO_WORDS = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]+ +[A-Za-z]{2,}|[A-Za-z]{2,} +[A-Za-z])")
+_GREEK = re.compile(
+    r"(?<![A-Za-z\\])(?:pi|theta|alpha|beta|gamma|delta|lambda|omega|sigma|phi)(?![A-Za-z])"
+)
+"""Greek letters that are spelled out in plain text."""
+
+
 class Unreadable(Exception):
     """The text is not a formula of the kind that is read here, or its value is too large."""
 
 
 def tokens_of(text: str) -> list[str]:
     """The tokens of a text. Words of the language are refused here: "so" is not s times o."""
+    if not _WORD.search(text):
+        return _split(text)
+
+    text = _GREEK.sub(lambda name: COMMANDS[name[0]], text)
+
     for word in _WORD.findall(text):
         if word not in FUNCTIONS and word != "sqrt" and (len(word) > 3 or word in _FILLERS):
             raise Unreadable(f"{word!r} is a word")
+
+    for pair in _TWO_WORDS.finditer(text):
+        # "a lot" is no product; "sin x" and "x y" are formulas.
+        if not FUNCTIONS.intersection(pair[0].split()):
+            raise Unreadable(f"{pair[0]!r} are words")
+
+    return _split(text)
+
+
+def _split(text: str) -> list[str]:
+    # One pattern at each place keeps this linear in the length of the text.
     found: list[str] = []
     at, end = 0, len(text.rstrip())
+
     while at < end:
         match = _TOKEN.match(text, at)
         if match is None:
             raise Unreadable(f"{text[at : at + 10]!r} is not understood")
+
         number, function, command, letter, sign = match.groups()
         if function or command:
             found.append("\\" + (function or command))
         else:
             found.append(number or letter or sign)
+
         at = match.end()
+
     return found

@@ -1,8 +1,8 @@
 """Typed answers compared by value: numbers, quantities, expressions, intervals, words and the rest.
 
-Both sides are parsed by `answers.parse`, and decided only when both are parsed completely into types
-that can be compared. What no type reads, and looks like mathematics, gets the second opinion of
-math-verify, whose "equal" counts and whose "different" does not.
+Both sides are parsed by `answers.parse`, and decided only when both are parsed completely into
+types that can be compared. What no type reads, and looks like mathematics, gets the second
+opinion of math-verify, whose "equal" counts and whose "different" does not.
 """
 
 import re
@@ -19,13 +19,18 @@ from omr_data.verifiers.deadline import TimedOut, seconds_left
 from omr_data.verifiers.isolated import shared_algebra_workers
 from omr_data.verifiers.normalize import normalize
 from omr_data.verifiers.scanner import deepest
+from omr_data.verifiers.spellings import COMMANDS
 
 _LONGEST = 400
 _DEEPEST = 20
 _FORMULA = re.compile(r"[\w\\{}()\[\]^+\-*/=|<>,.!&'∞π\u0370-\u03ff ]+")
 _ENDLESS = re.compile(r"\d{40}|\^\s*\{?\s*-?\d{4}|\^[^+\-=]{0,12}\^|!")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
-_COMMAND = re.compile(r"\\(?:int|sum|prod|lim|frac|sqrt|binom|log|ln|sin|cos|tan)\b")
+_COMMAND = re.compile(r"\\(?:int|iint|oint|sum|prod|lim|partial|det|gcd)(?![a-zA-Z])")
+_LATEX = {
+    sign: f"\\{name} " for name, sign in COMMANDS.items() if len(sign) == 1 and not sign.isascii()
+}
+"""The commands of Greek letters and signs, as math-verify reads them."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,29 @@ class Verifier(base.Verifier):
         return bool(parse(gold)) or _is_formula(normalize(gold))
 
     def decide(self, claim: str, gold: str, options: tuple[str, ...]) -> Decision:
+        """See `base.Verifier.decide`.
+
+        Args:
+            claim: The answer that was extracted.
+            gold: The gold answer.
+            options: The texts of the options.
+        """
+        # Both are parsed before anything is compared; a cache makes the gold answer free.
         given, wanted = parse(claim), parse(gold)
         if given and wanted:
             decision = compare(given, wanted, Rules(self.significant, self.units))
             if decision.outcome != UNDECIDED or decision.final:
                 return decision
+
             opinion = _second_opinion(normalize(claim), normalize(gold))
             return opinion or decision
+
         opinion = _second_opinion(normalize(claim), normalize(gold))
         if opinion is not None:
             return opinion
         if not given:
             return unreadable("no type of answer accounts for all of its text")
+
         return other_kind("the gold answer is of no type that rules compare")
 
 
@@ -67,12 +83,16 @@ def _second_opinion(claim: str, gold: str) -> Decision | None:
     if not (_is_formula(claim) and _is_formula(gold)):
         return None
     # One of the two must hold what our own types do not read, or they would have decided.
-    if not _COMMAND.search(claim + gold):
+    if not _COMMAND.search(claim + gold) or not (_is_balanced(claim) and _is_balanced(gold)):
         return None
-    answer = shared_algebra_workers().equal(claim, gold, seconds_left())
+
+    answer = shared_algebra_workers().equal(_to_latex(claim), _to_latex(gold), seconds_left())
     if answer == "timeout":
         raise TimedOut
-    return right("equal, says math-verify") if answer == "equal" else None
+    if answer == "equal":
+        return right("equal, says math-verify")
+
+    return None
 
 
 def _is_formula(text: str) -> bool:
@@ -88,3 +108,11 @@ def _is_formula(text: str) -> bool:
         and not _ENDLESS.search(text)
         and not _WORD.search(text)
     )
+
+
+def _is_balanced(text: str) -> bool:
+    return all(text.count(one) == text.count(other) for one, other in ("()", "[]", "{}"))
+
+
+def _to_latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)

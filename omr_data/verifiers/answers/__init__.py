@@ -20,12 +20,14 @@ _DEEPEST = 40
 def answer_types() -> tuple[type[Answer], ...]:
     """Every type of answer, in the order in which they are tried."""
     found: list[type[Answer]] = []
+
     for module in pkgutil.iter_modules(__path__):
         members = vars(importlib.import_module(f"{__name__}.{module.name}"))
         for value in members.values():
             is_type = inspect.isclass(value) and issubclass(value, Answer)
             if is_type and value is not Answer and value.__module__ == f"{__name__}.{module.name}":
                 found.append(value)
+
     return tuple(sorted(found, key=lambda kind: (kind.order, kind.__name__)))
 
 
@@ -35,25 +37,31 @@ def parse(text: str) -> Parsed:
     Gold answers and claims are read by the same types after the same normalization. Readings are
     cached, so the gold answer of a record is parsed once for all of its responses.
     """
-    if len(text) > LONGEST:
-        return ()
-    return read(normalize(text))
+    if len(text) <= _CACHED:
+        return _parse_short(text)
+    if len(text) <= LONGEST:
+        return read(normalize(text))
+
+    return ()
 
 
 def read(text: str) -> Parsed:
     """All readings of a normalized text, or of a part of one."""
     if len(text) <= _CACHED:
         return _read_short(text)
+
     return _read(text)
 
 
 def _read(text: str) -> Parsed:
     if not text or deepest(text) > _DEEPEST:
         return ()
+
     found = _readings(text)
     if not found and ITEM in text:
         # The space between formulas may be no more than that: "x = 5 \quad (x > 0)".
         found = _readings(text.replace(ITEM, " "))
+
     return found
 
 
@@ -65,7 +73,13 @@ def _readings(text: str) -> Parsed:
             found.append(answer)
             if answer.alone:
                 break
+
     return tuple(found)
 
 
+def _parse(text: str) -> Parsed:
+    return read(normalize(text))
+
+
+_parse_short = functools.lru_cache(maxsize=16_384)(_parse)
 _read_short = functools.lru_cache(maxsize=16_384)(_read)

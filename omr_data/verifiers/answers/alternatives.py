@@ -28,11 +28,16 @@ class Alternatives(Answer):
     def read(cls, text: str, parts: Reader) -> "Alternatives | None":
         if not text.endswith(")"):
             return None
+
         match = _OR.fullmatch(text)
         if match is None:
             return None
+
         forms = parts(match[1].strip()), parts(match[2].strip())
-        return cls(forms) if all(forms) else None
+        if all(forms):
+            return cls(forms)
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         found = [compare((claim,), form, rules) for form in self.forms]
@@ -40,6 +45,7 @@ class Alternatives(Answer):
             for decision in found:
                 if decision.outcome == outcome:
                     return decision
+
         return found[0]
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
@@ -49,4 +55,5 @@ class Alternatives(Answer):
             for decision in found:
                 if decision.outcome == outcome:
                     return decision
+
         return found[0]

@@ -34,20 +34,27 @@ class Chemical(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Chemical | None":
+        # A lower-case first letter, or a long text, is never a formula; the test is cheap.
         if not text[:1].isascii() or len(text) > 200 or not re.search("[A-Z]", text[:12]):
             return None
+
         texts = _ARROW.split(text)
         if len(texts) > 2:
             return None
+
         sides = []
+
         for side in texts:
             formulas = [_formula(one) for one in re.split(r"\s+\+\s+|\+(?=\d*[A-Z])", side)]
             read = [formula for formula in formulas if formula]
             if len(read) != len(formulas):
                 return None
+
             sides.append(tuple(sorted(read)))
+
         if len(sides) == 1 and not _is_compound(sides[0]):
             return None
+
         return cls(tuple(sides))
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -57,6 +64,7 @@ class Chemical(Answer):
             return right("the same formula")
         if sorted("".join(sum(self.sides, ()))) == sorted("".join(sum(claim.sides, ()))):
             return too_close("the same signs in another order")
+
         return wrong("another formula")
 
 
@@ -67,11 +75,13 @@ def _formula(text: str) -> str | None:
     ending = ""
     if charge is not None:
         text, ending = text[: charge.start()], f"^{charge[1] or '1'}{charge[2]}"
+
     plain = re.sub(r"[_{}\s]", "", text)
     if not _BODY.fullmatch(plain) or plain.count("(") != plain.count(")"):
         return None
     if any(atom not in _ELEMENTS for atom in _ATOM.findall(plain)):
         return None
+
     return plain + ending
 
 
@@ -81,6 +91,7 @@ def _is_compound(formulas: tuple[str, ...]) -> bool:
     atoms = _ATOM.findall(text)
     if len(formulas) > 1:
         return any(len(_ATOM.findall(one)) > 1 for one in formulas)
+
     return "^" in text or (
         len(atoms) > 1 and any(sign.isdigit() or sign.islower() for sign in text)
     )

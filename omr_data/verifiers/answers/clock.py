@@ -36,10 +36,12 @@ class Clock(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Clock | None":
+        # Longer texts are sentences, and the patterns below would backtrack over them.
         if len(text) > 24:
             return None
         if (hour := _NAMED.get(text.lower())) is not None:
             return cls(hour * 3600, "PM" if hour else "AM")
+
         match = _CLOCK.fullmatch(text)
         if match is not None:
             hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
@@ -48,13 +50,19 @@ class Clock(Answer):
             match = _HOUR.fullmatch(text)
             if match is None:
                 return None
+
             hours, minutes, seconds = int(match[1]), 0, 0
             letter = match[2] or match[3] or ""
+
         if minutes > 59 or seconds > 59 or hours > 24 or (letter and not 1 <= hours <= 12):
             return None
-        half = f"{letter.upper()}M" if letter else ""
+
+        half = ""
+        if letter:
+            half = f"{letter.upper()}M"
         if half:
             hours = hours % 12 + 12 * (half == "PM")
+
         return cls(hours * 3600 + minutes * 60 + seconds, half)
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -63,13 +71,17 @@ class Clock(Answer):
         if self.half == claim.half:
             if self.seconds == claim.seconds:
                 return right("the same time")
+
             return wrong("another time")
+
         if (self.seconds - claim.seconds) % _HALF_DAY:
             return wrong("another time")
+
         same = self.seconds == claim.seconds
         # From 13:00 on, a 24-hour clock says itself which half of the day it means.
         if same and self.seconds >= 13 * 3600:
             return right("the same time on a 24-hour clock")
         if self.half:
             return wrong(f"it does not say {self.half}")
+
         return too_close("only the answer says AM or PM")

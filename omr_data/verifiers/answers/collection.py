@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from omr_data.verifiers.answers.base import Answer, Parsed, Reader, Rules
 from omr_data.verifiers.answers.expression import Expression
-from omr_data.verifiers.base import Decision, right, too_close, wrong
+from omr_data.verifiers.base import Decision, decided, right, too_close, wrong
 from omr_data.verifiers.compare import compare_if_comparable, compare_in_order, compare_unordered
 from omr_data.verifiers.scanner import ITEM, encloses, split
 
@@ -30,10 +30,13 @@ class Dots(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Dots | None":
-        return cls() if text in ("\\ldots", "...") else None
+        if text in ("\\ldots", "..."):
+            return cls()
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
-        return right("dots") if isinstance(claim, Dots) else wrong("dots stand in one of them only")
+        return decided(isinstance(claim, Dots), "dots", "dots stand in one of them only")
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         return wrong("dots stand in one of them only")
@@ -62,12 +65,21 @@ class List(Answer):
                 items[0] = body[1:].strip()
         else:
             items = without_common_name(split_items(text))
+
         if not 2 <= len(items) <= _MOST:
             return None
+
         read = tuple(parts(item) for item in items)
         if not all(read) or all(one[0].kind == "namedvalues" for one in read):
             # Values with names of their own are no list: their names count.
             return None
+        if any(
+            one[0].kind == "words" and len(item.split()) > 3
+            for one, item in zip(read, items, strict=True)
+        ):
+            # Clauses of a sentence are no items.
+            return None
+
         return cls(read, any(isinstance(one[0], Dots) for one in read))
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -75,10 +87,14 @@ class List(Answer):
             if self.ordered or claim.ordered:
                 if self.parts == claim.parts:
                     return right("the same sequence")
+
                 return _compare_sequences(claim, self, rules)
+
             return compare_unordered(list(claim.parts), list(self.parts), rules, True)
+
         if isinstance(claim, Set):
             return _compare_list_with_set(list(claim.parts), list(self.parts), rules)
+
         return None
 
 
@@ -93,29 +109,43 @@ class Set(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Set | None":
+        # Plain braces are read as well: answers lose their backslashes on the way.
         if text in ("∅", "⦃⦄", "⦃ ⦄", "{}"):
             return cls(())
         if text[:1] not in ("⦃", "{") or text[-1:] not in ("⦄", "}") or not encloses(text):
             return None
+
         items = without_common_name(split_items(text[1:-1], bracketed=True))
         if len(items) == 1 and "±" in items[0]:
             inner = parts(items[0])
-            return cls(inner[0].parts) if inner and isinstance(inner[0], List) else None
+            if inner and isinstance(inner[0], List):
+                return cls(inner[0].parts)
+
+            return None
+
         if not 1 <= len(items) <= _MOST:
             return None
+
         read = tuple(parts(item) for item in items)
-        return cls(read) if all(read) else None
+        if all(read):
+            return cls(read)
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Set):
             if not self.parts or not claim.parts:
                 same = len(self.parts) == len(claim.parts)
-                return right("both are empty") if same else wrong("one of them is empty")
+                return decided(same, "both are empty", "one of them is empty")
+
             return compare_unordered(list(claim.parts), list(self.parts), rules, False)
+
         if isinstance(claim, List):
             if not self.parts:
                 return wrong("the gold answer is empty")
+
             return compare_unordered(list(claim.parts), list(self.parts), rules, False)
+
         return self._compare_element(claim, rules)
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
@@ -124,6 +154,7 @@ class Set(Answer):
         if len(self.parts) == 1:
             # A set of one is taken for its element, which is how a solution set is often written.
             return compare_if_comparable(self.parts[0], (gold,), rules)
+
         return None
 
     def _compare_element(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -134,6 +165,7 @@ class Set(Answer):
         # Named values and equations may stand for several values, and are unwrapped first.
         if claim.arity == "one" or isinstance(claim, Expression):
             return wrong("one value, where the gold answer has several")
+
         return None
 
 
@@ -147,19 +179,23 @@ def split_items(text: str, bracketed: bool = False) -> list[str]:
         text: The text of the list, without its brackets.
         bracketed: Whether it stood in brackets, where a comma is never a thousands mark by itself.
     """
+    # Separators that normalization left come first: they stood between whole formulas.
     if ITEM in text:
         items = split(text, (ITEM,))
         if len(items) > 1:
             return [item.strip(" ,;") for item in items if item.strip(" ,;")]
+
     text = _COMMA_WORD.sub(", ", text)
     thousands = len(_THOUSANDS.findall(text))
     if thousands:
         other = any(separator in text for separator in (", ", ";", " and ", " or "))
         if other or not bracketed:
             text = _THOUSANDS.sub("", text)
+
     items = split(text, SEPARATORS)
     if items and not items[-1]:
         items.pop()
+
     return items
 
 
@@ -171,9 +207,13 @@ def without_common_name(items: list[str]) -> list[str]:
         return items
     if any(name is not None and name[1] != first[1] for name in names):
         return items
+
     values = [item[name.end() :] if name else item for item, name in zip(items, names, strict=True)]
     # "x = 2, y > 1" is no list of values of x.
-    return items if any("=" in value or "<" in value for value in values) else values
+    if any("=" in value or "<" in value for value in values):
+        return items
+
+    return values
 
 
 def _compare_sequences(claim: List, gold: List, rules: Rules) -> Decision:
@@ -183,9 +223,11 @@ def _compare_sequences(claim: List, gold: List, rules: Rules) -> Decision:
 def _compare_list_with_set(claim: list[Parsed], gold: list[Parsed], rules: Rules) -> Decision:
     if not claim:
         return wrong("the empty set is not the gold answer")
+
     decision = compare_unordered(claim, gold, rules, True)
     if decision.outcome == "WRONG":
         loose = compare_unordered(claim, gold, rules, False)
         if loose.outcome == "RIGHT":
             return too_close("equal as sets; the gold answer has a part more than once")
+
     return decision

@@ -7,16 +7,23 @@ from fractions import Fraction
 from omr_data.verifiers.answers.base import Answer, Reader, Rules
 from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.base import Decision, right, too_close, wrong
-from omr_data.verifiers.evaluate import relate, value_at
-from omr_data.verifiers.formula import Formula, Node, parse_formula
+from omr_data.verifiers.evaluate import value_at
+from omr_data.verifiers.formula import parse_formula
 from omr_data.verifiers.numerals import Numeral
+from omr_data.verifiers.relation import relate
 from omr_data.verifiers.tokens import Unreadable
+from omr_data.verifiers.tree import Formula, Node
 
 _CONSTANT = re.compile(r"\+\s*(?:c|K|k|const(?:ant)?\.?|C_?\{?1\}?)$")
 """A constant of integration at the end, however it is called; it is read as C."""
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORDLIKE = re.compile(r"[A-Za-z]{3,}")
 _SPOKEN = (
+    (re.compile(r"^(.+?) (?:less than|fewer than|subtracted from) (.+)$"), r"(\2)-(\1)"),
+    (re.compile(r"^(.+?) more than (.+)$"), r"(\2)+(\1)"),
+    (re.compile(r"^half (?:of )?(.+)$"), r"(\1)/2"),
+    (re.compile(r"^(?:twice|double) (.+)$"), r"2*(\1)"),
+    (re.compile(r"\s+to the (?:power of )?(\d+)(?:th|st|nd|rd)?(?: power)?\b"), r"^{\1}"),
     (re.compile(r"\s+(?:squared|to the power of 2)\b"), "^2"),
     (re.compile(r"\s+cubed\b"), "^3"),
     (re.compile(r"\s+plus\s+"), "+"),
@@ -43,27 +50,37 @@ class Expression(Answer):
         if _WORDLIKE.fullmatch(text):
             # A word of letters only is a word; "ab" may be a product.
             return None
+
         formula = read_formula(text)
-        return None if formula is None else cls(formula)
+        if formula is None:
+            return None
+
+        return cls(formula)
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Number):
             if claim.base:
                 return None
+
             decision = compare_formulas(as_formula(claim), self.formula)
             if decision.outcome == "WRONG" and _rounds(claim.numeral, self.formula, rules):
                 return right("the gold value, rounded")
+
             return decision
+
         if isinstance(claim, Expression):
             return compare_formulas(claim.formula, self.formula)
+
         return None
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         if not isinstance(gold, Number) or gold.base:
             return None
+
         decision = compare_formulas(self.formula, as_formula(gold))
         if decision.outcome == "WRONG" and _rounds(gold.numeral, self.formula, rules):
             return right("the exact value of the gold answer's decimal")
+
         return decision
 
 
@@ -72,14 +89,19 @@ def read_formula(text: str) -> Formula | None:
     if text.endswith(("c", "k", "K", ".", "t", "1", "}")):
         constant = _CONSTANT.search(text)
         # Only a constant that stands nowhere else: in "kx + k" the letter is a variable.
-        before = _COMMAND.sub("", text[: constant.start()]) if constant else ""
+        before = ""
+        if constant:
+            before = _COMMAND.sub("", text[: constant.start()])
         if constant and constant[0][-1] not in before:
             text = text[: constant.start()] + "+C"
+
     formula = parse_formula(text)
     if formula is None and " " in text and len(text) < 200:
         for pattern, plain in _SPOKEN:
             text = pattern.sub(plain, text)
+
         formula = parse_formula(text)
+
     return formula
 
 
@@ -105,6 +127,7 @@ def compare_formulas(claim: Formula, gold: Formula) -> Decision:
     if "log" in claim.traits | gold.traits:
         # Read with base ten or e they may be equal, and people write \log for both.
         return too_close("they differ, or depend on the base of a logarithm")
+
     return wrong("the values differ")
 
 
@@ -116,8 +139,10 @@ def _rounds(decimal: Numeral, formula: Formula, rules: Rules) -> bool:
         value = value_at(formula, {})
     except Unreadable:
         return False
+
     # Doubles decide this: a decimal of more places than they have is compared in full elsewhere.
     if isinstance(value, Fraction):
         value = complex(value)
+
     half = 0.5 * 10.0**-decimal.places * (1 + 1e-9)
     return bool(abs(value.imag) < 1e-9 and abs(value.real - float(decimal.value)) <= half)

@@ -24,12 +24,15 @@ class Letters(Answer):
     def read(cls, text: str, parts: Reader) -> "Letters | None":
         if len(text) > 200 or re.search(r"[=^_\\+*/<>]", text[:40]):
             return None
+
         letters = read_letters(text)
         if letters:
             return cls(frozenset(letters))
+
         labelled = split_label(text)
         if labelled is None:
             return None
+
         return cls(frozenset(labelled[0]), phrase(labelled[1]))
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -39,4 +42,5 @@ class Letters(Answer):
             return wrong("other letters")
         if self.text and claim.text and self.text != claim.text:
             return too_close("the same letter with another text")
+
         return right("the same letter")

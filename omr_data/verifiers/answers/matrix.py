@@ -34,24 +34,34 @@ class Matrix(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Matrix | None":
+        # The environment is required: brackets alone are tuples.
         if "\\begin" not in text:
             return None
+
         match = _MATRIX.fullmatch(text)
         if match is None:
             return None
+
         factor = match["factor"].strip(" *")
         rows = [row for row in _ROW.split(match["body"].replace(ITEM, " ")) if row.strip()]
         columns = {row.count("&") + 1 for row in rows}
         if len(columns) != 1 or len(rows) * max(columns) > _LARGEST:
             return None
+
         cells: list[Parsed] = []
+
         for row in rows:
             for cell in row.split("&"):
                 plain = cell.strip()
                 if factor:
                     plain = f"({'-1' if factor == '-' else factor})*({plain})"
+
                 cells.append(parts(plain))
-        return cls(tuple(cells), columns.pop()) if all(cells) else None
+
+        if all(cells):
+            return cls(tuple(cells), columns.pop())
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Tuple):
@@ -60,11 +70,13 @@ class Matrix(Answer):
             return None
         if (len(claim.cells), claim.columns) != (len(self.cells), self.columns):
             return wrong("their sizes differ")
+
         return compare_in_order(list(claim.cells), list(self.cells), rules)
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         if not isinstance(gold, Tuple):
             return None
+
         return self._compare_flat(list(self.cells), list(gold.parts), rules)
 
     def _compare_tuple(self, claim: Tuple, rules: Rules) -> Decision:
@@ -75,7 +87,9 @@ class Matrix(Answer):
             widths = {len(row.parts) for row in rows if isinstance(row, Tuple)}
             if widths != {self.columns} or len(cells) != len(self.cells):
                 return wrong("their sizes differ")
+
             return compare_in_order(cells, list(self.cells), rules)
+
         return self._compare_flat(list(claim.parts), list(self.cells), rules)
 
     def _compare_flat(self, claim: list[Parsed], gold: list[Parsed], rules: Rules) -> Decision:
@@ -84,4 +98,5 @@ class Matrix(Answer):
         rows = len(self.cells) // self.columns
         if decision.outcome == "RIGHT" and 1 not in (rows, self.columns):
             return too_close("the same cells in another shape")
+
         return decision

@@ -82,8 +82,10 @@ class Money(Answer):
             number = read_numeral(cents[1].strip())
             if number is None:
                 return None
+
             # The cent of the dollar: the only currency whose sources count in cents.
             return cls(_scaled(number, 1, 100), "dollar")
+
         before = _BEFORE.fullmatch(text)
         if before is not None:
             amount = before[3]
@@ -91,32 +93,47 @@ class Money(Answer):
             twice = _AFTER.fullmatch(amount)
             if twice is not None and _WORDS[twice[2].lower()] == _SYMBOLS[before[2]]:
                 amount = twice[1]
+
             number = _read_amount(before[1] + amount)
-            return None if number is None else cls(number, _SYMBOLS[before[2]])
+            if number is None:
+                return None
+
+            return cls(number, _SYMBOLS[before[2]])
+
         after = _AFTER.fullmatch(text)
         if after is not None:
             number = _read_amount(after[1].strip())
-            return None if number is None else cls(number, _WORDS[after[2].lower()])
+            if number is None:
+                return None
+
+            return cls(number, _WORDS[after[2].lower()])
+
         return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
+        # Two amounts are told apart by currency first, whatever their values are.
         if isinstance(claim, Money):
             if claim.currency != self.currency:
                 if {claim.currency, self.currency} == {"yen", "yuan"}:
                     return too_close("¥ is the sign of both yen and yuan")
+
                 return wrong(f"{claim.currency} is not {self.currency}")
+
             return compare_values(claim.value, self.value, rules)
+
         if isinstance(claim, Counted):
             return None
         if isinstance(claim, Number) and not claim.base and not claim.percent:
             return compare_values(claim.numeral, self.value, rules)
         if isinstance(claim, Expression):
             return compare_values(claim.formula, self.value, rules)
+
         return None
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         if isinstance(gold, Number) and not gold.base and not gold.percent:
             return compare_values(self.value, gold.numeral, rules)
+
         return None
 
 
@@ -126,6 +143,7 @@ def _read_amount(text: str) -> Numeral | None:
         number = read_numeral(scale[1])
         if number is not None:
             return _scaled(number, _SCALES[scale[2].lower()], 1)
+
     return number
 
 
@@ -133,4 +151,5 @@ def _scaled(number: Numeral, times: int, over: int) -> Numeral:
     value = number.value * times / over
     if value.denominator == 1:
         return Numeral(value)
+
     return Numeral(value, number.exact, number.digits, number.places)

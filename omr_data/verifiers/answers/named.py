@@ -39,31 +39,44 @@ class NamedValues(Answer):
             value = parts(together[2])
             if value and isinstance(value[0], Tuple) and len(names) == len(value[0].parts):
                 return cls(names, value[0].parts)
+
             return None
+
         items = split_items(text)
         if len(items) > 1:
             return cls._read_several(items, parts)
+
         match = _NAMED.fullmatch(text)
         if match is None:
             return None
+
         value = parts(match[3].strip())
         # "y = 2x" is an equation. A function's value may hold the variable in its brackets.
         free = set() if match[2] is None else {match[2]}
         value = tuple(one for one in value if _variables(one) <= free)
-        return cls((_plain(match[1]),), (value,)) if value else None
+        if value:
+            return cls((_plain(match[1]),), (value,))
+
+        return None
 
     @classmethod
     def _read_several(cls, items: list[str], parts: Reader) -> "NamedValues | None":
         names: list[str] = []
         values: list[Parsed] = []
+
         for item in items:
             read = [one for one in parts(item) if isinstance(one, NamedValues)]
             if not read or len(read[0].names) != 1:
                 return None
+
             names.append(read[0].names[0])
             values.append(read[0].values[0])
+
         # One name with several values is a list of solutions, which `List` reads.
-        return cls(tuple(names), tuple(values)) if len(set(names)) == len(names) else None
+        if len(set(names)) == len(names):
+            return cls(tuple(names), tuple(values))
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, NamedValues):
@@ -71,14 +84,16 @@ class NamedValues(Answer):
         if len(self.names) == 1:
             return compare_if_comparable((claim,), self.values[0], rules)
         if isinstance(claim, (List, Tuple)):
-            return self._compare_plain(claim.parts, self.values, rules)
+            return self._compare_plain(claim.parts, self.values, rules, isinstance(claim, List))
+
         return None
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         if len(self.names) == 1:
             return compare_if_comparable(self.values[0], (gold,), rules)
         if isinstance(gold, (List, Tuple)):
-            return self._compare_plain(self.values, gold.parts, rules)
+            return self._compare_plain(self.values, gold.parts, rules, isinstance(gold, List))
+
         return None
 
     def _compare_names(self, claim: "NamedValues", rules: Rules) -> Decision:
@@ -88,29 +103,40 @@ class NamedValues(Answer):
             given = dict(zip(claim.names, claim.values, strict=True))
             ordered = [given[name] for name in self.names]
             return compare_in_order(ordered, list(self.values), rules)
+
         decision = compare_in_order(list(claim.values), list(self.values), rules)
         symbols = all(_SYMBOL.fullmatch(name) for name in (*claim.names, *self.names))
         lowered = [name.lower() for name in claim.names], [name.lower() for name in self.names]
         if decision.outcome == "RIGHT" and (not symbols or lowered[0] == lowered[1]):
             # "area = 24" and "S = 24" may name one thing.
             return too_close("the same values under other names")
+
         return wrong("other names")
 
     def _compare_plain(
-        self, claim: tuple[Parsed, ...], gold: tuple[Parsed, ...], rules: Rules
+        self, claim: tuple[Parsed, ...], gold: tuple[Parsed, ...], rules: Rules, unordered: bool
     ) -> Decision:
-        """Against values without names: in the order of the names."""
+        """Against values without names: in the order of the names.
+
+        Args:
+            claim: The values of the claim.
+            gold: The values of the gold answer.
+            rules: The settings of the comparison.
+            unordered: Whether the values without names are a list.
+        """
         decision = compare_in_order(list(claim), list(gold), rules)
         if decision.outcome == "RIGHT":
             return right("the same values in the order of the names")
-        if decision.outcome == "WRONG":
+        if decision.outcome == "WRONG" and unordered:
             stems = {re.sub(r"_\w+$", "", name) for name in self.names}
             loose = compare_unordered(list(claim), list(gold), rules, True)
             if loose.outcome == "RIGHT":
                 # x_1 and x_2 are the roots in either order; a and b are not.
                 if len(stems) == 1:
                     return right("the same values of x_1, x_2, ...")
+
                 return too_close("the same values in another order, without names")
+
         return decision
 
 
@@ -118,15 +144,19 @@ def _variables(answer: Answer) -> frozenset[str]:
     """The variables of a value, wherever they stand in it."""
     if isinstance(answer, Expression):
         return answer.formula.variables
+
     found: frozenset[str] = frozenset()
     if isinstance(answer, (List, Tuple)):
         for part in answer.parts:
             if part:
                 found |= _variables(part[0])
+
     # An equation as a value ("x = y = 2z") is one of several variables.
     sides = getattr(answer, "sides", ())
+
     for side in sides:
         found |= side.variables
+
     return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from omr_data.verifiers.answers.base import Answer, Reader, Rules
-from omr_data.verifiers.base import Decision, right, too_close, wrong
+from omr_data.verifiers.base import Decision, decided, right, too_close, wrong
 from omr_data.verifiers.numerals import Numeral, close, read_numeral
 
 _BASED = re.compile(
@@ -38,17 +38,21 @@ class Number(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Number | None":
+        # Plain numbers are most answers, so they are tried before percent signs and bases.
         if (numeral := read_numeral(text)) is not None:
             return cls(numeral)
         if text.endswith(("%", "t", "T")) and (sign := _PERCENT.search(text)) is not None:
             share = read_numeral(text[: sign.start()].rstrip())
             if share is None:
                 return None
+
             places = share.places + 2
             value = share.value / 100
             return cls(Numeral(value, share.exact, share.digits, places), percent=True)
+
         if ("_" in text or "base" in text) and (based := _BASED.fullmatch(text)) is not None:
             return _in_base(based[1], int(based[2] or based[3]))
+
         return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -62,23 +66,29 @@ class Number(Answer):
                 return right("equal as a share of one")
             if claim.value in (self.value * 100, self.value / 100):
                 return too_close("only one of the two has a percent sign")
+
             return wrong("the values differ, with the percent sign or without")
+
         if close(claim.numeral, self.numeral, rules.significant):
             return right("the same number")
+
         return wrong("another number")
 
     def _compare_bases(self, claim: "Number") -> Decision:
         if self.base == claim.base:
             same = self.value == claim.value
-            return right("the same number in its base") if same else wrong("another number")
+            return decided(same, "the same number in its base", "another number")
         if self.base and claim.base:
             if self.value == claim.value:
                 return too_close("the same value in another base")
+
             return wrong(f"base {claim.base} is not base {self.base}")
+
         based, plain = (self, claim) if self.base else (claim, self)
         # The base may be stated in the question, or the value may be meant in base ten.
         if plain.value == based.value or _digits(plain.value) == based.written:
             return too_close("only one of the two says its base")
+
         return wrong("another number, in the base or without")
 
 
@@ -86,6 +96,7 @@ def _digits(value: Fraction) -> str:
     """The digits of a whole number; of others, nothing that a number in a base could be."""
     if value.denominator != 1 or value < 0 or value.numerator.bit_length() > 200:
         return "?"
+
     return str(value.numerator)
 
 
@@ -97,4 +108,5 @@ def _in_base(written: str, base: int) -> Number | None:
         value = int(written, base)
     except ValueError:
         return None
+
     return Number(Numeral(Fraction(value)), base=base, written=written.upper().lstrip("0"))

@@ -13,12 +13,13 @@ from omr_data.verifiers.answers.base import Answer, Reader, Rules
 from omr_data.verifiers.answers.expression import Expression, compare_formulas, read_formula
 from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.base import Decision, right, too_close, wrong
-from omr_data.verifiers.formula import Formula, Node
 from omr_data.verifiers.measures import Unit, read_unit
-from omr_data.verifiers.nouns import is_counted
+from omr_data.verifiers.nouns import is_counted, noun_of
 from omr_data.verifiers.numerals import Numeral, close, read_numeral
+from omr_data.verifiers.tree import Formula, Node
 
 _TAIL = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-zμΩ°$€£¥\{]|[\u4e00-\u9fff])")
+_TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc)")
 _RELATIVE = Fraction(1, 10**9)
 """Conversion factors come from floats, so equal quantities in two units agree to about this."""
 _SCALES = {60, 3600, 24, 7, 12, 1440, 86400, 365}
@@ -48,8 +49,9 @@ class Quantity(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Quantity | None":
-        if len(text) > 200 or text[:1].isalpha():
+        if len(text) > 200 or text[:1].isalpha() or "=" in text or text[-1:] in ")]|":
             return None
+
         compound = _COMPOUND.fullmatch(text)
         if compound is not None:
             return _read_compound(compound)
@@ -59,18 +61,24 @@ class Quantity(Answer):
             unit = read_unit(text[at:])
             if unit is None:
                 continue
+
             before = text[:at].rstrip(" *~")
+            if "°" in text[at:] and _TRIGONOMETRY.search(before):
+                # \\sin 30° is a sine, not a number of degrees.
+                return None
+
             value = read_value(before)
             if value is not None:
                 glued = len(text) == at + 1 and text[at].isalpha() and before == text[:at]
                 return cls(value, unit, glued)
+
         return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Quantity):
             return self._compare_quantity(claim, rules)
         if isinstance(claim, (Number, Expression)):
-            value = claim.numeral if isinstance(claim, Number) else claim.formula
+            value = _value_of(claim)
             if rules.units == "optional":
                 return compare_values(value, self.value, rules)
             if "degree" in self.unit.name and compare_values(value, self.value, rules).outcome == (
@@ -78,18 +86,23 @@ class Quantity(Answer):
             ):
                 # Geometry problems state the degree sign with the blank as often as not.
                 return too_close("the value without its degree sign")
+
             return wrong(f"it has no unit; the answer is in {self.unit.name}")
+
         return None
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         if not isinstance(gold, (Number, Expression)):
             return None
-        wanted = gold.numeral if isinstance(gold, Number) else gold.formula
+
+        wanted = _value_of(gold)
         if compare_values(self.value, wanted, rules).outcome == "RIGHT":
             return too_close(f"the value is equal, but only the answer is in {self.unit.name}")
+
         one, other = self.value, wanted
         if isinstance(one, Numeral) and isinstance(other, Numeral) and _is_scale(one, other):
             return too_close("equal in another unit of the same kind")
+
         return wrong("another value")
 
     def _compare_quantity(self, claim: "Quantity", rules: Rules) -> Decision:
@@ -99,16 +112,20 @@ class Quantity(Answer):
             return compare_values(claim.value, self.value, rules)
         if claim.unit.offset or self.unit.offset:
             return too_close("scales with different zero points are not converted")
+
         ratio = claim.unit.factor / self.unit.factor
         if not isinstance(claim.value, Numeral) or not isinstance(self.value, Numeral):
             return _compare_scaled(claim.value, self.value, ratio, rules)
+
         value = claim.value.value * ratio
         if abs(value - self.value.value) <= _RELATIVE * abs(self.value.value):
             return right(f"{claim.unit.name} converted to {self.unit.name}")
+
         # A decimal gold answer may be the rounding of the converted value; not the reverse.
         converted = Numeral(Fraction(round(value * 10**9), 10**9), True)
         if close(converted, self.value, rules.significant):
             return right(f"{claim.unit.name} converted to {self.unit.name}, rounded")
+
         return wrong(f"converted to {self.unit.name}, the values differ")
 
 
@@ -127,12 +144,13 @@ class Counted(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Counted | None":
-        if len(text) > 120:
+        if len(text) > 120 or "=" in text or "\\" in text:
             return None
         for start in _TAIL.finditer(text):
             number = read_numeral(text[: start.start()].rstrip())
             if number is not None and is_counted(text[start.start() :], number.value):
-                return cls(number, text[start.start() :].lower().rstrip("."))
+                return cls(number, noun_of(text[start.start() :]))
+
         return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
@@ -140,11 +158,14 @@ class Counted(Answer):
             decision = compare_values(claim.value, self.value, rules)
             if decision.outcome == "RIGHT" and not _same_noun(claim.noun, self.noun):
                 return too_close(f"as many, but {claim.noun} and {self.noun}")
+
             return decision
+
         if isinstance(claim, Number) and not claim.base and not claim.percent:
             return compare_values(claim.numeral, self.value, rules)
         if isinstance(claim, Expression):
             return compare_values(claim.formula, self.value, rules)
+
         return None
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
@@ -152,6 +173,7 @@ class Counted(Answer):
             return compare_values(self.value, gold.numeral, rules)
         if isinstance(gold, Expression):
             return compare_values(self.value, gold.formula, rules)
+
         return None
 
 
@@ -159,12 +181,15 @@ def read_value(text: str) -> Numeral | Formula | None:
     """The value before a unit: a number, or a formula without variables."""
     if text.startswith("(") and text.endswith(")"):
         text = text[1:-1]
+
     number = read_numeral(text)
     if number is not None:
         return number
+
     formula = read_formula(text)
     if formula is None or formula.variables:
         return None
+
     return formula
 
 
@@ -181,8 +206,19 @@ def compare_values(claim: Numeral | Formula, gold: Numeral | Formula, rules: Rul
     return decision or too_close("their values cannot be compared")
 
 
+def _value_of(answer: Number | Expression) -> Numeral | Formula:
+    """The value of a bare number or expression."""
+    if isinstance(answer, Number):
+        return answer.numeral
+
+    return answer.formula
+
+
 def _as_answer(value: Numeral | Formula) -> Number | Expression:
-    return Number(value) if isinstance(value, Numeral) else Expression(value)
+    if isinstance(value, Numeral):
+        return Number(value)
+
+    return Expression(value)
 
 
 def _compare_scaled(
@@ -193,9 +229,11 @@ def _compare_scaled(
         root, traits = Node("number", value=claim.value), frozenset[str]()
     else:
         root, traits = claim.root, claim.traits
+
     scaled = Formula(Node("multiply", (root, factor)), frozenset(), traits)
     if isinstance(gold, Numeral):
         return compare_values(scaled, gold, rules)
+
     return compare_formulas(scaled, gold)
 
 
@@ -206,6 +244,7 @@ def _read_compound(match: re.Match[str]) -> Quantity | None:
         return None
     if first.factor <= second.factor:
         return None
+
     value = Fraction(match[1]) + Fraction(match[3]) * second.factor / first.factor
     return Quantity(Numeral(value), first)
 
@@ -214,10 +253,12 @@ def _is_scale(one: Numeral, other: Numeral) -> bool:
     """Whether two values differ by a ratio between common units: a power of ten, 60, 12, ..."""
     if not one.value or not other.value:
         return False
+
     ratio = one.value / other.value
     large = max(ratio, 1 / ratio)
     if large.denominator != 1:
         return False
+
     digits = str(large.numerator)
     return large.numerator in _SCALES or (digits[0] == "1" and not digits[1:].strip("0"))
 

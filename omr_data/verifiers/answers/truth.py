@@ -44,20 +44,28 @@ class Truth(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Truth | None":
+        # A longer text is a sentence that may say more than yes or no.
         if len(text) > 40:
             return None
+
         value = _VALUES.get(text.lower())
         if value is not None:
             return cls(value)
+
         clause = _CLAUSE.fullmatch(text)
         if clause is None:
             return None
+
         value = _VALUES[clause["value"].lower()]
-        return cls(value) if value == (clause["not"] is None) else None
+        if value == (clause["not"] is None):
+            return cls(value)
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if not isinstance(claim, Truth):
             return None
         if self.value == claim.value:
             return right("the same truth value")
+
         return wrong("the opposite truth value")

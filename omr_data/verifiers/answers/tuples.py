@@ -27,6 +27,7 @@ class Tuple(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Tuple | None":
+        # The name of a point does not change where it is.
         label = _LABEL.match(text)
         if label is not None:
             text = text[label.end() :]
@@ -34,25 +35,34 @@ class Tuple(Answer):
             return None
         if text[0] + text[-1] not in ("()", "[]"):
             return None
+
         items = split_items(text[1:-1], bracketed=True)
         if len(items) < 2 or len(items) > 400:
             return None
+
         read = tuple(parts(item) for item in items)
-        return cls(read, text[0]) if all(read) else None
+        if all(read):
+            return cls(read, text[0])
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Tuple):
             decision = compare_in_order(list(claim.parts), list(self.parts), rules)
             if decision.outcome == "RIGHT" and claim.bracket != self.bracket:
                 return too_close("equal part by part, in other brackets")
+
             return decision
+
         if isinstance(claim, List):
             return self._compare_list(claim.parts, self.parts, rules)
+
         return None
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         if isinstance(gold, List):
             return self._compare_list(self.parts, gold.parts, rules)
+
         return None
 
     def _compare_list(
@@ -60,7 +70,9 @@ class Tuple(Answer):
     ) -> Decision:
         if len(claim) != len(gold):
             return wrong(f"it has {len(claim)} parts, the gold answer {len(gold)}")
+
         decision = compare_in_order(list(claim), list(gold), rules)
         if decision.outcome == "RIGHT":
             return decision
+
         return too_close("one is a tuple, the other a list")

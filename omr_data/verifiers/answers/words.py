@@ -10,6 +10,8 @@ from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.words import phrase
 
 _WORDS = re.compile(r"[^\W\d_]+(?:['.-]?[\w]+)*(?:[ ,]{1,2}[\w'.&-]+){0,7}")
+_LISTED = re.compile(r"[_,;]| and | or ")
+"""A text with these is a list of words, or no words at all."""
 _NEAR = 80.0
 
 
@@ -24,22 +26,28 @@ class Words(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Words | None":
-        if len(text) > 120 or "_" in text or not _WORDS.fullmatch(text):
+        if len(text) > 120 or _LISTED.search(text) or not _WORDS.fullmatch(text):
             return None
+
         said = phrase(text)
         # One or two Latin letters belong to choices and formulas.
-        return cls(said) if len(said) > 2 or not said.isascii() else None
+        if len(said) > 2 or not said.isascii():
+            return cls(said)
+
+        return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         """Another word is WRONG, unless it is so like the gold word, or so much longer, that a
         person must look."""
         if not isinstance(claim, Words):
             return None
+
         said, wanted = claim.text, self.text
         if said == wanted:
             return right("the same words")
         if f" {wanted} " in f" {said} " or f" {said} " in f" {wanted} ":
             return too_close("one answer holds the words of the other")
+
         # Chinese has no spaces between its words.
         spaced = said.isascii() and wanted.isascii()
         if not spaced and (wanted in said or said in wanted):
@@ -47,5 +55,7 @@ class Words(Answer):
         if fuzz.ratio(said, wanted) >= _NEAR:
             if re.sub(r"\D", "", said) != re.sub(r"\D", "", wanted):
                 return wrong("another number in the same words")
+
             return too_close("the words are nearly the same")
+
         return wrong("other words")
