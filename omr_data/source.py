@@ -75,6 +75,9 @@ class Files:
     """Paths relative to the root, with forward slashes, sorted."""
     images: Path | None = None
     """The folder that image paths are relative to. None is the root."""
+    readable: frozenset[str] | None = None
+    """The paths that rows may refer to, such as images, where a dataset lists them all. None: every
+    file below the root that is data; the source must then digest them (`resolve_local`)."""
 
 
 @dataclass(frozen=True, slots=True)

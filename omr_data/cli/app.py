@@ -13,6 +13,7 @@ import typer
 import omr_data
 from omr_data.cli import (
     build,
+    check,
     init,
     inspect,
     listing,
@@ -73,6 +74,8 @@ app.command("release")(build.release_command)
 app.command("show")(show.show_command)
 app.command("pin")(pins.pin_command)
 app.command("verify")(verify.verify_command)
+app.command("check")(check.check_command)
+app.command("verify-release")(check.verify_release_command)
 app.command("eval")(train.eval_command)
 app.command("list")(listing.list_command)
 app.add_typer(rollouts.app, name="rollouts")

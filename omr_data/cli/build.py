@@ -16,9 +16,9 @@ from omr_data.cli.common import (
     Mirror,
     RecipeFile,
     Releases,
-    Set,
-    Work,
+    SetOption,
     Workers,
+    WorkOption,
     load_job,
 )
 from omr_data.cli.problems import require_ready
@@ -35,9 +35,9 @@ from omr_data.teacher import Budget
 
 def build_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
     budget: Annotated[
@@ -121,9 +121,9 @@ def dollars(text: str | None) -> float | None:
 
 def release_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
 ) -> None:

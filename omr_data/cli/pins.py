@@ -1,11 +1,11 @@
 """`omr pin`: looks up the commits of a recipe's Hub datasets."""
 
-from omr_data.cli.common import WORK, RecipeFile, Set, load_job
+from omr_data.cli.common import WORK, RecipeFile, SetOption, load_job
 from omr_data.sources.hub import HubSource, Source
 from omr_data.sources.locator import look_up_pins, read_pins
 
 
-def pin_command(file: RecipeFile, set: Set = None) -> None:
+def pin_command(file: RecipeFile, set: SetOption = None) -> None:
     """Look up the commits of a recipe's datasets on the Hub, and write them to pins.json.
 
     The file stands beside the recipe. Commits that it has already are kept.

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from omr_data.cli.common import WORK, Work
+from omr_data.cli.common import WORK, WorkOption
 from omr_data.progress import printable
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStats, RolloutStore
@@ -19,7 +19,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A parquet file.")]
 
 
 @app.command("stats")
-def stats_command(work: Work = WORK) -> None:
+def stats_command(work: WorkOption = WORK) -> None:
     """Count what the store holds: answers, requests, failures and tokens, by model."""
     path = Workspace(work).rollouts
     with RolloutStore.read(path) as store:
@@ -27,7 +27,7 @@ def stats_command(work: Work = WORK) -> None:
 
 
 @app.command("export")
-def export_command(file: File, work: Work = WORK) -> None:
+def export_command(file: File, work: WorkOption = WORK) -> None:
     """Write every answer to a parquet file.
 
     Imported on another machine, it rebuilds the same releases without a teacher.
@@ -38,7 +38,7 @@ def export_command(file: File, work: Work = WORK) -> None:
 
 
 @app.command("import")
-def import_command(file: File, work: Work = WORK) -> None:
+def import_command(file: File, work: WorkOption = WORK) -> None:
     """Add the answers of an exported file to the store, after checking every key."""
     # The lock keeps a build from reading the store while keys are checked and added.
     workspace = Workspace(work)

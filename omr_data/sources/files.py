@@ -24,6 +24,7 @@ from omr_data.source import DatasetLocator, Files, Images, Part, Pin
 from omr_data.source import Source as BaseSource
 from omr_data.sources.columns import EVERYTHING_ELSE, ColumnMap, as_columns, convert_row
 from omr_data.sources.convert import IMAGE_SUFFIXES, ImageCells
+from omr_data.sources.locator import digest_files
 from omr_data.sources.tables import (
     DATA_SUFFIXES,
     columns_of,
@@ -31,8 +32,14 @@ from omr_data.sources.tables import (
     table_rows,
 )
 
+
+def any_case(suffix: str) -> str:
+    """A glob that matches a suffix in capitals as well: cameras write IMG_0001.JPG."""
+    return "".join(f"[{char}{char.upper()}]" if char.isalpha() else char for char in suffix)
+
+
 QUESTION_AND_ANSWER = ColumnMap(question="question", answer="answer")
-IMAGE_FILES = "|".join(f"**/*{suffix}" for suffix in IMAGE_SUFFIXES)
+IMAGE_FILES = "|".join(f"**/*{any_case(suffix)}" for suffix in IMAGE_SUFFIXES)
 LOOKED_AT = 200
 """Rows of a file that are looked at to see which columns there are."""
 
@@ -130,19 +137,28 @@ class Source(ColumnsSource):
         columns = as_columns(self.columns)
         if columns.images is None and columns.messages is None:
             return pin
-        # Images may also be inside the data files, so there may be no image file at all.
-        below = Path(self.image_root) if self.image_root is not None else folder
-        if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in below.rglob("*")):
+        images = self._image_files(locator)
+        if not images.paths:
             return pin
-        images = locator.resolve_local(below, (IMAGE_FILES,))
-        both = hashlib.sha256(f"{pin.digest} {images.digest}".encode())
+        both = hashlib.sha256(f"{pin.digest} {digest_files(images)}".encode())
         return Pin(None, both.hexdigest())
 
     def download(self, locator: DatasetLocator) -> Files:
         folder, pattern = _folder_and_pattern(Path(self.path))
         files = locator.find_local(folder, (pattern,))
         root = Path(self.image_root) if self.image_root is not None else None
-        return Files(files.root, files.paths, root)
+        # Rows may refer to exactly the files that are digested.
+        readable = frozenset(self._image_files(locator).paths)
+        return Files(files.root, files.paths, root, readable)
+
+    def _image_files(self, locator: DatasetLocator) -> Files:
+        folder, _ = _folder_and_pattern(Path(self.path))
+        below = Path(self.image_root) if self.image_root is not None else folder
+        try:
+            return locator.find_local(below, (IMAGE_FILES,))
+        except SourceError:
+            # Images may also be inside the data files, so there may be no image file at all.
+            return Files(below)
 
 
 @functools.lru_cache(maxsize=16)

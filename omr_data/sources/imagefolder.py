@@ -7,7 +7,7 @@ A row of metadata.jsonl:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +34,7 @@ class Source(ColumnsSource):
         return locator.resolve_local(Path(self.folder), (METADATA, IMAGE_FILES))
 
     def download(self, locator: DatasetLocator) -> Files:
-        return locator.find_local(Path(self.folder), (METADATA,))
+        files = locator.find_local(Path(self.folder), (METADATA,))
+        # Rows may refer to exactly the files that are digested.
+        images = locator.find_local(Path(self.folder), (IMAGE_FILES,))
+        return replace(files, readable=frozenset(images.paths))

@@ -236,6 +236,12 @@ class RolloutStore:
         )
         return RolloutStats(requests, rollouts, failures, prompt_tokens, completion_tokens, models)
 
+    def check(self) -> Iterator[str]:
+        """Reads the whole store, and yields what is damaged, one line each."""
+        for (line,) in self._db.execute("PRAGMA integrity_check"):
+            if line != "ok":
+                yield f"{self.path}: {line}"
+
     def _row(self, key: bytes, response: Response, now: float) -> tuple[Any, ...]:
         optional = {"reasoning": response.reasoning, "logprob": response.logprob}
         content = {"text": response.text} | {

@@ -100,6 +100,9 @@ class Client:
 
     async def close(self) -> None:
         """Drops what is in flight and closes the connections."""
+        # A request that ends makes room for the next one, and nothing may be sent any more.
+        self._ready.clear()
+        self._later.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

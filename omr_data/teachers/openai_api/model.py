@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from omr_data import teacher
 from omr_data.errors import TeacherError
+from omr_data.identity import json_field
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class ChatModel(teacher.Teacher):
     repetition_penalty: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = 0
-    response_format: str | None = None
-    extra_body: str = "{}"
+    response_format: str | None = json_field(None)
+    extra_body: str = json_field("{}")
 
     def __post_init__(self) -> None:
         super().__post_init__()
