@@ -53,6 +53,7 @@ def read_values(
     values = {}
     for name, text in given.items():
         if name not in declared:
+            # Most wrong names are slips of one letter.
             near = difflib.get_close_matches(name, declared, n=1)
             hint = (
                 f"Did you mean {near[0]}?" if near else f"It has {', '.join(declared) or 'none'}."

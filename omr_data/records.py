@@ -200,6 +200,7 @@ def chat(record: Record) -> tuple[Message, ...]:
     """
     if not record.turns:
         return (Message("user", render_question(record)),)
+    # Options belong to what is asked last, wherever the images stand.
     *before, last = record.turns
     return (*before, replace(last, text=_with_options(last.text, record.options)))
 
@@ -300,6 +301,7 @@ def to_table(records: Iterable[Record]) -> "pa.Table":
     """Converts records to one Arrow table in the schema above, in the order given."""
     import pyarrow as pa
 
+    # A generator may be given, and each column goes through all rows.
     rows = list(records)
     # Column by column: `dataclasses.asdict` and rows of dicts take ten times as long.
     columns = [

@@ -125,6 +125,7 @@ def recipe_text(
         steps = _steps(
             any(one.answer for one in found.records), any(one.responses for one in found.records)
         )
+    # A teacher is named only where it is used: it decides what a build costs.
     asked = steps == ASKED
     operators = sorted({*re.findall(r"(\w+)\.\w+\(", steps)})
     return RECIPE.format(

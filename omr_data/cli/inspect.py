@@ -111,6 +111,7 @@ def inspect_data(
     parts = table_parts(where, files.table_files(where))
     if not parts:
         raise SourceError(f"{data} has no rows. Check that it is the file you mean.")
+    # Rows of the first files only: reading all would take as long as a build.
     rows = list(islice(_rows(where, parts), ROWS))
     plain = [{key: row[key] for key in row if key not in _PLACES} for row in rows]
     guess = guess_columns([row for row in plain if "_broken" not in row])

@@ -125,6 +125,7 @@ class Images(GlobalStep):
         """Returns `id`, the largest `aspect` and the least `contrast` of each record's images."""
         import polars as pl
 
+        # Decoded one record at a time: a shard may hold thousands of images.
         rows = []
         for id_, cells in zip(
             *(shard.column(name).to_pylist() for name in ("id", "images")), strict=True

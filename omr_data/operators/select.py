@@ -159,6 +159,7 @@ class Quota(GlobalStep):
         self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]
     ) -> "pl.DataFrame":
         """Returns `id`, `value`, and `order` that the rows of a value are ranked by."""
+        # Of "meta.topic", the column is meta and the key topic.
         column, _, key = self.by.partition(".")
         cells = shard.column(column).to_pylist()
         values = [dict(cell).get(key, "") for cell in cells] if key else cells

@@ -55,6 +55,9 @@ COLUMNS = (
     ),
     ("pass_rate", "the share of the question's decided answers that are right, from 0 to 1"),
     ("verifier, verdict", "what judged the answer (name/revision), and why it counts as right"),
+    ("task, group", "the kind of answer, and what groups rows that belong together"),
+    ("answers, accept", "all accepted answers where there are several, and whether any or all"),
+    ("meta", "further columns of the dataset, as JSON"),
     (
         "rollout",
         "the key of the request: sha256 of the teacher, its sampling parameters, the messages and "

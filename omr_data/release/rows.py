@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omr_data.errors import ReleaseError
-from omr_data.records import ImageRef, Message, Record, Response, render_question
+from omr_data.records import ImageRef, Record, Response, chat, group_of
 from omr_data.store.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def _features() -> dict[str, Any]:
         "verifier": text,
         "verdict": text,
         "rollout": text,
+        "task": text,
+        "group": text,
+        "answers": {"feature": text, "_type": "Sequence"},
+        "accept": text,
+        "meta": text,
     }
 
 
@@ -62,6 +67,7 @@ def release_schema() -> "pa.Schema":
         "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
         "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()})),
         "options": pa.list_(pa.string()),
+        "answers": pa.list_(pa.string()),
     }
     features = _features()
     fields = []
@@ -89,7 +95,7 @@ def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, An
             "or one problem. End the recipe with explode.Right() for chats, or with "
             "responses.Drop() for problems."
         )
-    prompt = record.prompt or (Message("user", render_question(record)),)
+    prompt = record.prompt or chat(record)
     messages = [{"role": message.role, "content": message.text} for message in prompt]
     answered: dict[str, Any] = dict.fromkeys(_ANSWERED)
     for response in record.responses:
@@ -109,6 +115,12 @@ def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, An
         "license": record.license,
         "question_id": record.question_id or record.id,
         "pass_rate": record.pass_rate,
+        "task": record.task,
+        "group": group_of(record),
+        "answers": list(record.answers),
+        "accept": record.accept,
+        # JSON and not a struct: datasets of one mix keep different columns.
+        "meta": json.dumps(dict(sorted(record.meta.items())), ensure_ascii=False),
         **answered,
     }
 

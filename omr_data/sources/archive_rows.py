@@ -227,6 +227,7 @@ def _zip_groups(file: DataFile) -> list[tuple[str, list[zipfile.ZipInfo]]]:
                 f"{file.path} holds {one.filename} of {one.file_size:,} bytes; "
                 f"at most {MAX_MEMBER:,} are read."
             )
+    # The directory of a zip file is in the order of writing; files of one sample may be apart.
     members.sort(key=lambda one: one.filename)
     grouped = groupby(members, key=lambda one: _split(one.filename)[0])
     return [(key, list(files)) for key, files in grouped]
@@ -240,6 +241,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _row(key: str, files: list[tuple[str, bytes]]) -> dict[str, Any]:
+    # A broken JSON file spoils its own sample, and not the archive.
     row: dict[str, Any] = {"__key__": key}
     images = []
     for suffix, data in files:

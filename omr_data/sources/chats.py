@@ -51,6 +51,7 @@ def read_chat(cell: object, column: str) -> tuple[list[Message], list[Any]]:
             raise BadRow(f"no chat in column '{column}'", "the text is not JSON") from error
     if not isinstance(cell, list | tuple):
         raise BadRow(f"no chat in column '{column}'", f"found {type(cell).__name__}")
+    # Images in content parts are collected on the way, in the order of their marks.
     images: list[Any] = []
     messages = [message for item in cell for message in _messages(item, column, images)]
     _check_turns(messages, column)
@@ -109,6 +110,7 @@ def _content(content: object, column: str, images: list[Any]) -> str:
 
 def _check_turns(messages: list[Message], column: str) -> None:
     """A system message may only come first, then user and assistant take turns."""
+    # Chat templates raise on anything else, and would do so in the middle of a training run.
     roles = [message.role for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if not turns:

@@ -199,6 +199,7 @@ def image_cell(cell: object, images: Images, folder: str = "") -> tuple[ImageRef
 def _from_base64(text: str) -> bytes:
     if len(text) > MAX_IMAGE * 4 // 3:
         raise BadRow("image too large", f"{len(text):,} characters of base64")
+    # Strict, because lenient decoding skips broken characters and gives another image.
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -207,6 +208,7 @@ def _from_base64(text: str) -> bytes:
 
 def _fetch(url: str) -> bytes:
     """Downloads one image. What will never come is the row's fault; the rest stops the build."""
+    # A name in the request: some servers refuse the default one of urllib.
     request = urllib.request.Request(url, headers={"User-Agent": "omr-data"})
     try:
         with urllib.request.urlopen(request, timeout=DOWNLOAD_SECONDS) as answer:

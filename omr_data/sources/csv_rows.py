@@ -24,12 +24,17 @@ class _Table:
     """An open table: parses rows, and counts the bytes that they took."""
 
     file: DataFile
+    """The file, for messages."""
     stream: IO[bytes]
+    """The open file, at the start of a row."""
     delimiter: str
+    """What stands between two cells."""
     used: int = 0
+    """Bytes that were read from the stream so far."""
 
     def rows(self) -> Iterator[list[str] | str]:
         """Yields the cells of each row, or what is wrong with it."""
+        # The limit is one for the process, and nothing else here reads CSV.
         csv.field_size_limit(MAX_CELL)
         reader = csv.reader(self._lines(), delimiter=self.delimiter, strict=True)
         while True:
@@ -85,6 +90,7 @@ def table_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]
         file: The file.
         part: A part that `table_parts` made.
     """
+    # The header stands at the start of the file, wherever the part is.
     with file.open() as stream:
         names = _header(file, _open(file, stream).rows())
     if file.compression is None:

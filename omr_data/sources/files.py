@@ -89,6 +89,7 @@ class ColumnsSource(BaseSource):
         return convert_row(row, as_columns(self.columns), cells, id_, self.dataset, self.license)
 
     def notes(self, files: Files) -> Sequence[str]:
+        # The first file stands for all: a build names each column once.
         columns = as_columns(self.columns)
         parts = table_parts(files, table_files(files)[:1])
         if not parts or EVERYTHING_ELSE in columns.meta:
@@ -186,6 +187,7 @@ def table_files(files: Files) -> list[str]:
     Raises:
         SourceError: Two files would give their rows the same ids.
     """
+    # Image files are part of the pin, and no rows.
     paths = [path for path in files.paths if not path.lower().endswith(IMAGE_SUFFIXES)]
     stems: dict[str, str] = {}
     for path in paths:

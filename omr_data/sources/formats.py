@@ -131,6 +131,7 @@ def _kind(path: Path, head: bytes) -> Kind:
 
 def _refuse_one_object(file: DataFile, head: bytes) -> None:
     """Raises SourceError for a file that is one JSON object spread over many lines."""
+    # Cheap for JSON lines: their first line is an object, and nothing more is read.
     first, _, rest = head.partition(b"\n")
     if not rest.strip() or _is_json(first):
         return
@@ -195,6 +196,7 @@ def read_forward(
         begin: Opens the file at or before `start`; returns the number of its first item and all
             items from there.
     """
+    # A file that was replaced in between is another file.
     status = file.path.stat()
     key = (str(file.path), status.st_mtime_ns, status.st_size)
     at, items = -1, iter(())

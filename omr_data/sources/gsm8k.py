@@ -49,6 +49,7 @@ class Source(HubSource):
         return table_rows(files, part)
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
+        # The last marker counts: a solution may quote one.
         solution, mark, answer = text(row, "answer").rpartition("####")
         if not mark or not answer.strip():
             raise BadRow("no #### before a final answer", solution[-80:])

@@ -156,6 +156,7 @@ def _answer_and_response(
     doubts: list[str],
 ) -> tuple[str | None, str | None]:
     """The columns of the gold answer and of a response, told apart by how long their cells are."""
+    # An answer that is trained on as if it were gold is the costliest wrong guess.
     answer = response = None
     for name in found["answer"]:
         if name in taken or answer is not None:
@@ -187,6 +188,7 @@ def _is_worked(values: Sequence[Any]) -> bool:
 
 
 def _options(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
+    # One column with all options is the usual form.
     if names:
         return names[0]
     # VLMEvalKit writes a column for each option.
@@ -218,6 +220,7 @@ def _has_images(values: Sequence[Any]) -> bool:
 
 def _unique(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
     """A column that names each row: one that repeats would give two rows one id."""
+    # Numbers that repeat, such as one for each figure, are groups and not ids.
     for name in names:
         values = [str(value) for value in _values(rows, name)]
         if len({*values}) == len(rows):

@@ -60,6 +60,7 @@ class Source(ColumnsSource):
     @property
     def patterns(self) -> tuple[str, ...]:
         """Globs of the files that are read."""
+        # Each pattern must match a file, so images are asked for only where they are named.
         images = () if self.image_files is None else (self.image_files,)
         return ("|".join(self._candidates()), *images)
 
@@ -80,6 +81,7 @@ class Source(ColumnsSource):
         """Globs of data files, the likeliest first."""
         if self.files is not None:
             return [self.files]
+        # Layouts of the Hub differ by age: data/train-*.parquet, train.jsonl, main/train-*.parquet.
         folders = [f"{self.config}/", f"data/{self.config}/"] if self.config else ["data/", ""]
         if self.split is None:
             found = ["".join(parts) for parts in product(folders, ("*",), _SUFFIXES)]

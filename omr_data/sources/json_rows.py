@@ -28,6 +28,7 @@ def line_parts(file: DataFile, name: str) -> list[Part]:
         file: The file.
         name: Its path relative to the dataset's root.
     """
+    # Only line ends are looked at: parsing here would read every row twice.
     with file.open() as stream:
         return cut_parts(name, ((len(line), 1) for line in stream))
 
@@ -121,6 +122,7 @@ def array_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]
             stream.seek(part.offset)
             # The bytes of a part begin with the "[" or "," before its first element.
             text = stream.read(part.size).removeprefix(b"\xef\xbb\xbf").lstrip()
+        # One call of the parser for the whole part is three times as fast as one for each row.
         rows = iter(json.loads(b"[" + text[1:] + b"]"))
     else:
         rows = read_forward(file, part.start, part.stop, lambda: (0, _values(file)))

@@ -85,6 +85,7 @@ def place_images(
         numbers.append(int(digits) if digits else None)
         return IMAGE_MARK
 
+    # One pass over each text, so that a mark made here is never taken for another one.
     replaced = [_ANY.sub(mark, text) for text in texts]
     if not numbers:
         return [IMAGE_MARK * len(images) + replaced[0], *replaced[1:]], tuple(images)
@@ -104,6 +105,7 @@ def _checked(numbers: Sequence[int | None], images: Sequence[Image]) -> tuple[Im
 
 def _by_number(numbers: Sequence[int | None], images: Sequence[Image]) -> tuple[Image, ...]:
     """The images in the order of their numbered marks, counted from 1."""
+    # Numbered and plain marks in one prompt leave open which image a plain one means.
     known = [number for number in numbers if number is not None]
     missing = set(range(1, len(images) + 1)) - set(known)
     if len(known) < len(numbers) or missing or max(known) > len(images) or min(known) < 1:

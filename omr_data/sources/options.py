@@ -61,6 +61,7 @@ def _from_string(cell: str) -> list[str]:
         return []
     if text[0] in "[{":
         return _texts(_literal(text))
+    # A separator alone is not enough: options hold semicolons and commas of their own.
     marks = list(_INSIDE.finditer(text))
     letters = "".join(mark[1] for mark in marks)
     # Only A, B, C ... in order is a list of options; "Fig. A: 3" in a sentence is not.

@@ -247,6 +247,7 @@ def _text(level: int, numbers: random.Random) -> Problem:
 
 
 def _sum(level: int, numbers: random.Random) -> Problem:
+    # Larger numbers are harder for a small model, whatever the operation.
     top = {1: 20, 2: 40, 3: 99}[level]
     a, b = numbers.randint(1, top), numbers.randint(1, top)
     return Problem(
@@ -307,6 +308,7 @@ def _choice(level: int, numbers: random.Random) -> Problem:
             "+".join(map(str, drawn)) + f"={sum(drawn)}",
         ),
     }[level]
+    # Wrong options are near misses and the other numbers of the image, so that guessing is hard.
     others = {number for number in drawn if number != right}
     while len(others) < 3:
         others.add(max(1, right + numbers.choice((-10, -3, -2, -1, 1, 2, 3, 10))))

@@ -146,6 +146,6 @@ def _check_rows(files: Files, part: Part) -> None:
         first = broken[0]
         raise SourceError(
             f"{len(broken)} of the first {checked} rows of {files.root / part.path} "
-            f"cannot be read. The first is {place_of(files, part, first)}: {first['_broken']}. Check that it is "
-            "the file you mean; single broken rows are dropped and counted."
+            f"cannot be read. The first is {place_of(files, part, first)}: {first['_broken']}. "
+            "Check that it is the file you mean; single broken rows are dropped and counted."
         )

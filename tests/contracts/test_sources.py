@@ -104,7 +104,7 @@ def plain(one: Record | str, with_images: bool) -> dict[str, Any]:
     for image in row["images"]:
         # Made images depend on the version of the library that makes them; files do not.
         image["sha256"] = image["sha256"][:16] if with_images else ""
-    kept = {key: value for key, value in row.items() if value not in (None, "", [], "any", "maths")}
+    kept = {key: value for key, value in row.items() if value not in (None, "", [], "any")}
     whole: dict[str, Any] = json.loads(json.dumps(kept))
     return whole
 
