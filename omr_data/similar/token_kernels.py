@@ -132,7 +132,7 @@ def is_sign(data: "Bytes", at: int, begin: int, end: int) -> bool:
         operand = number or (at > begin and is_name(data, at - 1, begin, end))
         return bool(right == 61 or (operand and CLASSES[right] != LETTER))
     if byte == 124:  # an absolute value
-        return CLASSES[left] != OTHER or CLASSES[right] != OTHER
+        return bool(CLASSES[left] != OTHER or CLASSES[right] != OTHER)
     if byte == 58:  # 3:4, and no colon at the end of a clause
         return operand_before(data, at, begin, end) and CLASSES[right] == DIGIT
     if byte == 39:  # f' and f''
