@@ -1,7 +1,9 @@
 """Texts become tokens, shingles and signatures as their definitions say."""
 
 import hashlib
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import datasketch
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from omr_data.similar.minhash import band_keys, rows_per_band, signatures
 from omr_data.similar.shingles import Shingles, shingle
+from omr_data.similar.tokens import normal_form
 from tests.dedup_rows import edited, jaccard, text
 
 
@@ -132,3 +135,17 @@ def test_hashes_that_may_be_published_stay_what_they_are() -> None:
         + band_keys(signed, 6).astype("<u8").tobytes()
     )
     assert digest.hexdigest()[:16] == "a117bf6b4348b76a"
+
+
+def table_of_sameness() -> list[tuple[str, str, bool]]:
+    """The rows of the table in docs/dedup.md."""
+    text = Path("docs/dedup.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| (yes|no) \|$", text, re.MULTILINE)
+    return [(one, other, answer == "yes") for one, other, answer in rows]
+
+
+def test_the_table_of_the_documents_says_what_is_one_problem() -> None:
+    rows = table_of_sameness()
+    assert len(rows) >= 16
+    for one, other, same in rows:
+        assert (normal_form(one) == normal_form(other)) == same, (one, other)

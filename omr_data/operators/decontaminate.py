@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from omr_data.similar.crossing import ImageMatches
 
-Policy = Literal["pair", "text", "image", "text or image", "text and image"]
+MatchPolicy = Literal["pair", "text", "image", "text or image", "text and image"]
 Hit = tuple[float, str, str]
 """Similarity, the id of the benchmark problem, and how it was found."""
 LARGE = 500
@@ -47,7 +47,7 @@ class Against(GlobalStep):
     lazy_columns: ClassVar[tuple[str, ...]] = ("thumbnails",)
     benchmarks: tuple[Source, ...]
     """What to compare with."""
-    policy: Policy = "pair"
+    policy: MatchPolicy = "pair"
     """What a hit is. "pair": words and images where both problems have images, words where either
     has none. "text" and "image": one of them alone. "text or image" drops every problem that
     shares an image or a question with a benchmark, which wipes out templated sets such as

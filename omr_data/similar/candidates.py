@@ -323,7 +323,8 @@ class TextReader:
         found = common / np.maximum(union, 1)
         # Only pairs that were found by misspellings, by containment or through others are left.
         for place in np.flatnonzero(found < threshold).tolist():
-            found[place] = self.compare(*pairs[place].tolist(), threshold).similarity
+            one, other = (int(row) for row in pairs[place])
+            found[place] = self.compare(one, other, threshold).similarity
         return found
 
 

@@ -48,7 +48,7 @@ class ImageMatches:
 
     def equal_bytes(self, id_: str, other: str) -> bool:
         """Whether both problems have the same image bytes, or both have no image."""
-        return self._bytes[0][self._rows[0][id_]] == self._bytes[1][self._rows[1][other]]
+        return bool(self._bytes[0][self._rows[0][id_]] == self._bytes[1][self._rows[1][other]])
 
     def prepare(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Reads the thumbnails that `same` needs for some pairs of ids, and no others."""

@@ -40,7 +40,7 @@ def is_plain(data: "Bytes") -> bool:
         letter = np.uint8((byte | 32) - 97) < 26
         mark = (byte == 44) | (byte == 46) | (byte == 59) | (byte == 63) | (byte == 34)
         other |= np.uint8(not (letter | mark | (byte == 32) | (byte == 10)))
-    return other == 0
+    return bool(other == 0)
 
 
 @compiled

@@ -98,7 +98,7 @@ def operand_after(data: "Bytes", at: int, begin: int, end: int) -> bool:
         if root or (byte == 112 and data[at + 1] == 105) or (byte == 99 and data[at + 1] == 111):
             return True
     symbol = byte == 0xE2 or byte == 0xCE or byte == 0xCF
-    return is_name(data, at, begin, end) or symbol or byte == 45 or byte == 43
+    return bool(is_name(data, at, begin, end) or symbol or byte == 45 or byte == 43)
 
 
 @compiled
@@ -130,9 +130,9 @@ def is_sign(data: "Bytes", at: int, begin: int, end: int) -> bool:
     if byte == 33:  # n! and !=
         number = CLASSES[left] == DIGIT or left == 41
         operand = number or (at > begin and is_name(data, at - 1, begin, end))
-        return right == 61 or (operand and CLASSES[right] != LETTER)
+        return bool(right == 61 or (operand and CLASSES[right] != LETTER))
     if byte == 124:  # an absolute value
-        return CLASSES[left] != OTHER or CLASSES[right] != OTHER
+        return bool(CLASSES[left] != OTHER or CLASSES[right] != OTHER)
     if byte == 58:  # 3:4, and no colon at the end of a clause
         return operand_before(data, at, begin, end) and CLASSES[right] == DIGIT
     if byte == 39:  # f' and f''

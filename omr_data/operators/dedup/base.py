@@ -29,7 +29,7 @@ Preference = Literal["has_image", "license", "gold", "longest", "source_order"]
 
 
 @dataclass(frozen=True)
-class Dedup(GlobalStep):
+class _Dedup(GlobalStep):
     """Base of the dedup steps.
 
     Raises:

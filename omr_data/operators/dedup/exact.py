@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from omr_data.operators.dedup.base import Dedup, ReadBytes, shared_columns
+from omr_data.operators.dedup.base import ReadBytes, _Dedup, shared_columns
 from omr_data.step import Columns, Decisions
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Exact(Dedup):
+class Exact(_Dedup):
     """Equal normal forms of question and options, and the same image bytes in the same order.
 
     Spacing, case, LaTeX or plain spelling, question numbers, option labels and the place of

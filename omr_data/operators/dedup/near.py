@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from omr_data.operators.dedup.base import Dedup, ReadBytes, check_threshold, shared_columns
+from omr_data.operators.dedup.base import ReadBytes, _Dedup, check_threshold, shared_columns
 from omr_data.step import Columns, Decisions
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NearText(Dedup):
+class NearText(_Dedup):
     """Similar words, and the same sequence of numbers, operators and relations.
 
     Typos, added instructions, two questions in one row and texts that were cut off are found; a
@@ -57,7 +57,7 @@ class NearText(Dedup):
 
 
 @dataclass(frozen=True)
-class NearImage(Dedup):
+class NearImage(_Dedup):
     """Rows whose images look the same, whatever their words. Rows without images stay.
 
     Two problems about one image are one to this step: it is for collections of images. Use
@@ -66,7 +66,7 @@ class NearImage(Dedup):
 
     name: ClassVar[str] = "dedup.NearImage"
     revision: ClassVar[int] = 3
-    lazy_columns: ClassVar[tuple[str, ...]] = (*Dedup.lazy_columns, "thumbnails")
+    lazy_columns: ClassVar[tuple[str, ...]] = (*_Dedup.lazy_columns, "thumbnails")
     radius: int = 12
     """Bits of 64 in which the perceptual hashes of candidates may differ."""
 
@@ -93,7 +93,7 @@ class NearImage(Dedup):
 
 
 @dataclass(frozen=True)
-class NearPair(Dedup):
+class NearPair(_Dedup):
     """A copy only when both agree: the words as in NearText, and the images.
 
     Images are candidates by perceptual hashes and are then compared cell by cell. Rows without
@@ -106,7 +106,7 @@ class NearPair(Dedup):
 
     name: ClassVar[str] = "dedup.NearPair"
     revision: ClassVar[int] = 3
-    lazy_columns: ClassVar[tuple[str, ...]] = (*Dedup.lazy_columns, "thumbnails")
+    lazy_columns: ClassVar[tuple[str, ...]] = (*_Dedup.lazy_columns, "thumbnails")
     threshold: float = 0.7
     """The least similarity of the words."""
     radius: int = 12

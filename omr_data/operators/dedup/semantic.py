@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from omr_data.embedders.base import Embedder
-from omr_data.operators.dedup.base import Dedup, ReadBytes, check_threshold, shared_columns
+from omr_data.operators.dedup.base import ReadBytes, _Dedup, check_threshold, shared_columns
 from omr_data.step import Columns, Decisions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SLICE = 50_000
 
 
 @dataclass(frozen=True)
-class Semantic(Dedup):
+class Semantic(_Dedup):
     """Questions of nearly the same meaning: the cosine of their embeddings reaches `threshold`.
 
     To most models the same template with other numbers means the same. So problems are compared
@@ -34,7 +34,7 @@ class Semantic(Dedup):
 
     name: ClassVar[str] = "dedup.Semantic"
     revision: ClassVar[int] = 2
-    lazy_columns: ClassVar[tuple[str, ...]] = (*Dedup.lazy_columns, "vector")
+    lazy_columns: ClassVar[tuple[str, ...]] = (*_Dedup.lazy_columns, "vector")
     embedder: Embedder = field(kw_only=True)
     """What turns the words into vectors."""
     threshold: float = 0.95
