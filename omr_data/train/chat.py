@@ -255,7 +255,7 @@ def _check_images(marks: int, images: Sequence[bytes]) -> None:
 
 
 def _open_image(data: bytes) -> Image.Image:
-    """Reads an image's header. Raises BadRow for one that is broken or unsafe to decode."""
+    """Reads an image's header. Raises BadRow for one that is broken, too large or too narrow."""
     image = open_image(data)
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise BadRow(
@@ -267,8 +267,9 @@ def _open_image(data: bytes) -> Image.Image:
 
 
 def _decode_image(data: bytes) -> Image.Image:
-    try:
-        with _open_image(data) as image:
+    with _open_image(data) as image:
+        try:
+            # The header says nothing about pixels that are missing at the end.
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadRow("image broken", str(error)[:200]) from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadRow("image broken", str(error)[:200]) from error

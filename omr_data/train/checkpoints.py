@@ -7,7 +7,6 @@ kept.
 """
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from omr_data.errors import TrainError
+from omr_data.store.atomic import publish_folder, replaced_folder
 from omr_data.train.chat import Encoder
 from omr_data.train.model import Policy
 from omr_data.train.ranks import Ranks
@@ -79,13 +79,14 @@ class Checkpoints:
             )
         self.ranks.barrier()
         if self.ranks.is_main:
-            # Renamed before its bytes are on the disk, a checkpoint could be empty after a power
-            # cut.
-            os.sync()
-            temporary.rename(final)
+            # With every byte on the disk: a checkpoint could be empty after a power cut otherwise.
+            publish_folder(temporary, final)
             # After the new one is in place: at no moment is there none.
             for old in self.steps()[: -self.keep]:
-                _remove(self.out / FOLDER / f"step-{old:08}")
+                # Renamed first, so that no run resumes from a checkpoint that is half deleted.
+                aside = final.with_name(f".step-{old:08}.old")
+                final.with_name(f"step-{old:08}").rename(aside)
+                shutil.rmtree(aside)
         self.ranks.barrier()
 
     def last(self) -> int:
@@ -135,9 +136,6 @@ def export_model(
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state: dict[str, Any] = get_model_state_dict(policy, options=options)
     if ranks.is_main:
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(folder.with_name(f".{folder.name}.old"), ignore_errors=True)
-        shutil.rmtree(temporary, ignore_errors=True)
         # Tied weights have several names, and safetensors takes each tensor once.
         every_name = {name for name, _ in policy.named_parameters(remove_duplicate=False)}
         tied = every_name - {name for name, _ in policy.named_parameters()}
@@ -146,28 +144,19 @@ def export_model(
             for name, value in state.items()
             if name not in tied
         }
-        policy.model.save_pretrained(temporary, state_dict=weights)
-        policy.published.save_pretrained(temporary)
-        encoder.tokenizer.save_pretrained(temporary)
-        encoder.image_processor.save_pretrained(temporary)
-        # The configuration still names the dtype of the masters, and servers load in what it names.
-        config = temporary / "config.json"
-        written = str(dtype or torch.float32).removeprefix("torch.")
-        declared = json.loads(config.read_text(encoding="utf-8")) | {"dtype": written}
-        config.write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
-        os.sync()
-        if folder.exists():
-            _remove(folder)
-        temporary.rename(folder)
+        with replaced_folder(folder) as temporary:
+            policy.model.save_pretrained(temporary, state_dict=weights)
+            policy.published.save_pretrained(temporary)
+            encoder.tokenizer.save_pretrained(temporary)
+            encoder.image_processor.save_pretrained(temporary)
+            # The configuration still names the dtype of the masters, and servers load in what it
+            # names.
+            config = temporary / "config.json"
+            written = str(dtype or torch.float32).removeprefix("torch.")
+            declared = json.loads(config.read_text(encoding="utf-8")) | {"dtype": written}
+            config.write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
     # The others go on when the folder is in place: a server may be told to read it next.
     ranks.barrier()
-
-
-def _remove(folder: Path) -> None:
-    """Deletes a folder that is never seen in pieces: it is renamed first."""
-    aside = folder.with_name(f".{folder.name}.old")
-    folder.rename(aside)
-    shutil.rmtree(aside)
 
 
 @contextmanager

@@ -209,7 +209,8 @@ def advantages(
     squares = torch.where(counted, (rewards - mean) ** 2, 0.0).sum(1, keepdim=True)
     std = (squares / (size - 1)).sqrt()
     # NaN and not 0: a completion that teaches nothing must not take part in the mean of a batch.
-    usable = counted & (size > 1) & (std > MIN_STD)
+    # The deviation of a single reward is 0 / 0, which compares as False.
+    usable = counted & (std > MIN_STD)
     return torch.where(usable, (rewards - mean) / std, torch.nan)
 
 

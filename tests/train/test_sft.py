@@ -142,21 +142,18 @@ def test_two_processes_compute_what_one_does(chats: Path, once: Path, tmp_path: 
 
 
 KILLED = """
-import os, signal, sys
+import os, signal
 from omr_data.cli import main
 from omr_data.train import checkpoints
 
-synced = 0
-sync = os.sync
+publish = checkpoints.publish_folder
 
-def sync_or_die():
-    global synced
-    synced += 1
-    if synced == 2:
+def publish_or_die(temporary, final):
+    if final.name == "step-00000004":
         os.kill(os.getpid(), signal.SIGKILL)
-    sync()
+    publish(temporary, final)
 
-checkpoints.os.sync = sync_or_die
+checkpoints.publish_folder = publish_or_die
 main()
 """
 """A run that is killed while its second checkpoint is written but not yet in place."""
