@@ -20,6 +20,7 @@ from omr_data.cli.common import (
     load_job,
 )
 from omr_data.engine.build import Built, build, folders
+from omr_data.engine.unanswered import stale_stages
 from omr_data.errors import RecipeError
 from omr_data.progress import reporter
 from omr_data.release.package import check_drift, release
@@ -84,10 +85,11 @@ def release_command(
     job = load_job(file, set, mirror, work)
     job.plan.require_ready()
     cut, where = folders(job.plan, job.workspace)
+    stale = stale_stages(cut, where, job.workspace)
     left = [
         stage.last.name
-        for stage, folder in zip(cut.stages, where, strict=True)
-        if not folder.done()
+        for number, (stage, folder) in enumerate(zip(cut.stages, where, strict=True))
+        if number in stale or not folder.done()
     ]
     if left:
         raise RecipeError(

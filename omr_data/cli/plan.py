@@ -13,6 +13,7 @@ from rich.text import Text
 
 from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job
 from omr_data.engine.build import Calls, folders, teacher_calls
+from omr_data.engine.unanswered import stale_stages
 from omr_data.errors import OmrError, RecipeError, UnpinnedError
 from omr_data.identity import Spec, canonical, identity_fields
 from omr_data.plan import Node, Plan
@@ -31,11 +32,12 @@ def plan_command(
     """Show what a build would do: each step CACHED or RUN, and the answers to ask for. Runs nothing."""
     job = load_job(file, set, mirror, work)
     cut, where = folders(job.plan, job.workspace)
-    state = {
-        node.fingerprint: "CACHED" if folder.done() else "RUN"
-        for stage, folder in zip(cut.stages, where, strict=True)
-        for node in stage.nodes
-    }
+    stale = stale_stages(cut, where, job.workspace)
+    state = {}
+    for number, (stage, folder) in enumerate(zip(cut.stages, where, strict=True)):
+        is_cached = folder.done() and number not in stale
+        for node in stage.nodes:
+            state[node.fingerprint] = "CACHED" if is_cached else "RUN"
     calls = teacher_calls(job.plan, job.workspace)
     if as_json:
         print(json.dumps(plan_json(job.plan, state, calls), indent=1, ensure_ascii=False))

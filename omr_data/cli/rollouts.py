@@ -1,20 +1,35 @@
-"""`omr rollouts`: what the store of paid answers holds, and parquet in and out of it."""
+"""`omr rollouts`: what the store of paid answers holds, what failed, and parquet in and out of it."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from omr_data.cli.common import WORK, Work
 from omr_data.store.replay import export_rollouts, import_rollouts
-from omr_data.store.rollouts import RolloutStats, RolloutStore
+from omr_data.store.rollouts import FailureGroup, RolloutStats, RolloutStore
 from omr_data.store.workspace import Workspace
 
 app = typer.Typer(
-    help="The store of paid answers: what it holds, and parquet in and out.", no_args_is_help=True
+    help="The store of paid answers: what it holds, what failed, and parquet in and out.",
+    no_args_is_help=True,
 )
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A parquet file.")]
+ImportFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="An exported file, or another workspace's rollouts.sqlite."
+    ),
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(help="Only failures of this kind or status, like rejected; all if not given."),
+]
 
 
 @app.command("stats")
@@ -25,16 +40,35 @@ def stats_command(work: Work = WORK) -> None:
         print_stats(Console(), path, store.stats())
 
 
+@app.command("failures")
+def failures_command(work: Work = WORK) -> None:
+    """Attempts without an answer, by kind, each with what the server said and an example question."""
+    with RolloutStore.read(Workspace(work).rollouts) as store:
+        print_failures(Console(), store.failure_groups())
+
+
+@app.command("retry")
+def retry_command(kind: Kind = None, work: Work = WORK) -> None:
+    """Forget failures: the next build asks for exactly these attempts, and rebuilds what they touch."""
+    workspace = Workspace(work)
+    with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
+        forgotten = store.forget_failures(kind)
+        kinds = sorted({group.kind for group in store.failure_groups()})
+    print(f"{forgotten:,} attempts will be asked again by the next build.")
+    if not forgotten and kinds:
+        print(f"No failure is of the kind {kind!r}. There are: {', '.join(kinds)}.")
+
+
 @app.command("export")
 def export_command(file: File, work: Work = WORK) -> None:
-    """Write every answer to a parquet file, which replays releases on another machine without a teacher."""
+    """Write every settled attempt to a parquet file, which replays releases without a teacher."""
     with RolloutStore.read(Workspace(work).rollouts) as store:
         rows, requests = export_rollouts(store, file)
     print(f"{rows:,} rollouts of {requests:,} requests in {file}")
 
 
 @app.command("import")
-def import_command(file: File, work: Work = WORK) -> None:
+def import_command(file: ImportFile, work: Work = WORK) -> None:
     """Put the answers of an exported file into the store, after checking every key."""
     workspace = Workspace(work)
     with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
@@ -51,12 +85,54 @@ def print_stats(console: Console, path: Path, stats: RolloutStats) -> None:
         stats: What was counted in it.
     """
     console.print(
-        f"{path} holds {stats.rollouts:,} rollouts of {stats.requests:,} requests, "
-        f"{stats.failures:,} failed attempts"
+        f"{path} holds {stats.rollouts:,} rollouts of {stats.requests:,} requests; "
+        f"{stats.refused:,} attempts refused, {stats.rejected:,} rejected, "
+        f"{stats.failures:,} failed",
+        soft_wrap=True,
     )
     console.print(
         f"  {stats.prompt_tokens:,} prompt tokens, {stats.completion_tokens:,} completion tokens"
     )
     for model, count in stats.models.items():
         # Names of models come from recipes and may hold brackets, which rich would read as styles.
-        console.print(f"  {model}: {count:,}", markup=False)
+        console.print(Text(f"  {_plain(model)}: {count:,}"))
+
+
+def print_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
+    """Prints failures by kind.
+
+    Args:
+        console: Where it is printed.
+        groups: The failures, the largest group first.
+    """
+    if not groups:
+        console.print("No attempt is without an answer.")
+        return
+    table = Table("status", "kind", "HTTP", "attempts", "the server said", "example question")
+    for group in groups:
+        cells = (
+            group.status.value,
+            group.kind,
+            str(group.http_status or ""),
+            f"{group.count:,}",
+            group.message[:200],
+            _question(group.identity)[:80],
+        )
+        table.add_row(*(Text(_plain(cell)) for cell in cells))
+    console.print(table)
+    console.print(
+        "Refused and rejected attempts stay as they are until `omr rollouts retry` forgets them; "
+        "failed ones are asked again by the next build.",
+        soft_wrap=True,
+    )
+
+
+def _question(identity: str) -> str:
+    """The last message of a request: what the record asks."""
+    messages = json.loads(identity).get("messages") if identity else None
+    return str(messages[-1]["text"]) if messages else ""
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: a server's words may hold terminal escapes."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())

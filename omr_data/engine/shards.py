@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omr_data.errors import BadRow, OmrError, StepError
+from omr_data.engine.requests import Wanted, read_wanted
+from omr_data.errors import BadRow, OmrError, StepError, StoreError
 from omr_data.records import Record, Response
 from omr_data.source import Files, Part, Source
 from omr_data.step import AskStep, BatchMap, Expand, Filter, GlobalStep, Map, Step
@@ -20,6 +21,7 @@ from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.shards import Dropped, StageFolder, read_records, read_shard, write_frame
+from omr_data.teacher import AttemptStatus
 
 Fused = tuple[tuple[Step, str], ...]
 """Local steps with their fingerprints."""
@@ -54,6 +56,8 @@ class AttachAnswers:
     fingerprint: str
     shard: Path
     rollouts: Path
+    requests: Path
+    """The requests of the shard, as `make_requests` wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +193,35 @@ def _apply_decisions(task: ApplyDecisions) -> tuple[list[Record], list[Dropped],
 
 def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
     before = read_records(task.shard)
-    requests = [task.step.requests(record) for record in before]
-    keys = sorted({request.key for group in requests for request in group})
+    groups: list[list[Wanted]] = [[] for _ in before]
+    for one in read_wanted(task.requests):
+        groups[one.record].append(one)
+    keys = sorted({one.key for group in groups for one in group})
     found: dict[str, list[Response]] = {}
+    unanswered: dict[str, dict[int, AttemptStatus]] = {}
     if keys:
         with RolloutStore.read(task.rollouts) as store:
-            found = store.responses(keys)
-    records = []
-    for record, group in zip(before, requests, strict=True):
-        answers = [
-            [one for one in found.get(request.key, []) if one.attempt in set(request.attempts)]
-            for request in group
-        ]
+            found, unanswered = store.responses(keys), store.unanswered(keys)
+    records, open_attempts = [], Counter[str]()
+    for record, group in zip(before, groups, strict=True):
+        answers = []
+        for one in group:
+            wanted = set(one.attempts)
+            answers.append([got for got in found.get(one.key, []) if got.attempt in wanted])
+            settled = unanswered.get(one.key, {})
+            statuses = [settled[attempt].value for attempt in wanted if attempt in settled]
+            # Everything was asked for before: what is gone now was damaged in between.
+            if len(answers[-1]) + len(statuses) < len(wanted):
+                raise StoreError(
+                    f"answers to {record.id} that were stored are not in {task.rollouts} any "
+                    "more. Restore it from a copy, or run the build again to ask for them."
+                )
+            open_attempts.update(statuses)
         records.append(task.step.attach(record, answers))
-    return records, [], _count(task.step, task.fingerprint, len(before), len(records), records, [])
+    count = _count(task.step, task.fingerprint, len(before), len(records), records, [])
+    # "refused" and "rejected" stand beside what the step itself counts.
+    count.tally.update(open_attempts)
+    return records, [], count
 
 
 def apply_step(

@@ -2,9 +2,9 @@
 
     rollout.Sample(TEACHER, n=8)
 
-The **key** of a rollout is sha256 over the teacher (model, revision, every sampling parameter), the messages and the image
-hashes. The attempt number stands beside it. So asking for 12 where 8 are stored asks for 4, and nothing about where or
-how fast the teacher is reached matters.
+The key of a rollout is the sha256 over the teacher (model, revision, every sampling parameter), the
+messages and the image hashes. The attempt number stands beside it. So asking for 12 where 8 are
+stored asks for 4, and nothing about where or how fast the teacher is reached matters.
 """
 
 from collections import Counter
@@ -12,46 +12,65 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omr_data.errors import RecipeError
-from omr_data.identity import Spec
+from omr_data.identity import Spec, runtime_field
 from omr_data.records import Message, Record, Response, render_question
 from omr_data.step import AskStep
 from omr_data.teacher import Request, Teacher
 
 THINK_THEN_ANSWER = (
-    "Think step by step inside <think> and </think>, then give only the final answer inside <answer> and </answer>. "
-    "If options are given, answer with the letter of one option."
+    "Think step by step inside <think> and </think>, then give only the final answer inside "
+    "<answer> and </answer>. If options are given, answer with the letter of one option."
 )
 """The answer format of the published set, as a system message."""
 
 
 @dataclass(frozen=True)
 class PromptTemplate(Spec):
-    """How a record is put to a teacher: an optional system message, and the question with its options and a suffix."""
+    """How a record is put to a teacher."""
 
     system: str | None = None
+    """The system message. None sends none."""
     suffix: str = ""
+    """Text after the question and its options."""
 
     def messages(self, record: Record) -> tuple[Message, ...]:
-        """The chat for one record. What is stored with the rollouts is exactly this."""
+        """Returns the chat for one record. Exactly this is stored with the rollouts."""
         user = Message("user", render_question(record) + self.suffix)
         return (user,) if self.system is None else (Message("system", self.system), user)
 
 
 @dataclass(frozen=True)
 class Sample(AskStep):
-    """Asks the teacher for attempts 0 to n - 1 of each record."""
+    """Asks the teacher for attempts 0 to n - 1 of each record.
+
+    Raises:
+        RecipeError: `n` is less than 1, or `unanswered` is not a share.
+    """
 
     teacher: Teacher
+    """The model that answers."""
     n: int = 8
+    """Attempts of each record."""
     prompt: PromptTemplate = PromptTemplate()
+    """How a record is put to the teacher."""
+    unanswered: float = runtime_field(0.01)
+    """The share of attempts that a release may leave refused or rejected, from 0 to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n < 1:
             raise RecipeError(f"{self.name}: n is {self.n}; at least one answer must be asked for.")
+        if not 0.0 <= self.unanswered <= 1.0:
+            raise RecipeError(
+                f"{self.name}: unanswered is {self.unanswered}; it is a share from 0 to 1."
+            )
 
     def get_teacher(self) -> Teacher:
         return self.teacher
+
+    @property
+    def unanswered_at_most(self) -> float:
+        return self.unanswered
 
     def requests(self, record: Record) -> Sequence[Request]:
         return (self.teacher.request(self.prompt.messages(record), record.images, self.n),)
@@ -60,7 +79,7 @@ class Sample(AskStep):
         return replace(record, prompt=self.prompt.messages(record), responses=tuple(answers[0]))
 
     def tally(self, record: Record) -> Mapping[str, int]:
+        # The engine adds what has no answer: refused and rejected attempts.
         counts = Counter({"answers": len(record.responses)})
-        counts["unanswered"] = self.n - len(record.responses)
         counts["cut off"] = sum(response.finish_reason == "length" for response in record.responses)
         return +counts

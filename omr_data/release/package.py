@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.engine.build import Built
+from omr_data.engine.unanswered import check_unanswered
 from omr_data.errors import DriftError, ReleaseError
 from omr_data.plan import Plan, differences
 from omr_data.processes import Mapper
@@ -27,8 +28,9 @@ from omr_data.progress import Reporter
 from omr_data.release.card import card
 from omr_data.release.rows import write_rows
 from omr_data.source import Source
+from omr_data.step import AskStep
 from omr_data.store.images import ImageStore
-from omr_data.store.ledger import read_json
+from omr_data.store.ledger import Count, read_json
 from omr_data.store.shards import read_records, read_shard
 from omr_data.store.workspace import Workspace
 
@@ -97,6 +99,7 @@ def release(
     folder = release_folder(plan, releases)
     if check_drift(plan, releases):
         return folder
+    check_unanswered(_asked(built), workspace.rollouts, reporter)
     contents = _contents(built)
     _check_rows(plan, contents)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +124,16 @@ def release(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _asked(built: Built) -> list[tuple[AskStep, Count]]:
+    """The AskSteps of the plan, with what was counted of each."""
+    counts = {count.fingerprint: count for count in built.counts()}
+    return [
+        (node.spec, counts[node.fingerprint])
+        for node in built.plan.nodes
+        if isinstance(node.spec, AskStep)
+    ]
 
 
 def _contents(built: Built) -> Contents:

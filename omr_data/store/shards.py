@@ -5,6 +5,7 @@ stages/<step>-<fingerprint>/
     dropped-00000.parquet   the records that did not, each with its step, reason and detail (absent when none was)
     ledger-00000.json       written last: the shard is whole
     keys-0-00000.parquet  a GlobalStep's key columns of one input shard
+    requests-00000.parquet  an AskStep's requests of one input shard
     table-<name>.parquet    what a GlobalStep found (duplicate pairs, contamination hits)
     stage.json              written when every shard is there: the stage is done
 """
@@ -64,6 +65,10 @@ class StageFolder:
     def keys(self, side: int, number: int) -> Path:
         """Where a GlobalStep's key columns of one input shard are; side 0 is the data, 1 and up its references."""
         return self.path / f"keys-{side}-{number:05}.parquet"
+
+    def requests(self, number: int) -> Path:
+        """Where an AskStep's requests of one input shard are."""
+        return self.path / f"requests-{number:05}.parquet"
 
     def table(self, name: str) -> Path:
         """Where a GlobalStep's side table is."""
