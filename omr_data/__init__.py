@@ -14,6 +14,8 @@ from omr_data.step import Expand, Filter, GlobalStep, Map
 from omr_data.teacher import Teacher
 from omr_data.verifiers.api import verify, verify_many
 
+# pyproject.toml holds the same number; a test compares them. Reading it from the installed metadata
+# would cost an import of importlib.metadata for every `import omr_data`.
 __version__ = "0.1.0"
 __all__ = [
     "ALL",

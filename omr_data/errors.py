@@ -1,25 +1,27 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose.
 
-A message says what happened, where, why, and what to do next. Nothing else is raised deliberately;
+A message says what happened, where, why, and what to do next. Nothing else is raised deliberately:
 a bare `ValueError` from this package is a bug.
 
     OmrError
-    ├── RecipeError            what the author wrote cannot be planned
+    ├── RecipeError            a recipe cannot be planned as it is written
     │   ├── IdentityError      a value without a stable identity (a lambda, an open file, a list)
     │   └── UnpinnedError      a Hub source without a commit
     ├── SourceError            a dataset cannot be read as declared (missing mirror, file, column)
-    │   └── BadRow             one row cannot become a Record; the engine turns it into a counted drop
+    │   └── BadRow             one row cannot become a Record; the engine counts it as dropped
     ├── StepError              a step failed on a record, which is a fault in the step
     ├── StoreError             bytes on disk cannot be written or do not match their record
     ├── WorkerError            a worker process was killed
     ├── TeacherError           the teacher cannot answer at all
-    │   └── IncompleteError    some attempts failed and may succeed later; what was answered is kept
+    │   └── IncompleteError    some attempts failed and may succeed later; all answers are kept
     ├── VerifyError            the verifiers are set up in a way that cannot work
     ├── ReleaseError           the result cannot be released as asked
     │   └── DriftError         the version exists and was made from another plan
     ├── TrainError             a model cannot be trained or measured as asked
-    │   └── CollapseError      training went wrong beyond repair, and was stopped
+    │   └── CollapseError      training diverged and was stopped
     └── MissingExtra           an optional part of the package is not installed
+
+The command line catches OmrError, prints its message without a traceback and exits with 1.
 """
 
 
@@ -28,7 +30,7 @@ class OmrError(Exception):
 
 
 class RecipeError(OmrError):
-    """What the author wrote cannot be planned."""
+    """A recipe cannot be planned as it is written."""
 
 
 class IdentityError(RecipeError):
@@ -46,7 +48,10 @@ class SourceError(OmrError):
 class BadRow(SourceError):
     """One raw row cannot become a Record.
 
-    `reason` is a few words that are counted in the ledger; `detail` says what was wrong with this row.
+    Attributes:
+        reason: A few words, which the ledger counts. Equal reasons are counted together, so values
+            of the row do not belong here.
+        detail: What was wrong with this row. It is stored beside the dropped row.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -55,6 +60,8 @@ class BadRow(SourceError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type["BadRow"], tuple[str, str]]:
+        # Worker processes send this error back. Pickle would call __init__ with the whole message,
+        # which would become the reason.
         return type(self), (self.reason, self.detail)
 
 
@@ -67,7 +74,7 @@ class StoreError(OmrError):
 
 
 class WorkerError(OmrError):
-    """A worker process was killed. What was finished is kept."""
+    """A worker process was killed. Finished shards are kept."""
 
 
 class TeacherError(OmrError):
@@ -95,18 +102,25 @@ class TrainError(OmrError):
 
 
 class CollapseError(TrainError):
-    """Training went wrong beyond repair, and was stopped. The checkpoints before it are kept."""
+    """Training diverged and was stopped. The checkpoints before it are kept."""
 
 
 class MissingExtra(OmrError):
-    """An optional part of the package is needed and not installed."""
+    """An optional part of the package is needed and not installed.
+
+    Attributes:
+        module: The module that could not be imported.
+        extra: The extra of this package that installs it.
+    """
 
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(
-            f"{module} is not installed. It comes with the extra '{extra}': pip install 'omr-data[{extra}]'"
+            f"{module} is not installed. It comes with the extra '{extra}': "
+            f"pip install 'omr-data[{extra}]'"
         )
         self.module = module
         self.extra = extra
 
     def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
+        # As for BadRow: the arguments, not the message, make the error again after pickling.
         return type(self), (self.module, self.extra)

@@ -61,6 +61,7 @@ class Flow:
             # A subclass may override __post_init__ without calling super: check identity again
             # here, where the traceback still points at the recipe's line.
             canonical(step)
+            # References are parents too: they are pinned and enter the fingerprint as data does.
             references = tuple(as_flow(source) for source in step.references)
             flow = Flow(step, (flow, *references))
         return flow

@@ -5,11 +5,13 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, Protocol, TypeVar
 
 from omr_data.errors import WorkerError
@@ -41,7 +43,22 @@ def mapper(workers: int, start: Callable[..., None], *arguments: Any) -> Iterato
         workers, mp_context=context, initializer=_start_worker, initargs=(start, *arguments)
     )
     try:
+        # Started now and not with the first task: workers inherit that Ctrl-C is blocked for them.
+        # A terminal sends it to every process of the group, and each would print a traceback.
+        # The tracker comes first, because starting it would unblock the signal again.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            pool.submit(os.getpid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         yield _Processes(pool, workers)
+    except KeyboardInterrupt:
+        # Shards are written atomically, so running ones can be given up. Waiting for them, as the
+        # shutdown below would, can take minutes.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -77,6 +94,8 @@ class _Processes:
 
 
 def _start_worker(start: Callable[..., None], *arguments: Any) -> None:
+    # Libraries may unblock the signal that was blocked for the start of this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
     start(*arguments)
 

@@ -1,23 +1,29 @@
-"""The data words, and the one Arrow schema that stores them.
+"""The data words: Record, Response, Verdict, Message and ImageRef.
 
-**Record**: one problem: the question (with one `<image>` mark where each image stands), its images by reference,
-options, gold answer, source and license, and its **responses** nested inside it.
-**Response**: one attempt of one teacher at one record. **Verdict**: what a verifier said of one response.
-**ImageRef**: an image by the sha256 of its original bytes; the bytes are in the image store.
+**Record**: one stored problem: its prompt, images by reference, options, accepted answers, where it
+comes from, and its responses nested inside it. **Response**: one attempt of one model at one record.
+**Verdict**: what a verifier said of one response. **ImageRef**: an image by the sha256 of its
+original bytes, which are in the image store.
 
-Records are values: frozen, compared by content, changed with `dataclasses.replace`.
+Records are values: frozen, compared by content, changed with `dataclasses.replace`. Text holds one
+`<image>` mark where each image stands. `schema` is the one Arrow schema that stores records.
 """
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
+
+from omr_data.errors import BadRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGE_MARK = "<image>"
+"""Stands in a text where an image stands in the prompt."""
+TYPED_MARK = "< image>"
+"""Replaces the word `<image>` where it is typed text: every trainer takes the exact mark for an image."""
 
 ANSWER_FINISH_REASONS = ("stop", "length")
 """Finish reasons of an answer: the model ended by itself, or reached `max_tokens`. A response with
@@ -33,78 +39,156 @@ Outcome = Literal["RIGHT", "WRONG", "UNDECIDED"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """An image by content. `sha256` is the hex digest of the original bytes; width and height are in pixels."""
+    """An image by content."""
 
     sha256: str
+    """sha256 of the original bytes, 64 hex digits."""
     width: int
+    """Width in pixels, as stored: before the orientation is applied."""
     height: int
+    """Height in pixels, as stored."""
     format: str
+    """The encoding, as Pillow names it: "PNG", "JPEG", ..."""
+    orientation: int = 1
+    """The EXIF orientation, 1 to 8. 1 is upright; 6 and 8 are turned by a quarter."""
+
+
+_MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+
+
+def data_url(image: ImageRef, content: str) -> str:
+    """Returns a URL that holds an image; `content` is its bytes in base64."""
+    media_type = _MEDIA_TYPES.get(image.format, "application/octet-stream")
+    return f"data:{media_type};base64,{content}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verifier said: the outcome, who said it (name and revision), the answer it read, and why, in words."""
+    """What a verifier said of one response."""
 
     outcome: Outcome
+    """RIGHT, WRONG or UNDECIDED."""
     verifier: str
+    """The verifier's name."""
     revision: int
+    """The verifier's revision."""
     extracted: str | None
+    """The answer that was read from the response. None where none was found."""
     reason: str
+    """Why, in words."""
+    cause: str = ""
+    """Why an UNDECIDED response is undecided, see `verifiers.base.Cause`. Empty otherwise."""
+    score: float | None = None
+    """Partial credit in [0, 1], where the task gives it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One attempt. `text` is the visible answer text, `reasoning` what the server returned apart from it.
+    """One attempt of one model at one record.
 
-    `finish_reason` is the server's word ("stop", "length", ...); token counts are the server's own.
-    Of a request that was answered several times at once, the first answer carries the prompt's tokens and the others 0, and
-    the completion tokens are shared by length, so that sums are what the server counted.
-    `key` is the rollout key (sha256 of the request, without the attempt number); empty for traces that came with a dataset.
-    `seconds` is how long the request took, and `logprob` the sum of the natural logarithms of its tokens' probabilities, where
-    the teacher was asked to keep it: both are kept in the rollout store, and are no part of a record.
+    Of a request that was answered several times at once, the first answer carries the prompt's
+    tokens and the others 0, and the completion tokens are shared by length. Sums are then what the
+    server counted.
     """
 
     text: str
+    """The visible text of the answer."""
     attempt: int
+    """The attempt number, from 0. Unique for one `key`."""
     model: str
+    """The model that answered. Empty where a dataset does not say."""
     finish_reason: str = "stop"
+    """The server's word for how it ended: "stop", "length", ..."""
     reasoning: str | None = None
+    """What the server returned apart from the text."""
     prompt_tokens: int = 0
+    """Tokens of the prompt, counted by the server."""
     completion_tokens: int = 0
+    """Tokens of the answer, counted by the server."""
     key: str = ""
+    """The rollout key: sha256 of the request without the attempt number. Empty for a response that
+    came with a dataset."""
     verdict: Verdict | None = None
+    """What a verifier said. None until one was asked."""
     seconds: float = field(default=0.0, compare=False)
+    """Duration of the request. Kept in the rollout store, and no part of a record."""
     logprob: float | None = field(default=None, compare=False)
+    """Sum of the natural logarithms of the tokens' probabilities, where the teacher kept it. Kept
+    in the rollout store, and no part of a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message; `text` holds an `<image>` mark for each image that stands in it."""
+    """One chat message."""
 
     role: Literal["system", "user", "assistant"]
+    """Who speaks."""
     text: str
+    """The text, with an `<image>` mark for each image that stands in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One problem with its responses.
-
-    `prompt` is the chat exactly as the teacher saw it (empty until a teacher was asked), `question_id` the id of the
-    problem that an exploded record came from, and `pass_rate` the share of decided responses that are RIGHT.
-    """
+    """One problem with its responses."""
 
     id: str
+    """Unique in a recipe: "<dataset>/<file>/<row>", or what the source says."""
     source: str
+    """The dataset that the record comes from."""
     license: str
+    """The license of the record, as the dataset states it."""
     question: str
+    """The question without its options. Of a chat of several turns: all user turns, one a line."""
     answer: str
+    """The accepted answer, or the first of several. Empty for a chat without a gold answer."""
     images: tuple[ImageRef, ...] = ()
+    """The images, in the order of their marks in the prompt."""
     options: tuple[str, ...] = ()
+    """The texts of the options, without their letters."""
     prompt: tuple[Message, ...] = ()
+    """The chat exactly as a teacher saw it. Empty until a teacher was asked."""
     responses: tuple[Response, ...] = ()
+    """The responses: first those that came with the dataset, then a teacher's."""
     pass_rate: float | None = None
+    """`n_right / n_counted`, see `verifiers.rates`. None until it is computed."""
+    n_right: int | None = None
+    """How many responses are RIGHT."""
+    n_counted: int | None = None
+    """How many responses count: every answered one that ended by itself."""
+    n_left_out: int | None = None
+    """How many responses say nothing about the model: cut off, timed out, judge down."""
     question_id: str = ""
+    """The id of the record that this one was exploded from. Empty for a record with its own id."""
     meta: Mapping[str, str] = field(default_factory=dict)
+    """Further columns of the dataset, as text."""
+    turns: tuple[Message, ...] = ()
+    """The chat as the source gave it, with its system message, up to the turn to answer. Empty where
+    the question alone is the prompt."""
+    answers: tuple[str, ...] = ()
+    """All accepted answers where there are several, `answer` among them. Empty for one."""
+    accept: Literal["any", "all"] = "any"
+    """Whether a response needs any one of `answers` or all of them."""
+    task: str = "maths"
+    """The kind of answer that is expected, which decides the verifiers that are asked."""
+    group: str = ""
+    """Names records that belong together: one template, image or parent question. Splits, quotas and
+    intervals respect it. Empty: the record is a group of its own."""
+    parent: str = ""
+    """The id of the record that this question was derived from. Empty for an original question."""
+    split: str = ""
+    """The part of a release that the record belongs to. Empty until a step decides it."""
+
+
+def lettered(options: Sequence[str]) -> list[str]:
+    """Options as lines of text, lettered from (A). The only place where options get their letters."""
+    return [f"({chr(ord('A') + number)}) {option}" for number, option in enumerate(options)]
 
 
 def storable_text(text: str) -> tuple[str, int]:
@@ -146,39 +230,82 @@ def plain_number(value: object) -> int | float:
 
 
 def render_question(record: Record) -> str:
-    """The question as it is put to a teacher: its text, then one line for each option, lettered from (A).
+    """The question as it is put to a teacher: its text, then one line for each option.
 
-    Datasets keep options apart from the question, and a question without its options cannot be answered by letter.
+    Datasets keep options apart from the question, and a question without its options cannot be
+    answered by letter.
     """
-    if not record.options:
-        return record.question
-    lines = [f"({chr(ord('A') + number)}) {option}" for number, option in enumerate(record.options)]
-    return "\n".join([record.question, "Options:", *lines])
+    return _with_options(record.question, record.options)
+
+
+def chat(record: Record) -> tuple[Message, ...]:
+    """The prompt of a record as its source gave it: its turns, or one user turn with the question.
+
+    The options follow the last user turn. This is what `rollout.Sample` asks.
+    """
+    if not record.turns:
+        return (Message("user", render_question(record)),)
+    *before, last = record.turns
+    return (*before, replace(last, text=_with_options(last.text, record.options)))
+
+
+def check_marks(record: Record) -> Record:
+    """Returns the record when its prompt has one mark for each image.
+
+    The engine calls this on every record that a source makes, so that a mismatch is a counted drop
+    with file and row, and not a failed request later.
+
+    Raises:
+        BadRow: There are more or fewer marks than images.
+    """
+    texts = [message.text for message in record.turns] or [record.question]
+    texts += record.options
+    marks = sum(text.count(IMAGE_MARK) for text in texts)
+    if marks != len(record.images):
+        raise BadRow(
+            "image marks do not match the images",
+            f"{marks} marks, {len(record.images)} images in {record.id}. "
+            f"Write \\{IMAGE_MARK} where the mark is typed text",
+        )
+    return record
+
+
+def _with_options(text: str, options: Sequence[str]) -> str:
+    return "\n".join([text, "Options:", *lettered(options)]) if options else text
 
 
 def schema() -> "pa.Schema":
-    """The Arrow schema of a shard of records. Made on call, so that importing the words does not import Arrow."""
+    """Returns the Arrow schema of a shard of records.
+
+    It is made on call, so that importing the words does not import Arrow.
+    """
     import pyarrow as pa
 
-    text, whole = pa.string(), pa.int64()
-    image = pa.struct({"sha256": text, "width": whole, "height": whole, "format": text})
+    text, whole, real = pa.string(), pa.int64(), pa.float64()
+    image = {"sha256": text, "width": whole, "height": whole, "format": text, "orientation": whole}
     message = pa.struct({"role": text, "text": text})
     verdict = pa.struct(
-        {"outcome": text, "verifier": text, "revision": whole, "extracted": text, "reason": text}
-    )
-    response = pa.struct(
         {
-            "text": text,
-            "attempt": whole,
-            "model": text,
-            "finish_reason": text,
-            "reasoning": text,
-            "prompt_tokens": whole,
-            "completion_tokens": whole,
-            "key": text,
-            "verdict": verdict,
+            "outcome": text,
+            "verifier": text,
+            "revision": whole,
+            "extracted": text,
+            "reason": text,
+            "cause": text,
+            "score": real,
         }
     )
+    response = {
+        "text": text,
+        "attempt": whole,
+        "model": text,
+        "finish_reason": text,
+        "reasoning": text,
+        "prompt_tokens": whole,
+        "completion_tokens": whole,
+        "key": text,
+        "verdict": verdict,
+    }
     return pa.schema(
         {
             "id": text,
@@ -186,45 +313,81 @@ def schema() -> "pa.Schema":
             "license": text,
             "question": text,
             "answer": text,
-            "images": pa.list_(image),
+            "images": pa.list_(pa.struct(image)),
             "options": pa.list_(text),
             "prompt": pa.list_(message),
-            "responses": pa.list_(response),
-            "pass_rate": pa.float64(),
+            "responses": pa.list_(pa.struct(response)),
+            "pass_rate": real,
+            "n_right": whole,
+            "n_counted": whole,
+            "n_left_out": whole,
             "question_id": text,
             "meta": pa.map_(text, text),
+            "turns": pa.list_(message),
+            "answers": pa.list_(text),
+            "accept": text,
+            "task": text,
+            "group": text,
+            "parent": text,
+            "split": text,
         }
     )
 
 
 def to_table(records: Iterable[Record]) -> "pa.Table":
-    """Records as one Arrow table in the schema above, in the order given."""
+    """Converts records to one Arrow table in the schema above, in the order given."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist([_row(record) for record in records], schema=schema())
+    rows = list(records)
+    # Column by column: `dataclasses.asdict` and rows of dicts take ten times as long.
+    columns = [
+        pa.array(
+            [_plain(value, column.type) for value in map(attrgetter(column.name), rows)]
+            if pa.types.is_nested(column.type)
+            else list(map(attrgetter(column.name), rows)),
+            column.type,
+        )
+        for column in schema()
+    ]
+    return pa.table(columns, schema=schema())
 
 
-def _row(record: Record) -> dict[str, Any]:
-    row = dataclasses.asdict(record)
-    row["meta"] = sorted(record.meta.items())
-    for response in row["responses"]:
-        del response["seconds"], response["logprob"]
-    return row
+def _plain(value: Any, kind: "pa.DataType") -> Any:
+    """Turns one nested value into the plain lists and dicts that Arrow takes for the type."""
+    import pyarrow as pa
+
+    if not value:
+        # Most records have no response and few images, so this is the common case.
+        return None if value is None else []
+    if pa.types.is_map(kind):
+        return sorted(value.items())
+    if pa.types.is_list(kind):
+        if not pa.types.is_nested(kind.value_type):
+            return value
+        return [_plain(item, kind.value_type) for item in value]
+    return {
+        member.name: _plain(getattr(value, member.name), member.type)
+        if pa.types.is_nested(member.type)
+        else getattr(value, member.name)
+        for member in kind
+    }
 
 
 def from_table(table: "pa.Table") -> list[Record]:
-    """The records of one Arrow table, in its order. Inverse of `to_table`."""
+    """Returns the records of one Arrow table, in its order. Inverse of `to_table`."""
     return [from_row(row) for row in table.to_pylist()]
 
 
 def from_row(row: Mapping[str, Any]) -> Record:
-    """One record from the plain values of one table row."""
+    """Returns one record from the plain values of one table row."""
     return Record(
         **{
             **row,
             "images": tuple(ImageRef(**image) for image in row["images"]),
             "options": tuple(row["options"]),
+            "answers": tuple(row["answers"]),
             "prompt": tuple(Message(**message) for message in row["prompt"]),
+            "turns": tuple(Message(**message) for message in row["turns"]),
             "responses": tuple(_response(response) for response in row["responses"]),
             "meta": dict(row["meta"]),
         }

@@ -71,6 +71,8 @@ class Files:
     """The folder that the paths are relative to."""
     paths: tuple[str, ...] = ()
     """Paths relative to the root, with forward slashes, sorted."""
+    images: Path | None = None
+    """The folder that image paths are relative to. None is the root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,10 @@ class Part:
     """The first row."""
     stop: int
     """The row after the last one."""
+    offset: int = 0
+    """The byte where the first row starts, in files that are read from there. 0 otherwise."""
+    size: int = 0
+    """The bytes of the part, in files that are read from `offset`. 0 otherwise."""
 
 
 class DatasetLocator(Protocol):
@@ -140,6 +146,11 @@ class Source(SourceNode):
     def download(self, locator: DatasetLocator) -> Files:
         """Makes the files to read available on this machine. A generated source has none."""
         return Files()
+
+    def notes(self, files: Files) -> Sequence[str]:
+        """Tells what a person should know before the rows are read, such as columns that no field
+        takes. A build prints each line once."""
+        return ()
 
     @abstractmethod
     def parts(self, files: Files) -> Sequence[Part]:

@@ -10,11 +10,11 @@ A **step** is a frozen dataclass with one method. Its shape decides what the eng
     AskStep     record -> requests; answers -> record   calls a model
 
 Map, BatchMap, Filter and Expand see one shard at a time. The engine fuses consecutive ones into a
-single pass. A GlobalStep ends a pass, because it needs the key columns of every row. An AskStep ends
-one too, because answers arrive in any order and are stored before they are attached.
+single pass. A GlobalStep ends a pass, because it needs the key columns of every row. An AskStep
+ends one too, because answers arrive in any order and are stored before they are attached.
 
-Adding an operator is adding one file to `omr_data/operators/` (see docs/howto/add-an-operator.md), or
-a class in a recipe:
+Adding an operator is adding one file to `omr_data/operators/` with its fixture (see
+docs/howto/add-an-operator.md), or a class in a recipe:
 
     @dataclass(frozen=True)
     class AtMost(Filter):
@@ -39,6 +39,7 @@ from omr_data.records import ImageRef, Record, Response
 from omr_data.source import Source
 from omr_data.teacher import Request, Teacher
 
+# polars and pyarrow take 0.3 s to import, and a recipe that is only planned needs neither.
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
@@ -57,6 +58,7 @@ class Step(StepNode):
 
         The ledger sums the counts and the build shows them beside the step's rows.
         """
+        # Rows in, out and dropped are counted by the engine, so most steps have nothing to add.
         return {}
 
 
@@ -83,6 +85,7 @@ class BatchMap(Map):
 
     def apply(self, record: Record) -> Record:
         """Annotates one record, as a batch of one."""
+        # A BatchMap is a Map, so code that handles one record at a time needs no second case.
         return self.apply_batch([record])[0]
 
 
@@ -90,6 +93,7 @@ class BatchMap(Map):
 class Filter(Step):
     """Drops records."""
 
+    # A reason in place of a bool: a step that drops rows without saying why cannot be written.
     @abstractmethod
     def reason(self, record: Record) -> str | None:
         """Returns None to keep the record, or why it is dropped in a few words.
@@ -102,9 +106,11 @@ class Filter(Step):
 class Expand(Step):
     """Splits one record into several."""
 
+    # An empty list is refused for the same reason that a Filter returns words: a record that
+    # becomes nothing would be a drop that nobody counts.
     @abstractmethod
     def expand(self, record: Record) -> Sequence[Record] | str:
-        """Returns at least one record, each with an id of its own, or the reason for dropping it."""
+        """Returns at least one record, each with its own id, or the reason for dropping it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class Columns:
     """
 
     keys: "pl.DataFrame"
-    """What `extract_keys` returned for every shard, one below the other, without payload columns."""
+    """What `extract_keys` returned for all shards, in one frame, without payload columns."""
     payload: "pl.LazyFrame"
     """A lazy scan of `id` and the payload columns. Filter it by id before collecting it."""
     rows: "pl.LazyFrame"
@@ -149,6 +155,8 @@ class GlobalStep(Step):
         """
         return ()
 
+    # Two methods, because the first runs on all machines and the second on one: what crosses
+    # between them is columns, so that a hundred million rows fit into memory.
     @abstractmethod
     def extract_keys(
         self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]
@@ -175,7 +183,13 @@ class GlobalStep(Step):
 
 @dataclass(frozen=True)
 class AskStep(Step):
-    """Asks a model. The engine stores every answer under its rollout key before `attach` sees it."""
+    """Asks a model.
+
+    The engine stores every answer under its rollout key before `attach` sees it.
+    """
+
+    # A step says what to ask and never calls the teacher itself. The price of that is a second pass
+    # over the shards; what it buys is that no error of a step can lose an answer that was paid for.
 
     @abstractmethod
     def get_teacher(self) -> Teacher:

@@ -17,6 +17,8 @@ atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=Tr
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
+FIXTURES = Path(__file__).parent / "fixtures" / "sources"
+
 MIRROR = Path(
     os.environ.get("OMR_HUB_MIRROR", Path(__file__).parents[2] / "shared" / "data" / "hub")
 )
@@ -28,3 +30,12 @@ def mirror() -> Path:
     if not MIRROR.is_dir():
         pytest.skip(f"needs real rows: no mirror folder at {MIRROR} (set OMR_HUB_MIRROR)")
     return MIRROR
+
+
+@pytest.fixture(scope="session")
+def hub_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror folder in Hub layout with about ten rows of each puzzle dataset and of GSM8K."""
+    folder = tmp_path_factory.mktemp("hub")
+    for name in ("puzzlevqa", "algopuzzlevqa", "gsm8k"):
+        shutil.copytree(FIXTURES / name, folder, dirs_exist_ok=True)
+    return folder

@@ -1,28 +1,68 @@
-"""The command line: real rows from end to end, bad input with clear errors, and what it prints."""
+"""The command line: rows from end to end, bad input with clear errors, and what it prints."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+import omr_data
+from omr_data.cli import main
+from omr_data.cli.app import STOPPED
+from omr_data.cli.plan import labels, ranges
+from omr_data.cli.show import printable
+from omr_data.flow import union
+from omr_data.operators import explode, mix, verify
+from omr_data.plan import make_plan
+from omr_data.recipe import Recipe
+from omr_data.sources import synthetic
+from omr_data.sources.locator import LocalDatasets
 from omr_data.store.ledger import read_json
 from tests.builders import png
 from tests.mirrors import small_mirror
-from tests.omr import ROOT, omr
+from tests.omr import ROOT, command, environment, omr
 
 PUZZLES = ROOT / "recipes" / "omr_sft_puzzles.py"
 TINY = ROOT / "recipes" / "omr_sft_tiny.py"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+class Here:
+    """Runs `omr` in this process: importing the package again for each call would take a second."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+        monkeypatch.delenv("OMR_HUB_MIRROR", raising=False)
+        monkeypatch.chdir(ROOT)
+
+    def __call__(self, *arguments: object, code: int = 0) -> tuple[str, str]:
+        """Returns what was printed on standard output and on standard error."""
+        self._monkeypatch.setattr(sys, "argv", ["omr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = self._capsys.readouterr()
+        assert (end.value.code or 0) == code, out + err
+        return out, err
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    return Here(capsys, monkeypatch)
+
+
+@pytest.mark.build
 def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_counted(
-    mirror: Path, tmp_path: Path
+    hub_fixtures: Path, tmp_path: Path
 ) -> None:
-    rows = small_mirror(mirror, tmp_path / "mirror")
+    rows = small_mirror(hub_fixtures, tmp_path / "mirror")
     places = (
         "--mirror",
         tmp_path / "mirror",
@@ -48,13 +88,13 @@ def test_the_real_puzzles_are_asked_verified_and_released_and_every_row_is_count
 
 
 def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends_it(
-    tmp_path: Path,
+    here: Here, tmp_path: Path
 ) -> None:
-    planned = omr("plan", PUZZLES, code=1)
-    assert planned.stdout.count("UNPINNED") == 3
-    assert "omr pin" in planned.stderr
-    built = omr("build", PUZZLES, "--work", tmp_path / "work", code=1)
-    assert built.stderr == planned.stderr
+    shown, problems = here("plan", PUZZLES, code=1)
+    assert shown.count("UNPINNED") == 3
+    assert problems.count("omr pin") == 1
+    built = here("build", PUZZLES, "--work", tmp_path / "work", code=1)
+    assert built[1] == problems
     assert not (tmp_path / "work").exists()
 
 
@@ -74,26 +114,28 @@ def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends
     ],
 )
 def test_bad_input_is_one_clear_error_and_leaves_nothing(
-    tmp_path: Path, arguments: tuple[object, ...], message: str
+    here: Here, tmp_path: Path, arguments: tuple[object, ...], message: str
 ) -> None:
-    done = omr(*arguments, "--work", tmp_path / "work", code=1)
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    _, problems = here(*arguments, "--work", tmp_path / "work", code=1)
+    assert message in " ".join(problems.split())
+    assert "Traceback" not in problems
     assert not (tmp_path / "work" / "stages").exists()
 
 
 ROWS_RECIPE = """
 from omr_data import Recipe
 from omr_data.operators import explode, rollout, verify
-from omr_data.sources import jsonl
+from omr_data.sources import files
 from omr_data.teachers import echo
 
 def recipe() -> Recipe:
-    rows = jsonl.Source({folder!r}, dataset="mine", license="MIT", image="image")
+    columns = {{"question": "question", "answer": "answer", "images": "image"}}
+    rows = files.Source({folder!r}, dataset="mine", license="MIT", columns=columns)
     return Recipe("mine", "1.0.0", rows.then(rollout.Sample(echo.Teacher(answers=("5",)), n=2), verify.Answers(), explode.Right()))
 """
 
 
+@pytest.mark.build
 def test_hostile_rows_are_dropped_counted_and_can_be_looked_up(tmp_path: Path) -> None:
     """A broken image, a path that climbs out of the folder, a line that is no JSON, and a good row among them."""
     folder = tmp_path / "rows"
@@ -146,6 +188,7 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.build
 def test_pin_looks_up_each_commit_and_the_plan_is_then_ready(hub: str, tmp_path: Path) -> None:
     recipe = tmp_path / "puzzles.py"
     shutil.copy(PUZZLES, recipe)
@@ -156,6 +199,7 @@ def test_pin_looks_up_each_commit_and_the_plan_is_then_ready(hub: str, tmp_path:
     assert planned.stdout.count(f"@{COMMIT[:12]}") == 3
 
 
+@pytest.mark.build
 def test_pinning_without_the_hub_is_a_clear_error(tmp_path: Path) -> None:
     recipe = tmp_path / "puzzles.py"
     shutil.copy(PUZZLES, recipe)
@@ -164,25 +208,272 @@ def test_pinning_without_the_hub_is_a_clear_error(tmp_path: Path) -> None:
     assert not (tmp_path / "pins.json").exists()
 
 
-def test_verify_prints_the_verdict_and_explain_the_path() -> None:
-    assert (
-        omr("verify", "<answer>7.0</answer>", "--gold", "7").stdout
-        == "RIGHT by numeric.Verifier/1: 7.0 equals 7\n"
-    )
-    explained = omr(
-        "verify", "(B)", "--gold", "blue", "--option", "red", "--option", "blue", "--explain"
-    ).stdout
-    assert [line.split()[0] for line in explained.splitlines()] == [
-        "extract",
-        "choice.Verifier",
-        "verdict",
+def test_verify_prints_the_verdict_and_explain_the_path(here: Here) -> None:
+    verdict, _ = here("verify", "<answer>7.0</answer>", "--gold", "7")
+    assert verdict == "RIGHT by numeric.Verifier/1: 7.0 equals 7\n"
+    options = ("--option", "red", "--option", "blue")
+    explained, _ = here("verify", "(B)", "--gold", "blue", *options, "--explain")
+    asked = [line.split()[0] for line in explained.splitlines()]
+    assert asked == ["extract", "choice.Verifier", "verdict"]
+
+
+UNREADY_RECIPE = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omr_data import Recipe, union
+from omr_data.errors import RecipeError
+from omr_data.sources import files, gsm8k
+
+
+@dataclass(frozen=True)
+class First(gsm8k.Source):
+    name: ClassVar[str] = "first.Source"
+    repo: ClassVar[str] = "an-organization-with-a-long-name/a-dataset-with-a-long-name"
+
+    def problem(self):
+        return RecipeError(f"{self.name} ({self.repo}) has no converter yet.")
+
+
+@dataclass(frozen=True)
+class Second(First):
+    name: ClassVar[str] = "second.Source"
+    repo: ClassVar[str] = "another-organization/another-dataset"
+
+
+def recipe(rows: int = 1) -> Recipe:
+    lost = files.Source("lost/*.jsonl", dataset="lost", license="MIT")
+    sources = (gsm8k.Source(), gsm8k.Source(split="test"), First(), Second(), lost)
+    return Recipe("unready", "1.0.0", union(*sources))
+"""
+
+
+def test_a_plan_groups_its_problems_by_kind_with_one_command_each(
+    here: Here, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "my recipe.py"
+    recipe.write_text(UNREADY_RECIPE)
+    _, problems = here("plan", recipe, "--set", "rows=2", code=1)
+    first, unpinned, unwritten, missing = problems.split("\n\n")
+    assert first == "UnpinnedError: unready cannot be built yet."
+    pin = " ".join(unpinned.split())
+    assert pin.count(f"`omr pin '{recipe}' --set rows=2`") == problems.count("omr pin") == 1
+    assert "3 datasets: openai/gsm8k, an-organization-with-a-long-name/" in pin
+    assert unwritten.startswith("- DATASET has no converter yet.\n  2 datasets: an-organ")
+    assert missing.startswith("- the folder lost does not exist.")
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.py")), ids=lambda it: it.stem)
+def test_the_plan_of_each_recipe_fits_80_columns_and_names_whatever_it_lacks(
+    here: Here, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    plan = make_plan(omr_data.recipe.load(recipe), LocalDatasets())
+    shown, problems = here("plan", recipe, code=int(bool(plan.problems())))
+    assert max(map(len, f"{shown}\n{problems}".splitlines())) <= 80
+    assert "omr plan" not in problems
+    for node in plan.nodes:
+        assert node.name in shown
+        if node.problems:
+            assert node.spec.repo in problems  # type: ignore[union-attr]
+    assert problems.count("omr pin") == ("UNPINNED" in shown)
+
+
+def test_steps_of_one_name_are_told_apart_by_their_datasets() -> None:
+    one, two = synthetic.Source(count=3), synthetic.Source(count=4)
+    both = union(one.then(verify.Gold()), two.then(verify.Gold())).then(mix.Take(rows=5, seed=0))
+    plan = make_plan(Recipe("twice", "1.0.0", both.then(explode.Right())), LocalDatasets())
+    assert labels(plan) == [
+        "synthetic.Source #1",
+        "verify.Gold (synthetic) #1",
+        "synthetic.Source #2",
+        "verify.Gold (synthetic) #2",
+        "union",
+        "mix.Take",
+        "explode.Right",
     ]
+    full = make_plan(omr_data.recipe.load(ROOT / "recipes/omr_sft_874k.py"), LocalDatasets())
+    assert len(set(labels(full))) == len(full.nodes)
+    assert {"mix.Take (mmr1)", "mix.Take (miromind_m1)"} <= {*labels(full)}
 
 
-def test_the_plan_of_the_full_set_shows_what_is_missing_and_why() -> None:
-    done = omr("plan", ROOT / "recipes" / "omr_sft_874k.py", code=1)
+@pytest.mark.parametrize(
+    ("numbers", "shown"), [((), ""), ((4,), "4"), ((7, 8, 9, 12), "7-9 12"), ((1, 3), "1 3")]
+)
+def test_parents_are_written_as_ranges(numbers: tuple[int, ...], shown: str) -> None:
+    assert ranges(numbers) == shown
+
+
+HOSTILE = "\x1b]0;owned\x07 \x1b[2J \x9b31m caf\u00e9 \u202ecod\u202c \u2028 \ud800 \x00 [red]"
+
+
+def test_control_characters_are_escaped_and_other_text_is_left_alone() -> None:
     assert (
-        done.stdout.count("NO CONVERTER") == 5 + 11
-    )  # the sources, and the benchmarks but for GSM8K
-    assert "mix.Take" in done.stdout
-    assert "cannot be built yet, for 33 reasons" in done.stderr
+        printable("caf\u00e9 \u4e16\u754c \U0001f600\n\tx")
+        == "caf\u00e9 \u4e16\u754c \U0001f600\n\tx"
+    )
+    shown = printable(HOSTILE)
+    assert shown == (
+        r"\x1b]0;owned\x07 \x1b[2J \x9b31m caf\u00e9 \u202ecod\u202c \u2028 \ud800 \x00 [red]".replace(
+            r"\u00e9", "\u00e9"
+        )
+    )
+
+
+HOSTILE_RECIPE = """
+from omr_data import Recipe
+from omr_data.operators import explode, rollout, verify
+from omr_data.sources import files
+from omr_data.teachers import echo
+
+TEXT = {text!r}
+
+
+def recipe() -> Recipe:
+    columns = {{"question": "question", "answer": "answer", "options": "options"}}
+    rows = files.Source({folder!r}, dataset="mine", license="CC0-1.0", columns=columns)
+    answered = rows.then(
+        rollout.Sample(echo.Teacher(answers=("7", TEXT)), n=2), verify.Answers(), explode.Right()
+    )
+    return Recipe("mine", "1.0.0", answered)
+"""
+
+
+def hostile_recipe(folder: Path, text: str) -> Path:
+    """A recipe whose rows hold a text in every field: one right, one dropped, one unreadable."""
+    (folder / "rows").mkdir()
+    rows = [
+        {"question": f"{text} {answer}", "answer": answer, "options": [answer, text]}
+        for answer in ("7", f"x {text}")
+    ]
+    lines = [json.dumps(row) for row in [*rows, {"question": text}]]
+    (folder / "rows" / "rows.jsonl").write_text("\n".join(lines))
+    recipe = folder / "hostile.py"
+    source = HOSTILE_RECIPE.format(text=text, folder=str(folder / "rows"))
+    recipe.write_text(source, encoding="utf-8")
+    return recipe
+
+
+@pytest.mark.build
+def test_no_control_character_of_a_row_reaches_the_terminal(here: Here, tmp_path: Path) -> None:
+    text = HOSTILE.replace("\ud800 ", "")
+    recipe = hostile_recipe(tmp_path, text)
+    places = ("--work", tmp_path / "work")
+    printed = here("build", recipe, *places, "--releases", tmp_path / "r", "--workers", 1)
+    for options in ((), ("--step", "verify.Answers"), ("--dropped",)):
+        printed += here("show", recipe, *places, "--rows", 9, *options)
+    printed += here("rollouts", "stats", *places)
+    printed += here("verify", f"<answer>{text}</answer>", "--gold", text, "--explain")
+    everything = "".join(printed)
+    assert r"\x1b]0;owned\x07" in everything
+    assert "[red]" in everything
+    assert not {*everything} & {*"\x1b\x07\x9b\u202e\u2028\x00"}
+
+
+@pytest.mark.build
+def test_a_locale_without_utf_8_breaks_neither_output_nor_files(tmp_path: Path) -> None:
+    text = "\u4e16\u754c caf\u00e9"
+    recipe = hostile_recipe(tmp_path, text)
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards" / "mine.md").write_text(f"# {{{{name}}}} {text}\n", encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    places = ("--work", tmp_path / "work")
+    omr("build", recipe, *places, "--releases", tmp_path / "r", "--workers", 1, **ascii_only)
+    assert text in (tmp_path / "r/mine/1.0.0/README.md").read_text(encoding="utf-8")
+    assert r"\u4e16\u754c caf\xe9 7" in omr("show", recipe, *places, **ascii_only).stdout
+    planned = subprocess.run(
+        command("plan", recipe, "--json", *places),
+        env=environment(**ascii_only),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert text in planned.stdout.decode("utf-8")
+
+
+SLOW_RECIPE = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from omr_data import Map, Recipe, Record
+from omr_data.sources import synthetic
+
+
+@dataclass(frozen=True)
+class Sleep(Map):
+    mark: str
+
+    def apply(self, record: Record) -> Record:
+        Path(self.mark).touch()
+        time.sleep(60)
+        return record
+
+
+def recipe() -> Recipe:
+    return Recipe("slow", "1.0.0", synthetic.Source(count=40).then(Sleep({mark!r})))
+"""
+
+
+@pytest.mark.build
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_prints_one_line_and_leaves_no_process(workers: int, tmp_path: Path) -> None:
+    mark = tmp_path / "running"
+    recipe = tmp_path / "slow.py"
+    recipe.write_text(SLOW_RECIPE.format(mark=str(mark)))
+    places = ("--work", tmp_path / "work", "--releases", tmp_path / "r", "--workers", workers)
+    # A group of its own, as a shell makes one: the terminal signals every process of the group.
+    process = subprocess.Popen(
+        command("build", recipe, *places),
+        env=environment(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while not mark.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    # Workers hold the pipes open: this returns early only when all of them are gone.
+    printed = process.communicate(timeout=20)
+    assert printed == ("", f"{STOPPED}\n")
+    assert process.returncode == 130
+
+
+def test_the_version_is_printed(here: Here) -> None:
+    assert here("--version") == (f"omr-data {omr_data.__version__}\n", "")
+
+
+@pytest.mark.parametrize("group", [(), ("plan",), ("train",), ("train", "sft"), ("rollouts",)])
+def test_h_is_short_for_help(here: Here, group: tuple[str, ...]) -> None:
+    assert here(*group, "-h") == here(*group, "--help")
+
+
+@pytest.mark.parametrize(
+    ("kind", "some"),
+    [
+        ("sources", {"gsm8k.Source", "synthetic.Source", "files.Source"}),
+        ("verifiers", {"numeric.Verifier", "choice.Verifier"}),
+        ("operators", {"dedup.Exact", "explode.Right", "mix.Take"}),
+        ("teachers", {"openai_api.Teacher", "openai_batch.Teacher", "tiny.Teacher"}),
+        ("embedders", {"model2vec.Embedder"}),
+    ],
+)
+def test_list_finds_the_plugins_in_their_folders_with_a_line_about_each(
+    here: Here, kind: str, some: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    lines = here("list", kind)[0].splitlines()
+    named = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert some <= named.keys()
+    assert len(named) == len(lines)
+    assert not [name for name in named if name.startswith(("base.", "_")) or "._" in name]
+    assert all(summary.strip() for summary in named.values())
+
+
+def test_list_names_the_kinds_where_a_kind_is_unknown(here: Here) -> None:
+    _, problem = here("list", "recipes", code=2)
+    assert "sources" in problem
+    assert "Traceback" not in problem

@@ -1,79 +1,140 @@
 """Building a flow runs nothing and refuses what cannot work."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
 import pytest
 
-from omr_data.errors import RecipeError
-from omr_data.flow import union
-from omr_data.operators.mix import ALL, Take, mix
-from omr_data.records import Record, to_table
+from omr_data.errors import IdentityError, RecipeError
+from omr_data.flow import Flow, as_flow, union
+from omr_data.records import Record
 from omr_data.source import Files, Images, Part, Source
-from omr_data.step import Columns, Map
+from omr_data.step import Filter, Map
 from tests.builders import record
 
 
 @dataclass(frozen=True)
 class Numbers(Source):
+    """A source that fails when it is read: a flow must not read it."""
+
     count: int = 3
 
     def parts(self, files: Files) -> Sequence[Part]:
-        return [Part("", 0, self.count)]
+        raise AssertionError("building a flow has read a source")
 
     def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
-        return ({"n": n} for n in range(part.start, part.stop))
+        raise AssertionError("building a flow has read a source")
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
-        return record(f"numbers/{row['n']}")
+        raise AssertionError("building a flow has read a source")
 
 
 @dataclass(frozen=True)
 class Same(Map):
+    """A step that fails when it is run: a flow must not run it."""
+
+    label: str = ""
+
     def apply(self, record: Record) -> Record:
-        return record
+        raise AssertionError("building a flow has run a step")
 
 
-def test_then_adds_one_node_for_each_step() -> None:
-    flow = Numbers().then(Same(), Same())
-    assert flow.parents[0].parents[0].spec == Numbers()
+@dataclass(frozen=True)
+class Compares(Same):
+    """A step with references."""
+
+    @property
+    def references(self) -> tuple[Source, ...]:
+        return (Numbers(10), Numbers(20))
 
 
-def test_a_function_is_no_step_and_the_message_says_what_to_do() -> None:
-    with pytest.raises(RecipeError, match="derives from Map"):
-        Numbers().then(lambda record: record)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Careless(Filter):
+    """A step that overrides __post_init__ without calling super, so that nothing checks its fields."""
+
+    keep: Any = field(default=None)
+
+    def __post_init__(self) -> None:
+        pass
+
+    def reason(self, record: Record) -> str | None:
+        return None
 
 
-def test_union_and_mix_keep_the_order_of_their_parts() -> None:
-    a, b = Numbers(1), Numbers(2)
-    assert [flow.spec for flow in union(a, b).parents] == [a, b]
-    assert [flow.spec for flow in mix({a: ALL, b: 1}).parents] == [a, Take(1, 0)]
+@dataclass(frozen=True)
+class CarelessSource(Numbers):
+    """A source that does the same."""
+
+    options: Any = None
+
+    def __post_init__(self) -> None:
+        pass
 
 
-def test_mix_refuses_a_share_that_is_no_number_of_rows() -> None:
-    with pytest.raises(RecipeError, match="number of rows or ALL"):
-        mix({Numbers(): "half"})
+def test_then_adds_one_node_for_each_step_in_order() -> None:
+    flow = Numbers().then(Same("a"), Same("b")).then(Same("c"))
+    labels = []
+    while flow.parents:
+        labels.append(flow.spec.label)  # type: ignore[union-attr]
+        (flow,) = flow.parents
+    assert labels == ["c", "b", "a"]
+    assert flow == Flow(Numbers())
+    assert flow.parents == ()
 
 
-def columns(step: Take, ids: list[str]) -> Columns:
-    return Columns(
-        step.extract_keys(to_table([record(id_) for id_ in ids]), lambda ref: b""),
-        pl.LazyFrame(),
-        pl.LazyFrame(),
-    )
+def test_then_without_steps_is_the_source_itself() -> None:
+    assert Numbers().then() == as_flow(Numbers()) == Flow(Numbers())
 
 
-def test_take_chooses_the_same_rows_in_any_order() -> None:
-    step, ids = Take(3, seed=1), [f"r/{n}" for n in range(10)]
-    dropped = step.decide(columns(step, ids), []).drops
-    assert len(dropped) == 7
-    assert dropped.keys() == step.decide(columns(step, ids[::-1]), []).drops.keys()
-    assert dropped.keys() != Take(3, seed=2).decide(columns(Take(3, seed=2), ids), []).drops.keys()
+def test_a_flow_is_a_value_that_can_be_followed_twice() -> None:
+    base = Numbers().then(Same("a"))
+    assert base.then(Same("b")) != base.then(Same("c"))
+    assert base == Numbers().then(Same("a"))
 
 
-def test_take_refuses_more_rows_than_there_are() -> None:
-    step = Take(5)
-    with pytest.raises(RecipeError, match="wants 5 rows of a flow that has 2"):
-        step.decide(columns(step, ["a", "b"]), [])
+def test_the_references_of_a_step_stand_behind_its_rows() -> None:
+    flow = Numbers().then(Compares())
+    assert [parent.spec for parent in flow.parents] == [Numbers(), Numbers(10), Numbers(20)]
+
+
+@pytest.mark.parametrize("step", [lambda record: record, Same, record(), Numbers(), None])
+def test_what_is_not_a_step_is_refused_and_the_message_says_what_to_do(step: Any) -> None:
+    with pytest.raises(RecipeError, match="derives from Map, Filter or Expand") as refused:
+        Numbers().then(Same(), step)
+    assert repr(step) in str(refused.value)
+    assert "union() or mix()" in str(refused.value)
+
+
+def test_a_field_without_identity_is_refused_even_where_a_step_checks_nothing() -> None:
+    with pytest.raises(IdentityError, match=r"Careless\.keep"):
+        Numbers().then(Careless(keep=print))
+    with pytest.raises(IdentityError, match=r"CarelessSource\.options"):
+        CarelessSource(options=[1]).then(Same())
+    assert Numbers().then(Careless(keep="all")).spec == Careless(keep="all")
+
+
+@pytest.mark.parametrize("data", ["gsm8k", None, Same(), [Numbers()]])
+def test_what_is_not_a_flow_or_a_source_is_refused(data: Any) -> None:
+    for use in (as_flow, union, lambda one: union(Numbers(), one)):
+        with pytest.raises(RecipeError, match="a flow or a source is needed here") as refused:
+            use(data)
+        assert repr(data) in str(refused.value)
+        assert "gsm8k.Source()" in str(refused.value)
+
+
+def test_a_union_keeps_the_order_of_its_parts() -> None:
+    one, other = Numbers(1), Numbers(2).then(Same())
+    assert union(one, other) == Flow(None, (Flow(one), other))
+    assert union(one, other) != union(other, one)
+
+
+def test_a_union_of_one_is_that_one_and_changes_no_fingerprint() -> None:
+    flow = Numbers().then(Same())
+    assert union(flow) is flow
+    assert union(Numbers()) == Flow(Numbers())
+
+
+def test_a_union_of_nothing_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"union\(\) needs at least one flow"):
+        union()

@@ -70,7 +70,7 @@ def test_the_judge_is_asked_only_about_undecided_answers() -> None:
     ]
     verdicts = omr_data.verify_many(pairs, judge=judge("RIGHT"))
     assert [verdict.outcome for verdict in verdicts] == [RIGHT, RIGHT, WRONG, UNDECIDED]
-    assert [verdict.verifier for verdict in verdicts][:2] == ["judge.Judge", "numeric.Verifier"]
+    assert [verdict.verifier for verdict in verdicts][:2] == ["judge.Judge", "cascade.Verifier"]
 
 
 def test_a_judge_that_is_down_leaves_undecided(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from omr_data.store.images import ImageStore, RowImages
 from omr_data.teachers import tiny
 from omr_data.teachers.openai_api.wire import messages
 from omr_data.teachers.tiny.export import export, export_processor
-from omr_data.teachers.tiny.model import IMAGE_PAD, MERGE, embed, encode_prompt, hidden_states, load
+from omr_data.teachers.tiny.model import embed, hidden_states, load
+from omr_data.teachers.tiny.prompts import IMAGE_PAD, MERGE, encode_prompt
 from omr_data.teachers.tiny.train import save
 
 

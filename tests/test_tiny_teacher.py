@@ -185,7 +185,8 @@ def test_our_forward_equals_the_stock_model(
     """Embeddings and positions are made by our own code; transformers' own forward gives the same logits."""
     import torch
 
-    from omr_data.teachers.tiny.model import GRID, embed, encode_prompt, hidden_states, load
+    from omr_data.teachers.tiny.model import embed, hidden_states, load
+    from omr_data.teachers.tiny.prompts import GRID, encode_prompt
 
     records, store = synthetic_records
     model, tokenizer = load(tiny.FOLDER)
@@ -208,3 +209,57 @@ def test_our_forward_equals_the_stock_model(
             mm_token_type_ids=(ids == model.config.image_token_id).long(),
         )
         torch.testing.assert_close(model.lm_head(states), stock.logits)
+
+
+def test_the_numpy_forward_equals_transformers_on_text_and_images(
+    synthetic_records: tuple[list[Record], ImageStore],
+) -> None:
+    import numpy as np
+    import torch
+
+    from omr_data.teachers.tiny.model import embed, hidden_states, load
+    from omr_data.teachers.tiny.network import HIDDEN_BIAS, Cache, Network
+    from omr_data.teachers.tiny.prompts import IMAGE_PAD, encode_prompt, token_id
+
+    records, store = synthetic_records
+    model, tokenizer = load(tiny.FOLDER)
+    network = Network(tiny.FOLDER / "model.safetensors")
+    for record in records[:12]:
+        (request,) = Sample(tiny.Teacher()).requests(record)
+        image = store(record.images[0]) if record.images else None
+        prompt = encode_prompt(tokenizer, request.messages, image)
+        embeddings = network.embeddings[prompt.ids][None]
+        patches = np.zeros((0, 64, 384), np.float32)
+        if prompt.patches is not None:
+            patches = prompt.patches[None]
+            marks = prompt.ids == token_id(tokenizer, IMAGE_PAD)
+            embeddings[0, marks] = network.see(patches)[0]
+        tokens = len(prompt.ids)
+        causal = np.tril(np.ones((tokens, tokens), bool))
+        bias = np.where(causal, np.float32(0), HIDDEN_BIAS)[None, None]
+        ours = network.forward(embeddings, prompt.positions[:, None], bias, Cache.empty(1, tokens))
+        ids = torch.from_numpy(prompt.ids)[None]
+        with torch.inference_mode():
+            seen = embed(model, ids, torch.from_numpy(patches), torch.arange(len(patches)))
+            positions = torch.from_numpy(prompt.positions)[:, None]
+            theirs = hidden_states(model, seen, positions, torch.ones_like(ids))
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4)
+
+
+def test_asking_the_embedded_teacher_imports_no_deep_learning_framework() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "from omr_data.teachers import tiny\n"
+        "from omr_data.teacher import Budget\n"
+        "from omr_data.records import Message\n"
+        "request = tiny.Teacher().request([Message('user', 'What is 2 + 3?')], [], 1)\n"
+        "with tiny.Teacher().open(1, None, Budget()) as session:\n"
+        "    print(list(session.answer(iter([[request]])))[0][0][1][0].text)\n"
+        "print({'torch', 'transformers', 'onnxruntime'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "<answer>" in done.stdout
+    assert done.stdout.endswith("set()\n")

@@ -13,7 +13,8 @@ from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen3VLC
 from omr_data.errors import BadRow, TrainError
 from omr_data.sources.synthetic import FAMILIES, Problem, draw, problems
 from omr_data.teachers import tiny
-from omr_data.teachers.tiny.model import encode_prompt, load
+from omr_data.teachers.tiny.model import load
+from omr_data.teachers.tiny.prompts import encode_prompt
 from omr_data.teachers.tiny.train import messages, target
 from omr_data.train.batches import Steps, collate, epoch_packs, first_fit
 from omr_data.train.chat import Encoder, Example, mrope_positions

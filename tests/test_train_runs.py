@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omr_data.train.rows import Problem
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
@@ -29,7 +30,6 @@ from omr_data.train.chat import Encoder
 from omr_data.train.gspo import check_collapse
 from omr_data.train.model import Sampled
 from omr_data.train.rewards import judge
-from omr_data.train.rows import Problem
 from omr_data.train.settings import GSPO, SFT, Eval, as_json, changed, preset
 from tests.builders import png
 from tests.omr import ROOT, command, environment, omr

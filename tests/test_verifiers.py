@@ -20,14 +20,14 @@ import omr_data
 from omr_data.errors import VerifyError
 from omr_data.operators.verify import Answers, Gold
 from omr_data.records import RIGHT, UNDECIDED, WRONG
-from omr_data.verifiers import cascade, numeric, units
+from omr_data.verifiers import cascade, typed
 from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.extract import extract, has_format
 from omr_data.verifiers.isolated import AlgebraWorkers, shared_algebra_workers
-from omr_data.verifiers.numbers import read_number
+from omr_data.verifiers.numerals import read_numeral
 from tests.builders import record, response
 
-TRUTH = sorted((Path(__file__).parent / "truth").glob("*.jsonl"))
+TRUTH = sorted((Path(__file__).parent / "truth" / "verdicts").glob("*.jsonl"))
 PHRASINGS = (
     "{}",
     "<think>t</think><answer>{}</answer>",
@@ -173,19 +173,19 @@ def test_the_format_is_checked_apart_from_the_answer() -> None:
 
 
 def test_numbers_too_large_to_read_are_not_read() -> None:
-    assert read_number("10^{999999999}") is None
-    assert read_number("1e999999999") is None
-    assert read_number("9" * 5_000) is None
+    assert read_numeral("10^{999999999}") is None
+    assert read_numeral("1e999999999") is None
+    assert read_numeral("9" * 5_000) is None
 
 
 def test_a_unit_may_be_left_out_only_where_the_recipe_says_so() -> None:
     assert outcome("12", "12 cm") == WRONG
     assert (
-        omr_data.verify("12", "12 cm", verifiers=(units.Verifier(units="optional"),)).outcome
+        omr_data.verify("12", "12 cm", verifiers=(typed.Verifier(units="optional"),)).outcome
         == RIGHT
     )
     assert (
-        omr_data.verify("12 m", "12 cm", verifiers=(units.Verifier(units="optional"),)).outcome
+        omr_data.verify("12 m", "12 cm", verifiers=(typed.Verifier(units="optional"),)).outcome
         == WRONG
     )
 
@@ -199,7 +199,7 @@ def test_a_parameter_of_a_verifier_is_part_of_the_identity() -> None:
     from omr_data.identity import fingerprint
 
     assert fingerprint(cascade.STANDARD) != fingerprint(
-        cascade.Verifier((numeric.Verifier(significant=4),))
+        cascade.Verifier((typed.Verifier(significant=4),))
     )
 
 
@@ -207,7 +207,7 @@ def test_an_explanation_shows_the_path() -> None:
     steps = cascade.STANDARD.explain(AnswerPair("<answer>0.5</answer>", "\\frac{1}{2}"))
     assert steps[0] == ("extract", "in <answer>: 0.5")
     assert ("choice.Verifier", "does not know this kind of gold answer") in steps
-    assert steps[-1][1].startswith("RIGHT by numeric.Verifier/1")
+    assert steps[-1][1].startswith("RIGHT by typed.Verifier/1")
 
 
 # --------------------------------------------------------------------------------------------- the step
@@ -231,8 +231,9 @@ def test_the_step_puts_a_verdict_on_each_response_and_keeps_them_all() -> None:
 
 
 def test_a_gold_answer_that_is_not_right_against_itself_is_dropped_with_a_reason() -> None:
-    assert Gold().reason(record(answer="7")) is None
-    assert Gold().reason(record(answer="")) == "the gold answer is not right against itself: WRONG"
+    (kept,) = Gold().expand(record(answer="7"))
+    assert kept.meta["answer_type"] == "number"
+    assert Gold().expand(record(answer="")) == "the gold answer is empty"
 
 
 # -------------------------------------------------------------------------------------------- isolation

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from omr_data.cli.common import (
     RELEASES,
@@ -19,10 +20,11 @@ from omr_data.cli.common import (
     Workers,
     load_job,
 )
+from omr_data.cli.problems import require_ready
 from omr_data.engine.build import Built, build, folders
 from omr_data.engine.unanswered import stale_stages
 from omr_data.errors import RecipeError
-from omr_data.progress import reporter
+from omr_data.progress import printable, reporter
 from omr_data.release.package import check_drift, release
 from omr_data.store.ledger import read_json
 from omr_data.teacher import Budget
@@ -36,16 +38,21 @@ def build_command(
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
     budget: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="Pause when so much is spent, like 500usd.")
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Pause when this much is spent, like 500usd."),
     ] = None,
     max_requests: Annotated[
-        int | None, typer.Option(min=0, help="Pause after so many requests.")
+        int | None, typer.Option(min=0, help="Pause after this many requests.")
     ] = None,
 ) -> None:
-    """Build a recipe and release it. What is already there is not made again, and no paid answer is asked for twice."""
+    """Build a recipe and release it.
+
+    Steps that are built already are not built again, and no paid answer is asked for twice.
+    After Ctrl-C or a crash, the same command goes on from there.
+    """
     job = load_job(file, set, mirror, work)
     limit = Budget(dollars(budget), max_requests)
-    job.plan.require_ready()
+    require_ready(job)
     # A version that was released from another plan is refused before anything is paid for.
     check_drift(job.plan, releases)
     console = Console(stderr=True)
@@ -65,6 +72,7 @@ def dollars(text: str | None) -> float | None:
     """
     if text is None:
         return None
+    # Other currencies are refused: prices of teachers are in dollars, and rates change.
     match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)(?:usd)?", text.strip().lower())
     if match is None:
         raise RecipeError(
@@ -81,9 +89,9 @@ def release_command(
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
 ) -> None:
-    """Release what is built already, and refuse what is not."""
+    """Release a recipe that is built already."""
     job = load_job(file, set, mirror, work)
-    job.plan.require_ready()
+    require_ready(job)
     cut, where = folders(job.plan, job.workspace)
     stale = stale_stages(cut, where, job.workspace)
     left = [
@@ -96,6 +104,7 @@ def release_command(
             f"{job.plan.recipe.name} is not built yet: {', '.join(left)} did not run. "
             f"`omr build {file}` builds and releases it."
         )
+    # Nothing is read again: the stages on disk are what a release is written from.
     with job.workspace.lock(), job.mapper(workers) as processes:
         built = Built(job.plan, cut, where)
         console = Console(stderr=True)
@@ -111,11 +120,9 @@ def print_release(console: Console, folder: Path) -> None:
         highlight=False,
     )
     for line in manifest["by_source"]:
-        console.print(
-            f"  {line['source']}: {line['rows']:,} rows of {line['questions']:,} questions "
-            f"({line['license']})",
-            highlight=False,
-        )
+        # Names of sources come from rows, where brackets would be read as styles.
+        of_source = f"{line['rows']:,} rows of {line['questions']:,} questions ({line['license']})"
+        console.print(Text(printable(f"  {line['source']}: {of_source}")))
     # One line, however long, so that it can be copied.
     console.print(
         f"Load it: datasets.load_dataset({str(folder)!r}, split='train')",

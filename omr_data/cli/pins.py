@@ -6,8 +6,12 @@ from omr_data.sources.locator import look_up_pins, read_pins
 
 
 def pin_command(file: RecipeFile, set: Set = None) -> None:
-    """Look up the commit of each Hub dataset of a recipe that has none, and write it to pins.json. Needs the Hub."""
+    """Look up the commits of a recipe's datasets on the Hub, and write them to pins.json.
+
+    The file stands beside the recipe. Commits that it has already are kept.
+    """
     job = load_job(file, set, None, WORK)
+    # A commit that the recipe itself names needs no pin. A mirror is not asked: it has no commits.
     repos = [
         node.spec.repo
         for node in job.plan.nodes
@@ -16,4 +20,5 @@ def pin_command(file: RecipeFile, set: Set = None) -> None:
     path = file.parent / "pins.json"
     before = read_pins(path)
     for repo, commit in look_up_pins(sorted({*repos}), path).items():
-        print(f"{repo}  {commit}{'' if repo in before else '  new'}")
+        status = "" if repo in before else "  new"
+        print(f"{repo}  {commit}{status}")

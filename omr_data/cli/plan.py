@@ -1,23 +1,24 @@
 """`omr plan`: what a build would do, as a table or as JSON."""
 
 import dataclasses
-import json
-import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job
+from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job, print_json, wrap
+from omr_data.cli.problems import require_ready
 from omr_data.engine.build import Calls, folders, teacher_calls
 from omr_data.engine.unanswered import stale_stages
 from omr_data.errors import OmrError, RecipeError, UnpinnedError
 from omr_data.identity import Spec, canonical, identity_fields
 from omr_data.plan import Node, Plan
-from omr_data.teacher import Estimate
+from omr_data.progress import printable
+from omr_data.source import Source
+from omr_data.step import Step
 
 _STYLES = {"CACHED": "green", "RUN": "yellow"}
 
@@ -29,23 +30,26 @@ def plan_command(
     work: Work = WORK,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Show what a build would do: each step CACHED or RUN, and the answers to ask for. Runs nothing."""
+    """Show what a build would do. Runs nothing.
+
+    Each step is CACHED or RUN, and each one that asks a teacher says how many answers it would ask
+    for. Exit code 1 and a list of problems where the recipe cannot be built here.
+    """
     job = load_job(file, set, mirror, work)
     cut, where = folders(job.plan, job.workspace)
     stale = stale_stages(cut, where, job.workspace)
-    state = {}
+    # Steps of one stage are written in one pass, so they are cached or run together.
+    state: dict[str, str] = {}
     for number, (stage, folder) in enumerate(zip(cut.stages, where, strict=True)):
         is_cached = folder.done() and number not in stale
-        for node in stage.nodes:
-            state[node.fingerprint] = "CACHED" if is_cached else "RUN"
+        stage_state = "CACHED" if is_cached else "RUN"
+        state.update((node.fingerprint, stage_state) for node in stage.nodes)
     calls = teacher_calls(job.plan, job.workspace)
     if as_json:
-        print(json.dumps(plan_json(job.plan, state, calls), indent=1, ensure_ascii=False))
+        print_json(plan_json(job.plan, state, calls))
     else:
-        # Where there is no terminal, the table is as wide as it needs to be.
-        console = Console() if sys.stdout.isatty() else Console(width=160)
-        print_plan(console, job.plan, state, calls)
-    job.plan.require_ready()
+        print_plan(Console(), job.plan, state, calls)
+    require_ready(job)
 
 
 def plan_json(
@@ -58,20 +62,22 @@ def plan_json(
         state: CACHED or RUN by node fingerprint.
         calls: Calls of each node that asks a teacher, by fingerprint; None where not known yet.
     """
+    # State and calls are facts of this machine, added beside what the release will carry.
     described = plan.to_json()
     for line in described["nodes"]:
-        found = calls.get(line["fingerprint"])
         line["state"] = state.get(line["fingerprint"], "")
-        line["teacher_calls"] = None if found is None else found.attempts
-        if found is not None and found.estimate is not None:
-            line["estimate"] = dataclasses.asdict(found.estimate)
+        line["teacher_calls"] = None
+        if (found := calls.get(line["fingerprint"])) is not None:
+            line["teacher_calls"] = found.attempts
+            if found.estimate is not None:
+                line["estimate"] = dataclasses.asdict(found.estimate)
     return described
 
 
 def print_plan(
     console: Console, plan: Plan, state: Mapping[str, str], calls: Mapping[str, Calls | None]
 ) -> None:
-    """Prints the plan as a table, parents first.
+    """Prints the plan as a table, parents first. What a step declares follows on lines of its own.
 
     Args:
         console: Where it is printed.
@@ -81,76 +87,121 @@ def print_plan(
     """
     recipe = plan.recipe
     console.print(f"{recipe.name} {recipe.version}  plan {plan.fingerprint[:12]}", highlight=False)
-    heads = ("", "step", "after", "state", "teacher calls", "what it declares")
-    rows = []
-    for index, node in enumerate(plan.nodes):
-        mark = _problem(node) or state.get(node.fingerprint, "")
-        rows.append(
-            (
-                str(index),
-                node.name,
-                " ".join(map(str, node.parents)),
-                mark,
-                _calls(node, calls),
-                _declared(node),
-            )
-        )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, head in enumerate(heads):
-        # Only the last column gives way on a narrow terminal.
-        width = (
-            None if place == len(heads) - 1 else max(len(head), *(len(row[place]) for row in rows))
-        )
-        table.add_column(
-            head,
-            justify="right" if place in (0, 4) else "left",
-            min_width=width,
-            no_wrap=width is not None,
-            overflow="fold",
-        )
-    for row in rows:
-        styled = Text(row[3], style=_STYLES.get(row[3], "red"))
-        table.add_row(*(styled if place == 3 else Text(cell) for place, cell in enumerate(row)))
-    console.print(table)
+    heads = ("#", "step", "after", "state", "answers to ask for")
+    rows = [heads]
+    for index, (node, label) in enumerate(zip(plan.nodes, labels(plan), strict=True)):
+        # A problem hides the state: a step that cannot be built is neither cached nor run.
+        shown = problem_marks(node) or state.get(node.fingerprint, "")
+        asked = ""
+        if node.fingerprint in calls:
+            found = calls[node.fingerprint]
+            asked = "not known yet" if found is None else f"{found.attempts:,}"
+        rows.append((str(index), label, ranges(node.parents), shown, asked))
+    # Columns are padded by hand: a table of rich narrows every column on a narrow terminal, and
+    # then cuts the one that matters most, the state.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    margin = " " * (widths[0] + 4)
+    console.print(Text(_line(heads, widths), style="bold"), soft_wrap=True)
+    for row, node in zip(rows[1:], plan.nodes, strict=True):
+        line = Text(_line(row, widths))
+        if row[3]:
+            line.highlight_words([row[3]], _STYLES.get(row[3], "red"))
+        console.print(line, soft_wrap=True)
+        for declared in wrap(printable(declared_fields(node)), console.width, margin):
+            console.print(Text(declared, style="dim"), soft_wrap=True)
+    print_estimates(console, calls)
+
+
+def print_estimates(console: Console, calls: Mapping[str, Calls | None]) -> None:
+    """Prints what asking is expected to take, for each teacher that can tell."""
     for found in calls.values():
-        if found is not None and found.estimate is not None:
-            console.print(_expected(found.estimate), highlight=False, soft_wrap=True)
+        if found is None or found.estimate is None:
+            continue
+        estimate = found.estimate
+        cost = "no price is given" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
+        console.print(f"expected: {estimate.requests:,} requests, {cost},", highlight=False)
+        console.print(
+            f"  about {estimate.prompt_tokens:,} prompt tokens "
+            f"and {estimate.completion_tokens:,} completion tokens",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
-def _expected(estimate: Estimate) -> str:
-    tokens = (
-        f"about {estimate.prompt_tokens:,} prompt and "
-        f"{estimate.completion_tokens:,} completion tokens"
-    )
-    cost = "no price is given" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
-    return f"expected: {estimate.requests:,} requests, {tokens}, {cost}"
+def labels(plan: Plan) -> list[str]:
+    """Returns what each step is called in the plan: steps of one name are told apart by dataset.
+
+    "verify.Gold" where there is one of that name, otherwise "verify.Gold (puzzlevqa)" or, after a
+    union, "verify.Gold (puzzlevqa + 2)". Steps that are still called the same are numbered.
+    """
+    names = Counter(node.name for node in plan.nodes)
+    found = []
+    for node, above in zip(plan.nodes, datasets_above(plan), strict=True):
+        # The name of a source is that of its dataset already.
+        if names[node.name] == 1 or isinstance(node.spec, Source):
+            found.append(node.name)
+        else:
+            others = f" + {len(above) - 1}" if len(above) > 1 else ""
+            found.append(f"{node.name} ({above[0]}{others})")
+    labeled = Counter(found)
+    seen: Counter[str] = Counter()
+    for place, label in enumerate(found):
+        if labeled[label] > 1:
+            seen[label] += 1
+            found[place] = f"{label} #{seen[label]}"
+    return found
 
 
-def _problem(node: Node) -> str:
+def datasets_above(plan: Plan) -> list[tuple[str, ...]]:
+    """Returns for each node the datasets whose rows flow through it, each once, in order."""
+    found: list[tuple[str, ...]] = []
+    for node in plan.nodes:
+        if isinstance(node.spec, Source):
+            found.append((node.name.removesuffix(".Source"),))
+            continue
+        # References of a step, such as benchmarks, are not the data that flows through it.
+        flows_in = node.parents[:1] if isinstance(node.spec, Step) else node.parents
+        above: list[str] = []
+        for parent in flows_in:
+            above += found[parent]
+        found.append(tuple(dict.fromkeys(above)))
+    return found
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Writes numbers briefly: (7, 8, 9, 12) as "7-9 12". A step can have twelve benchmarks."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return " ".join("-".join(map(str, sorted({run[0], run[-1]}))) for run in runs)
+
+
+def problem_marks(node: Node) -> str:
+    """Says in a few words why a node cannot be built here. Empty where it can."""
     marks: dict[type[OmrError], str] = {UnpinnedError: "UNPINNED", RecipeError: "NO CONVERTER"}
-    return ", ".join(marks.get(type(problem), "MISSING") for problem in node.problems)
+    found = [marks.get(type(problem), "MISSING") for problem in node.problems]
+    return ", ".join(dict.fromkeys(found))
 
 
-def _calls(node: Node, calls: Mapping[str, Calls | None]) -> str:
-    if node.fingerprint not in calls:
-        return ""
-    found = calls[node.fingerprint]
-    return "not known yet" if found is None else f"{found.attempts:,}"
-
-
-def _declared(node: Node) -> str:
+def declared_fields(node: Node) -> str:
+    """Lists the fields of a step and the pin of a source, without what every plan would repeat."""
     if node.spec is None:
         return ""
     usual = {one.name: one.default for one in dataclasses.fields(node.spec)}
-    declared = identity_fields(node.spec).items()
-    fields = {
-        name: value
-        for name, value in declared
-        if value is not None and not (isinstance(value, Spec) and value == usual[name])
-    }
-    parts = [f"{name}={_short(value)}" for name, value in fields.items()]
+    parts = []
+    for name, value in identity_fields(node.spec).items():
+        is_usual = isinstance(value, Spec) and value == usual[name]
+        # Teachers have a dozen sampling parameters that are left to the server.
+        if value is None or value == () or is_usual:
+            continue
+        parts.append(f"{name}={_short(value)}")
     pin = node.pin.digest or node.pin.commit
-    return ", ".join(parts + ([f"@{pin[:12]}"] if pin else []))
+    if pin:
+        parts.append(f"@{pin[:12]}")
+    return ", ".join(parts)
 
 
 def _short(value: object) -> str:
@@ -158,7 +209,20 @@ def _short(value: object) -> str:
         case Spec():
             return str(getattr(value, "model_id", value.name))
         case tuple() if len(value) > 3:
-            return f"({len(value)})"
+            return f"{len(value)} values"
+        case tuple():
+            return f"({', '.join(map(_short, value))})"
+        case str() if len(value) > 40:
+            return f"{value[:37]}..."
         case str():
-            return value if len(value) <= 40 else value[:37] + "..."
+            return value
     return str(canonical(value))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Pads the cells of one line: numbers to the right, words to the left."""
+    sides = (">", "<", "<", "<", ">")
+    padded = [
+        f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)
+    ]
+    return "  ".join(padded).rstrip()

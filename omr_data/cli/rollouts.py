@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omr_data.cli.common import WORK, Work
+from omr_data.progress import printable
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import FailureGroup, RolloutStats, RolloutStore
 from omr_data.store.workspace import Workspace
@@ -34,7 +35,7 @@ Kind = Annotated[
 
 @app.command("stats")
 def stats_command(work: Work = WORK) -> None:
-    """What the store holds: answers, requests, failures and tokens, by model."""
+    """Count what the store holds: answers, requests, failures and tokens, by model."""
     path = Workspace(work).rollouts
     with RolloutStore.read(path) as store:
         print_stats(Console(), path, store.stats())
@@ -61,7 +62,10 @@ def retry_command(kind: Kind = None, work: Work = WORK) -> None:
 
 @app.command("export")
 def export_command(file: File, work: Work = WORK) -> None:
-    """Write every settled attempt to a parquet file, which replays releases without a teacher."""
+    """Write every settled attempt to a parquet file.
+
+    Imported on another machine, it rebuilds the same releases without a teacher.
+    """
     with RolloutStore.read(Workspace(work).rollouts) as store:
         rows, requests = export_rollouts(store, file)
     print(f"{rows:,} rollouts of {requests:,} requests in {file}")
@@ -69,7 +73,8 @@ def export_command(file: File, work: Work = WORK) -> None:
 
 @app.command("import")
 def import_command(file: ImportFile, work: Work = WORK) -> None:
-    """Put the answers of an exported file into the store, after checking every key."""
+    """Add the answers of an exported file to the store, after checking every key."""
+    # The lock keeps a build from reading the store while keys are checked and added.
     workspace = Workspace(work)
     with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
         rows, new = import_rollouts(store, file)
@@ -95,7 +100,7 @@ def print_stats(console: Console, path: Path, stats: RolloutStats) -> None:
     )
     for model, count in stats.models.items():
         # Names of models come from recipes and may hold brackets, which rich would read as styles.
-        console.print(Text(f"  {_plain(model)}: {count:,}"))
+        console.print(f"  {printable(model)}: {count:,}", markup=False)
 
 
 def print_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
@@ -118,7 +123,7 @@ def print_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
             group.message[:200],
             _question(group.identity)[:80],
         )
-        table.add_row(*(Text(_plain(cell)) for cell in cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
     console.print(
         "Refused and rejected attempts stay as they are until `omr rollouts retry` forgets them; "
@@ -131,8 +136,3 @@ def _question(identity: str) -> str:
     """The last message of a request: what the record asks."""
     messages = json.loads(identity).get("messages") if identity else None
     return str(messages[-1]["text"]) if messages else ""
-
-
-def _plain(text: str) -> str:
-    """One line without control characters: a server's words may hold terminal escapes."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())

@@ -1,7 +1,8 @@
 """`omr show`: rows of a built step, the rows it dropped, or a table it made."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from typing import Annotated, Any
 
 import typer
@@ -10,12 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job
+from omr_data.cli.plan import labels
 from omr_data.engine.build import folders
-from omr_data.engine.stages import Stage
 from omr_data.errors import RecipeError
+from omr_data.progress import printable
 from omr_data.records import Record, Response
 from omr_data.store.shards import StageFolder, iter_dropped, read_records
 
+# UNDECIDED and a missing verdict are yellow.
 _STYLES = {"RIGHT": "green", "WRONG": "red"}
 
 
@@ -29,7 +32,7 @@ def show_command(
         typer.Option(help="A step of the plan, like verify.Answers; the last one if not given."),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows.")] = 3,
-    id: Annotated[str | None, typer.Option(help="Only rows whose id starts so.")] = None,
+    id: Annotated[str | None, typer.Option(help="Only rows whose id starts with this.")] = None,
     dropped: Annotated[
         bool, typer.Option("--dropped", help="Show rows that were dropped, with the reason.")
     ] = False,
@@ -43,44 +46,51 @@ def show_command(
     built = [
         (stage, folder) for stage, folder in zip(cut.stages, where, strict=True) if folder.done()
     ]
+    called = dict(zip((node.fingerprint for node in job.plan.nodes), labels(job.plan), strict=True))
+    # Several steps are often written as one stage, which is shown for each of them. A step may be
+    # given by its name, or by its label where the plan has several of that name.
     chosen = [
         (stage, folder)
         for stage, folder in built
-        if step is None or step in (node.name for node in stage.nodes)
+        if step is None
+        or any(step in (node.name, called[node.fingerprint]) for node in stage.nodes)
     ]
     if not chosen:
-        names = list(dict.fromkeys(node.name for stage, _ in built for node in stage.nodes))
+        names = [called[node.fingerprint] for stage, _ in built for node in stage.nodes]
         raise RecipeError(
             f"no step {step or ''} of {file} is built. "
             f"Built are: {', '.join(names) or 'none; run `omr build` first'}."
         )
     console = Console()
     if dropped:
-        print_dropped(console, [folder for _, folder in chosen], step, id or "", rows)
+        # Dropped rows know the name of their step; a label adds a dataset in parentheses.
+        name = (step or "").partition(" (")[0]
+        print_dropped(console, [folder for _, folder in chosen], name, id or "", rows)
     elif table is not None:
         print_table(console, chosen[-1][1], table, rows)
     else:
-        print_records(console, [chosen[-1]] if step is None else chosen, id or "", rows)
+        if step is None:
+            # Without a step, the result of the recipe: the last stage.
+            chosen = chosen[-1:]
+        print_records(console, [folder for _, folder in chosen], id or "", rows)
 
 
-def print_records(
-    console: Console, stages: Sequence[tuple[Stage, StageFolder]], prefix: str, rows: int
-) -> None:
+def print_records(console: Console, folders: Sequence[StageFolder], prefix: str, rows: int) -> None:
     """Prints some records as they left a stage.
 
     Args:
         console: Where they are printed.
-        stages: The stages to look in, in order.
+        folders: The stages to look in, in order.
         prefix: What the id of each record must start with.
         rows: At most this many records.
 
     Raises:
         RecipeError: No record has such an id.
     """
+    # A generator, so that only the first shards of a large stage are read.
     found = (
         record
-        for _, folder in stages
-        for shard in folder.shards()
+        for shard in chain.from_iterable(folder.shards() for folder in folders)
         for record in read_records(shard)
         if record.id.startswith(prefix)
     )
@@ -92,14 +102,17 @@ def print_records(
 
 
 def _record(record: Record) -> Text:
-    text = Text(record.id, style="bold")
-    text.append(f"  {record.source}, {record.license}\n", style="dim")
-    text.append(record.question + "\n", style="default")
+    text = _styled(record.id, "bold")
+    text.append_text(_styled(f"  {record.source}, {record.license}\n", "dim"))
+    text.append_text(_styled(record.question + "\n"))
     for number, option in enumerate(record.options):
-        text.append(f"  ({chr(ord('A') + number)}) {option}\n", style="default")
-    rate = "" if record.pass_rate is None else f"   pass rate {record.pass_rate:.2f}"
-    images = "".join(f"   {image.width}x{image.height} {image.format}" for image in record.images)
-    text.append(f"  answer: {record.answer}{rate}{images}\n", style="cyan")
+        text.append_text(_styled(f"  ({chr(ord('A') + number)}) {option}\n"))
+    facts = [f"  answer: {record.answer}"]
+    if record.pass_rate is not None:
+        facts.append(f"pass rate {record.pass_rate:.2f}")
+    # Images are told by size and format: most terminals cannot show them.
+    facts += [f"{image.width}x{image.height} {image.format}" for image in record.images]
+    text.append_text(_styled("   ".join(facts) + "\n", "cyan"))
     for response in record.responses:
         text.append_text(_response(response))
     return text
@@ -107,63 +120,78 @@ def _record(record: Record) -> Text:
 
 def _response(response: Response) -> Text:
     verdict = response.verdict
-    outcome = "not verified" if verdict is None else verdict.outcome
-    text = Text(f"  #{response.attempt} ", style="default")
-    text.append(f"{outcome:<9}", style=_STYLES.get(outcome, "yellow"))
-    text.append(f" {_clip(response.text, 300)}", style="default")
+    text = Text(f"  #{response.attempt} ")
+    if verdict is None:
+        text.append("not verified", style="yellow")
+    else:
+        text.append(f"{verdict.outcome:<9}", style=_STYLES.get(verdict.outcome, "yellow"))
+    text.append_text(_styled(f" {_clip(response.text, 300)}\n"))
     if verdict is not None:
-        text.append(f"\n     {verdict.verifier}: {verdict.reason}", style="dim")
-    return text.append("\n")
+        # The reason says more than the outcome: a WRONG by a typo is a fault of the verifier.
+        text.append_text(_styled(f"     {verdict.verifier}: {verdict.reason}\n", "dim"))
+    return text
+
+
+def _styled(text: str, style: str = "default") -> Text:
+    # Everything that comes from data passes here: rich does not escape control characters.
+    return Text(printable(text), style=style)
 
 
 def _clip(text: str, length: int) -> str:
+    """Returns the text on one line, cut to a number of characters."""
     line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 3]}..."
+    if len(line) <= length:
+        return line
+    return f"{line[: length - 3]}..."
 
 
 def print_dropped(
-    console: Console, folders: Sequence[StageFolder], step: str | None, prefix: str, rows: int
+    console: Console, folders: Sequence[StageFolder], step: str, prefix: str, rows: int
 ) -> None:
     """Prints dropped rows with their step and reason, and how many there are of each.
 
     Args:
         console: Where they are printed.
         folders: The stages to look in, in order.
-        step: Only rows that this step dropped, or None for every step.
+        step: Only rows that a step of this name dropped. Empty for every step.
         prefix: What the id of each row must start with.
         rows: At most this many rows; the counts are of all.
     """
     found: list[dict[str, Any]] = []
-    counts: dict[tuple[str, str], int] = {}
-    for row in _dropped_rows(folders, step, prefix):
-        counts[row["step"], row["reason"]] = counts.get((row["step"], row["reason"]), 0) + 1
-        if len(found) < rows:
-            found.append(row)
+    counts: Counter[tuple[str, str]] = Counter()
+    for folder in folders:
+        for row in iter_dropped(folder):
+            # A stage runs several steps in one pass, and keeps what they drop in one file.
+            if step in ("", row["step"]) and row["id"].startswith(prefix):
+                counts[row["step"], row["reason"]] += 1
+                if len(found) < rows:
+                    found.append(row)
     if not counts:
         console.print("Nothing was dropped there.")
         return
     for (name, reason), count in counts.items():
-        console.print(Text(f"{count:>8,}  {name}: {reason}"))
+        console.print(_styled(f"{count:>8,}  {name}: {reason}"))
     for row in found:
-        detail = f" ({row['detail']})" if row["detail"] else ""
-        console.print(Text(f"\n{row['id']}  {row['step']}: {row['reason']}{detail}", style="bold"))
-        console.print(Text(f"  {_clip(row['question'] or dict(row['meta']).get('row', ''), 300)}"))
-        if row["answer"]:
-            console.print(Text(f"  answer: {row['answer']}", style="cyan"))
-        for response in row["responses"][:3]:
-            outcome = (response["verdict"] or {}).get("outcome", "")
-            console.print(
-                Text(f"  #{response['attempt']} {outcome} {_clip(response['text'], 200)}")
-            )
+        console.print(_dropped_row(row))
 
 
-def _dropped_rows(
-    folders: Sequence[StageFolder], step: str | None, prefix: str
-) -> Iterator[dict[str, Any]]:
-    for folder in folders:
-        for row in iter_dropped(folder):
-            if (step is None or row["step"] == step) and row["id"].startswith(prefix):
-                yield row
+def _dropped_row(row: Mapping[str, Any]) -> Text:
+    """Describes a dropped row: why it was dropped, then what is known of it."""
+    detail = f" ({row['detail']})" if row["detail"] else ""
+    text = _styled(f"\n{row['id']}  {row['step']}: {row['reason']}{detail}\n", "bold")
+    # A row that a source could not convert has no question; its raw text is kept instead.
+    question = row["question"] or dict(row["meta"]).get("row", "")
+    text.append_text(_styled(f"  {_clip(question, 300)}"))
+    for number, option in enumerate(row["options"]):
+        text.append_text(_styled(f"\n  ({chr(ord('A') + number)}) {option}"))
+    if row["answer"]:
+        text.append_text(_styled(f"\n  answer: {row['answer']}", "cyan"))
+    # Three responses say why a question failed; `--step` of an earlier step shows all of them.
+    for response in row["responses"][:3]:
+        outcome = (response["verdict"] or {}).get("outcome", "")
+        answered = _clip(response["text"], 200)
+        text.append_text(_styled(f"\n  #{response['attempt']} {outcome} {answered}"))
+    return text
 
 
 def print_table(console: Console, folder: StageFolder, name: str, rows: int) -> None:
@@ -186,11 +214,12 @@ def print_table(console: Console, folder: StageFolder, name: str, rows: int) -> 
             f"{folder.path.name} has no table {name!r}. "
             f"It has: {', '.join(folder.tables()) or 'none'}."
         )
+    # Tables of pairs can have millions of rows. All are read, for their number.
     frame = pl.read_parquet(path)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in frame.columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(_styled(column), overflow="fold")
     for row in frame.head(rows).iter_rows():
-        shown.add_row(*(Text(_clip(str(value), 120)) for value in row))
+        shown.add_row(*(_styled(_clip(str(value), 120)) for value in row))
     console.print(shown)
     console.print(f"{min(rows, frame.height):,} of {frame.height:,} rows", highlight=False)

@@ -11,7 +11,8 @@ app = typer.Typer(help="The embedded teacher.", no_args_is_help=True)
 
 @app.callback()
 def teacher_callback() -> None:
-    """Keeps `serve` a command of its own: typer would fold a group of one command into its parent."""
+    """The embedded teacher."""
+    # Without this callback typer would fold the group's only command into the group itself.
 
 
 @app.command("serve")
@@ -19,8 +20,10 @@ def serve_command(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 8000,
 ) -> None:
-    """Serve the embedded teacher as an OpenAI-compatible server, to try the HTTP path with a real model."""
-    require_extra("train", "torch", "transformers")
+    """Serve the embedded teacher as an OpenAI-compatible server.
+
+    It is a real model for trying teachers over HTTP. It is too small to be a useful teacher.
+    """
     require_extra("view", "starlette", "uvicorn")
     # Imported here because it needs extras that a light installation lacks.
     from omr_data.teachers.tiny.serve import serve

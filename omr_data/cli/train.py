@@ -5,6 +5,7 @@ Everything that needs torch is imported inside the commands: the other commands 
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from rich.table import Table
 from omr_data.arguments import pairs
 from omr_data.cli.common import Mirror, main_console, require_extra
 from omr_data.errors import TrainError
+from omr_data.sources import prompts
 from omr_data.sources.locator import LocalDatasets, read_pins
 from omr_data.store.atomic import write_text
 
@@ -75,7 +77,11 @@ def gspo_command(
     set: Setting = None,
     show: Show = False,
 ) -> None:
-    """Reinforcement learning with verified rewards: gspo, or with --set loss= grpo or dapo. The same command goes on after a kill."""
+    """Reinforcement learning with verified rewards.
+
+    The loss is GSPO, or with --set loss=grpo or loss=dapo another. After a kill, the same command
+    goes on from the last checkpoint.
+    """
     require_extra("train", "torch", "transformers")
     from omr_data.train import gspo, settings
 
@@ -112,18 +118,22 @@ def eval_command(
     """Measure a model: accuracy and pass@k with intervals, greedy or sampled."""
     require_extra("train", "torch", "transformers")
     from omr_data.train import evaluate, settings
+    from omr_data.train.release import PolicyPrompt, open_release
 
     chosen = settings.changed(settings.Eval(model=model), pairs(set, TrainError))
+    bad: Mapping[str, int] | None = None
+    # A name like "gsm8k" is a source. Releases are folders, or "organization/name@version".
     if Path(data).exists() or "@" in data:
-        problems, bad = evaluate.release_problems(data), None
+        asked = open_release(data).prompts()
     else:
-        source = evaluate.named_source(data, pairs(of, TrainError))
+        source = prompts.named_source(data, pairs(of, TrainError))
         locator = LocalDatasets(mirror, read_pins(Path("pins.json")), data)
-        problems, bad = evaluate.source_problems(source, locator)
-    score, answered = evaluate.evaluate(chosen, problems, data, bad)
+        questions, bad = prompts.read_questions(source, locator)
+        asked = [PolicyPrompt.from_record(one.record, one.images) for one in questions]
+    score, results = evaluate.evaluate(chosen, asked, data, bad)
     # Under torchrun every process comes here with the same score; one of them writes it.
     if out is not None and os.environ.get("RANK", "0") == "0":
-        report = score.to_json() | {"answered": [asdict(one) for one in answered]}
+        report = score.to_json() | {"answered": [asdict(one) for one in results]}
         write_text(out, json.dumps(report, indent=1, ensure_ascii=False))
     print_score(main_console(), score)
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from omr_data.progress import printable
 from omr_data.verifiers import cascade
 from omr_data.verifiers.base import AnswerPair
 
@@ -23,6 +24,11 @@ def verify_command(
     ] = False,
 ) -> None:
     """Compare a response with a gold answer. Prints RIGHT, WRONG or UNDECIDED, and why."""
+    # Without --explain only the last line, the verdict, is printed: scripts read it.
     pair = AnswerPair(response, gold, tuple(option or ()), finish_reason)
-    for name, line in cascade.STANDARD.explain(pair)[0 if explain else -1 :]:
-        print(f"{name:<20} {line}" if explain else line)
+    lines = cascade.STANDARD.explain(pair)
+    if not explain:
+        print(printable(lines[-1][1]))
+        return
+    for name, line in lines:
+        print(printable(f"{name:<20} {line}"))

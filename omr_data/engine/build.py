@@ -184,6 +184,8 @@ class _Run:
     def _parts(self, source: Source, fingerprint: str) -> list[Input]:
         files = source.download(self.locator)
         parts = source.parts(files)
+        for note in source.notes(files):
+            self.reporter.say(f"  {note}")
         if not parts:
             raise SourceError(
                 f"{source.name} has no rows to read. Check what it declares, and the files in {files.root}."

@@ -6,7 +6,7 @@ attaching read only its keys and attempt numbers.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,15 +118,7 @@ def _row(record: int, request: Request) -> dict[str, Any]:
         "key": request.key,
         "attempts": list(request.attempts),
         "messages": [{"role": one.role, "text": one.text} for one in request.messages],
-        "images": [
-            {
-                "sha256": image.sha256,
-                "width": image.width,
-                "height": image.height,
-                "format": image.format,
-            }
-            for image in request.images
-        ],
+        "images": [asdict(image) for image in request.images],
         "identity": request.identity,
     }
 
@@ -135,7 +127,13 @@ def _schema() -> "pa.Schema":
     import pyarrow as pa
 
     text, whole = pa.string(), pa.int64()
-    image = {"sha256": text, "width": whole, "height": whole, "format": text}
+    image = {
+        "sha256": text,
+        "width": whole,
+        "height": whole,
+        "format": text,
+        "orientation": whole,
+    }
     return pa.schema(
         {
             "record": whole,

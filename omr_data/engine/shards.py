@@ -14,8 +14,9 @@ from typing import Any
 
 from omr_data.engine.requests import Wanted, read_wanted
 from omr_data.errors import BadRow, OmrError, StepError, StoreError
-from omr_data.records import Record, Response
+from omr_data.records import Record, Response, check_marks
 from omr_data.source import Files, Part, Source
+from omr_data.sources.tables import place_of
 from omr_data.step import AskStep, BatchMap, Expand, Filter, GlobalStep, Map, Step
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
@@ -133,17 +134,19 @@ def _head(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
 
 def read_part(task: ReadPart) -> tuple[list[Record], list[Dropped], Count]:
     """Reads and converts the rows of one part; malformed ones are dropped and can be looked up."""
-    images = RowImages(task.files.root, task.images)
+    images = RowImages(task.files.images or task.files.root, task.images)
     records, dropped = [], []
     read = 0
     for number, row in enumerate(task.source.rows(task.files, task.part), task.part.start):
         read += 1
         try:
-            records.append(task.source.convert(row, images))
+            records.append(check_marks(task.source.convert(row, images)))
         except BadRow as bad:
-            dropped.append(
-                Dropped(_raw(task, number, row), task.source.name, bad.reason, bad.detail)
-            )
+            where = f"{task.part.path or task.source.name}, row {number + 1}"
+            if "_line" in row:
+                where = place_of(task.files, task.part, row)
+            detail = f"{where}: {bad.detail or bad.reason}"
+            dropped.append(Dropped(_raw(task, number, row), task.source.name, bad.reason, detail))
         except OmrError:
             raise
         except Exception as error:

@@ -2,26 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from omr_data.records import RIGHT, UNDECIDED, Record
+from omr_data.records import Record
 from omr_data.step import Map
+from omr_data.verifiers.rates import pass_rate
 
 
 @dataclass(frozen=True)
 class PassRate(Map):
-    """RIGHT / (RIGHT + WRONG) over the record's responses, from 0 to 1; None when no response is decided.
+    """RIGHT over all responses that ended by themselves, from 0 to 1; None when none did.
 
-    UNDECIDED responses count on neither side: a verifier that cannot tell says nothing about the question.
+    The rule is `verifiers.rates`, which rewards and evaluations use too. `n_right`, `n_counted` and
+    `n_left_out` are stored with it, so that 1 of 1 and 8 of 8 can be told apart.
     """
 
+    revision: ClassVar[int] = 2
+
     def apply(self, record: Record) -> Record:
-        outcomes = [
-            response.verdict.outcome
-            for response in record.responses
-            if response.verdict is not None
-        ]
-        decided = [outcome for outcome in outcomes if outcome != UNDECIDED]
-        return replace(record, pass_rate=decided.count(RIGHT) / len(decided) if decided else None)
+        found = pass_rate(record.responses)
+        return replace(
+            record,
+            pass_rate=found.rate,
+            n_right=found.n_right,
+            n_counted=found.n_counted,
+            n_left_out=found.n_left_out,
+        )
 
     def tally(self, record: Record) -> Mapping[str, int]:
         match record.pass_rate:

@@ -1,38 +1,54 @@
-"""Makes one training row of each response that is good enough."""
+"""Makes training rows of the responses of a record, one row for each response that is right."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from omr_data.records import RIGHT, UNDECIDED, Record
+from omr_data.records import RIGHT, UNDECIDED, Record, Response
 from omr_data.step import Expand
 
 
 @dataclass(frozen=True)
 class Right(Expand):
-    """One record for each RIGHT response, named "<id>#<attempt>", with that response alone; `question_id` is the old id."""
+    """Splits a record into one record for each RIGHT response.
+
+    The new record is named "<id>#<attempt>" ("<id>#given-<attempt>" for a response that
+    came with the dataset), holds that response alone, and carries the old id as
+    its `question_id`, so that the rows of one question can be found and weighted together.
+    """
+
+    # 2: rows of responses that came with a dataset are named "given-<attempt>".
+    revision: ClassVar[int] = 2
 
     def expand(self, record: Record) -> Sequence[Record] | str:
+        """Returns the rows, or why there are none."""
+        outcomes = [
+            response.verdict.outcome if response.verdict else None for response in record.responses
+        ]
         right = [
-            response
-            for response in record.responses
-            if response.verdict is not None and response.verdict.outcome == RIGHT
+            replace(
+                record,
+                # The attempt and not the position: it stays the same when more are sampled later.
+                id=f"{record.id}#{_label(response)}",
+                question_id=record.id,
+                responses=(response,),
+            )
+            for response, outcome in zip(record.responses, outcomes, strict=True)
+            if outcome == RIGHT
         ]
         if right:
-            return [
-                replace(
-                    record,
-                    id=f"{record.id}#{response.attempt}",
-                    question_id=record.id,
-                    responses=(response,),
-                )
-                for response in right
-            ]
-        if not record.responses:
+            return right
+        # The reasons are told apart because each has a mend of its own: another teacher, a missing
+        # verify.Answers(), or a judge for what rules cannot decide.
+        if not outcomes:
             return "no answer was given"
-        if any(response.verdict is None for response in record.responses):
+        if None in outcomes:
             return "the answers were not verified"
-        undecided = any(
-            response.verdict and response.verdict.outcome == UNDECIDED
-            for response in record.responses
-        )
-        return "no answer is right, some undecided" if undecided else "no answer is right"
+        if UNDECIDED in outcomes:
+            return "no answer is right, some undecided"
+        return "no answer is right"
+
+
+def _label(response: Response) -> str:
+    # A response that came with the dataset counts its attempts apart from a teacher's.
+    return str(response.attempt) if response.key else f"given-{response.attempt}"

@@ -41,8 +41,11 @@ class Take(GlobalStep):
         """Returns `id` and `order`, the hash that the rows are ranked by."""
         import polars as pl
 
+        # A hash per row costs about 1 s for a million rows. Python's own hash() would be faster and
+        # is salted anew in every process.
         ids = shard.column("id").to_pylist()
         order = [hashlib.sha256(f"{self.seed}:{id_}".encode()).digest() for id_ in ids]
+        # The types are given, because those of a shard without rows cannot be inferred.
         return pl.DataFrame(
             {"id": ids, "order": order}, schema={"id": pl.String, "order": pl.Binary}
         )
@@ -78,6 +81,7 @@ def mix(parts: Mapping[Flow | Source, int | str], seed: int = 0) -> Flow:
     for part, rows in parts.items():
         if rows == ALL:
             flows.append(as_flow(part))
+        # True is an int in Python, and would quietly take one row.
         elif isinstance(rows, int) and not isinstance(rows, bool) and rows >= 0:
             flows.append(as_flow(part).then(Take(rows, seed)))
         else:

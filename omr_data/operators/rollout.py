@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from omr_data.errors import RecipeError
+from omr_data.errors import BadRow, RecipeError, StepError
 from omr_data.identity import Spec, runtime_field
-from omr_data.records import Message, Record, Response, render_question
+from omr_data.records import Message, Record, Response, chat, check_marks
 from omr_data.step import AskStep
 from omr_data.teacher import Request, Teacher
 
@@ -26,33 +26,39 @@ THINK_THEN_ANSWER = (
 
 @dataclass(frozen=True)
 class PromptTemplate(Spec):
-    """How a record is put to a teacher."""
+    """How a record is put to a teacher: exactly its own chat, unless a field adds to it."""
 
     system: str | None = None
-    """The system message. None sends none."""
+    """A system message for records that have none. A record's own system message is kept."""
     suffix: str = ""
-    """Text after the question and its options."""
+    """Text after the last user turn and its options."""
 
     def messages(self, record: Record) -> tuple[Message, ...]:
-        """Returns the chat for one record. Exactly this is stored with the rollouts."""
-        user = Message("user", render_question(record) + self.suffix)
-        return (user,) if self.system is None else (Message("system", self.system), user)
+        """Returns the chat for one record. What is stored with the rollouts is exactly this."""
+        *before, last = chat(record)
+        messages = (*before, replace(last, text=last.text + self.suffix))
+        if self.system is None or messages[0].role == "system":
+            return messages
+        return (Message("system", self.system), *messages)
 
 
 @dataclass(frozen=True)
 class Sample(AskStep):
     """Asks the teacher for attempts 0 to n - 1 of each record.
 
+    Responses that came with the dataset stay in front of the new ones. Those of an earlier teacher
+    are replaced; they stay in the rollout store.
+
     Raises:
         RecipeError: `n` is less than 1, or `unanswered` is not a share.
     """
 
     teacher: Teacher
-    """The model that answers."""
+    """The model to ask."""
     n: int = 8
-    """Attempts of each record."""
+    """Attempts for each record."""
     prompt: PromptTemplate = PromptTemplate()
-    """How a record is put to the teacher."""
+    """What is added to the record's own chat."""
     unanswered: float = runtime_field(0.01)
     """The share of attempts that a release may leave refused or rejected, from 0 to 1."""
 
@@ -73,13 +79,24 @@ class Sample(AskStep):
         return self.unanswered
 
     def requests(self, record: Record) -> Sequence[Request]:
+        try:
+            # Sources are checked when they are read; a Map between them and here may have broken it.
+            check_marks(record)
+        except BadRow as error:
+            raise StepError(
+                f"{self.name} cannot ask record {record.id}: {error}. A step before this one "
+                "changed the text or the images; give each image one mark."
+            ) from error
         return (self.teacher.request(self.prompt.messages(record), record.images, self.n),)
 
     def attach(self, record: Record, answers: Sequence[Sequence[Response]]) -> Record:
-        return replace(record, prompt=self.prompt.messages(record), responses=tuple(answers[0]))
+        given = [response for response in record.responses if not response.key]
+        messages = self.prompt.messages(record)
+        return replace(record, prompt=messages, responses=(*given, *answers[0]))
 
     def tally(self, record: Record) -> Mapping[str, int]:
         # The engine adds what has no answer: refused and rejected attempts.
-        counts = Counter({"answers": len(record.responses)})
-        counts["cut off"] = sum(response.finish_reason == "length" for response in record.responses)
+        new = [response for response in record.responses if response.key]
+        counts = Counter({"answers": len(new)})
+        counts["cut off"] = sum(response.finish_reason == "length" for response in new)
         return +counts

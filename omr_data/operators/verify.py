@@ -1,7 +1,7 @@
 """Verdicts on the responses of records, and a check of the gold answers themselves.
 
-verify.Gold()          drops records whose gold answer is not RIGHT against itself
-verify.Answers()       puts a verdict on every response, by rules
+verify.Gold()          drops records whose gold answer nothing could match, and keeps its type
+verify.Answers()       puts a verdict on every response, by the rules of the record's task
 verify.Judged(JUDGE)   puts what is still UNDECIDED to the vote of a language model
 """
 
@@ -11,32 +11,38 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from omr_data.errors import RecipeError
-from omr_data.records import RIGHT, UNDECIDED, Outcome, Record, Response
-from omr_data.step import AskStep, BatchMap, Filter
+from omr_data.records import UNDECIDED, Outcome, Record, Response
+from omr_data.step import AskStep, BatchMap, Expand
 from omr_data.teacher import Request, Teacher
-from omr_data.verifiers import cascade, judge
+from omr_data.verifiers import cascade, golds, judge, tasks
 from omr_data.verifiers.base import AnswerPair
 
 
 @dataclass(frozen=True)
 class Answers(BatchMap):
-    """Puts a verdict on every response. All responses stay, right and wrong; selecting is a later step's work."""
+    """Puts a verdict on every response.
+
+    All responses stay, right and wrong; selecting is a later step's work. A router gives each record
+    to the verifiers of its task; a cascade is used for every task.
+    """
 
     checkpoint: ClassVar[bool] = True
-    verifier: cascade.Verifier = cascade.STANDARD
+    revision: ClassVar[int] = 2
+    verifier: tasks.Router | cascade.Verifier = tasks.STANDARD
+    """What decides."""
 
     def apply_batch(self, records: Sequence[Record]) -> Sequence[Record]:
-        pairs = [_pair(record, response) for record in records for response in record.responses]
+        pairs = []
+        for record in records:
+            pairs += [_pair(record, response) for response in record.responses]
         verdicts = iter(self.verifier.verify_many(pairs))
-        return [
-            replace(
-                record,
-                responses=tuple(
-                    replace(response, verdict=next(verdicts)) for response in record.responses
-                ),
+        verified = []
+        for record in records:
+            responses = tuple(
+                replace(response, verdict=next(verdicts)) for response in record.responses
             )
-            for record in records
-        ]
+            verified.append(replace(record, responses=responses))
+        return verified
 
     def tally(self, record: Record) -> Mapping[str, int]:
         return _outcomes(record)
@@ -44,60 +50,75 @@ class Answers(BatchMap):
 
 @dataclass(frozen=True)
 class Judged(AskStep):
-    """Asks a judge about the responses whose verdict is one of `among`, after verify.Answers. Its votes are stored like any
-    paid answer. When the judge is down the build stops, those responses are still UNDECIDED, and the next run asks again.
+    """Asks a judge about some of the responses, after verify.Answers.
+
+    Its votes are stored like any paid answer. When the judge is down the build stops, those responses
+    are still UNDECIDED, and the next run asks again.
 
     Raises:
         RecipeError: `among` is empty, or a response has no verdict yet.
     """
 
+    # 2: votes carry a cause, and typed answers decide before a judge is asked.
+    revision: ClassVar[int] = 2
+
     judge: judge.Judge
+    """Who votes."""
     among: tuple[Outcome, ...] = (UNDECIDED,)
+    """The outcomes that are put to the vote."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.among:
             raise RecipeError(
-                f"{self.name}: among is empty, so nothing would be judged. Leave it out for ('UNDECIDED',)."
+                f"{self.name}: among is empty, so nothing would be judged. "
+                "Leave it out for ('UNDECIDED',)."
             )
 
     def get_teacher(self) -> Teacher:
         return self.judge.teacher
 
     def requests(self, record: Record) -> Sequence[Request]:
-        return [request for request in self._by_response(record) if request is not None]
+        asked: list[Request] = []
+        for requests in self._by_response(record):
+            asked += requests
+        return asked
 
     def attach(self, record: Record, answers: Sequence[Sequence[Response]]) -> Record:
         given = iter(answers)
         responses = []
-        for response, request in zip(record.responses, self._by_response(record), strict=True):
-            assert response.verdict is not None  # _by_response saw to it
-            verdict = (
-                response.verdict
-                if request is None
-                else self.judge.count(response.verdict, next(given))
-            )
+        for response, requests in zip(record.responses, self._by_response(record), strict=True):
+            verdict = response.verdict
+            assert verdict is not None  # _by_response saw to it
+            if requests:
+                votes = [next(given) for _ in requests]
+                verdict = self.judge.count_all(_pair(record, response), verdict, votes)
             responses.append(replace(response, verdict=verdict))
         return replace(record, responses=tuple(responses))
 
     def tally(self, record: Record) -> Mapping[str, int]:
         return _outcomes(record)
 
-    def _by_response(self, record: Record) -> list[Request | None]:
-        wanted: list[Request | None] = []
+    def _by_response(self, record: Record) -> list[list[Request]]:
+        wanted: list[list[Request]] = []
         for response in record.responses:
             if response.verdict is None:
                 raise RecipeError(f"{self.name} needs verdicts: put verify.Answers() before it.")
-            judged = response.verdict.outcome in self.among
-            wanted.append(
-                self.judge.request(_pair(record, response), response.verdict) if judged else None
-            )
+            requests: list[Request] = []
+            if response.verdict.outcome in self.among:
+                requests = self.judge.requests(_pair(record, response), response.verdict)
+            wanted.append(requests)
         return wanted
 
 
 def _pair(record: Record, response: Response) -> AnswerPair:
     return AnswerPair(
-        response.text, record.answer, record.options, response.finish_reason, record.question
+        response.text,
+        record.answer,
+        record.options,
+        response.finish_reason,
+        record.question,
+        record.task,
     )
 
 
@@ -108,17 +129,29 @@ def _outcomes(record: Record) -> Mapping[str, int]:
 
 
 @dataclass(frozen=True)
-class Gold(Filter):
-    """Drops records whose gold answer, given as the response, is not RIGHT: nothing could ever be right for them."""
+class Gold(Expand):
+    """Drops records whose gold answer does not match its own re-renderings.
 
-    verifier: cascade.Verifier = cascade.STANDARD
+    Nothing could ever be right for them. The others keep the type of their gold answer in
+    `meta["answer_type"]`, and what is fragile about it, if anything, in `meta["fragile_gold"]`: such
+    a gold answer matches only word for word, or holds several blanks.
+    """
 
-    def reason(self, record: Record) -> str | None:
-        verdict = self.verifier.verify(
-            AnswerPair(f"<answer>{record.answer}</answer>", record.answer, record.options)
-        )
-        return (
-            None
-            if verdict.outcome == RIGHT
-            else f"the gold answer is not right against itself: {verdict.outcome}"
-        )
+    revision: ClassVar[int] = 2
+    verifier: tasks.Router | cascade.Verifier = tasks.STANDARD
+    """What decides."""
+
+    def expand(self, record: Record) -> Sequence[Record] | str:
+        found = golds.check_gold(self.verifier, record.answer, record.options, record.task)
+        if found.dropped:
+            return found.dropped
+        meta = {**record.meta, "answer_type": found.answer_type}
+        if found.fragile:
+            meta["fragile_gold"] = found.fragile
+        return [replace(record, meta=meta)]
+
+    def tally(self, record: Record) -> Mapping[str, int]:
+        kinds = {record.meta["answer_type"]: 1}
+        if fragile := record.meta.get("fragile_gold"):
+            kinds[f"fragile: {fragile}"] = 1
+        return kinds

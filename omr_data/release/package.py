@@ -109,10 +109,10 @@ def release(
     try:
         files = _write_files(built, contents, temporary, workspace, mapper, reporter)
         manifest = _manifest(built, contents, files)
-        (temporary / "README.md").write_text(card(manifest, prose))
+        (temporary / "README.md").write_text(card(manifest, prose), encoding="utf-8")
         manifest["files"].insert(0, _file(temporary, temporary / "README.md"))
         (temporary / "manifest.json").write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         os.sync()
         temporary.rename(folder)

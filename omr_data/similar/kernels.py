@@ -1,7 +1,7 @@
-"""The loops over bytes and hashes, compiled by numba when they are first called (two seconds in all, then kept on disk).
+"""Compiled loops over hashes. numba compiles them at the first call and keeps the result on disk.
 
-NumPy passes over the bytes of a text a dozen times for what one loop does: 16 microseconds for a text of 4.7 KB, and 7 here.
-All arrays belong to the caller, who also sees to their sizes; nothing here checks a bound.
+NumPy needs a dozen passes over an array for what one loop does here. The caller allocates all
+arrays in the sizes that the docstrings state; nothing here checks a bound.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
 
 F = TypeVar("F", bound=Callable[..., Any])
-PAD = 72
-"""Bytes that must follow the last byte of `lower` and `marks`: loops read whole words of 8 bytes, and whole blocks of 64."""
+PAD = 8
+"""Bytes that must follow the last byte of a buffer of tokens, which is read 8 bytes at a time."""
 U, BYTE = np.uint64, np.uint8
 PLACES = np.array(
     [int(value) | 1 for value in np.random.Generator(np.random.PCG64(5)).integers(2**63, size=64)],
@@ -31,13 +31,6 @@ EMPTY = np.uint64(2**64 - 1)
 _FOLD = U(PLACES[-1])
 _MASK = np.array([2 ** (8 * size) - 1 for size in range(9)], np.uint64)
 """Keeps the first `size` bytes of a load."""
-_GATHER = U(0x0102040810204080)
-"""Times 8 bytes of 0 or 1, it has their 8 bits on top."""
-_DEBRUIJN = U(0x03F79D71B4CB0A89)
-_BIT = np.zeros(64, np.int64)
-"""Which bit a power of two is: that many places the de Bruijn number is shifted, and its top six bits name them."""
-for _place in range(64):
-    _BIT[(int(_DEBRUIJN) << _place) % 2**64 >> 58] = _place
 
 
 def compiled(function: F) -> F:
@@ -59,83 +52,20 @@ def mixed(value: Any) -> Any:
 
 
 @compiled
-def classify(data: "Bytes", lower: "Bytes", marks: "Bytes") -> None:
-    """`lower` becomes the bytes with ASCII letters in lower case, `marks` 1 where a byte is part of a word and 0 elsewhere."""
-    for at in range(len(data)):
-        byte = data[at]
-        low = BYTE(byte | BYTE((BYTE(byte - BYTE(65)) < BYTE(26)) << 5))
-        lower[at] = low
-        marks[at] = (
-            (BYTE(low - BYTE(97)) < BYTE(26))
-            | (BYTE(byte - BYTE(48)) < BYTE(10))
-            | (byte > BYTE(127))
-        )
-    for at in range(len(data), len(marks)):
-        marks[at] = 0
-
-
-@compiled
-def find_words(marks: "Hashes", offsets: "Offsets", edges: "Offsets", bounds: "Offsets") -> int:
-    """Where words begin and end, one after the other in `edges`; the words of text i are bounds[i] : bounds[i + 1].
-
-    `marks` holds 8 marks in each value, beginning at each byte. 64 marks become the bits of one value, and its edges are the
-    bits that differ from the one before. Returns the number of words.
-    """
-    count = 0
-    for text in range(len(offsets) - 1):
-        bounds[text] = count >> 1
-        carry = U(0)
-        for block in range(offsets[text], offsets[text + 1], 64):
-            bits = U(0)
-            for part in range(8):
-                bits |= ((marks[block + 8 * part] * _GATHER) >> U(56)) << U(8 * part)
-            if offsets[text + 1] - block < 64:
-                bits &= (U(1) << U(offsets[text + 1] - block)) - U(1)
-            left = bits ^ ((bits << U(1)) | carry)
-            carry = bits >> U(63)
-            while left:
-                lowest = left & (~left + U(1))
-                edges[count] = block + _BIT[(lowest * _DEBRUIJN) >> U(58)]
-                count += 1
-                left ^= lowest
-        if count & 1:  # the text ends with a word
-            edges[count] = offsets[text + 1]
-            count += 1
-    bounds[len(offsets) - 1] = count >> 1
-    return count >> 1
+def hash_bytes(loads: "Hashes", begin: int, end: int) -> Any:
+    """The hash of the bytes from `begin` to `end`. `loads` holds the 8 bytes from each byte on."""
+    length = end - begin
+    value = mixed((loads[begin] & _MASK[min(length, 8)]) + U(length))
+    for step in range(8, length, 8):
+        value = mixed(value * _FOLD + (loads[begin + step] & _MASK[min(length - step, 8)]))
+    return value
 
 
 @compiled
 def hash_words(edges: "Offsets", loads: "Hashes", words: "Hashes") -> None:
-    """The hash of each word. `loads` holds 8 bytes in each value, beginning at each byte."""
+    """The hash of each token, edges[2 * i] : edges[2 * i + 1]."""
     for word in range(len(words)):
-        begin = edges[2 * word]
-        length = edges[2 * word + 1] - begin
-        value = mixed((loads[begin] & _MASK[min(length, 8)]) + U(length))
-        for step in range(8, length, 8):
-            value = mixed(value * _FOLD + (loads[begin + step] & _MASK[min(length - step, 8)]))
-        words[word] = value
-
-
-@compiled
-def hash_runs(
-    words: "Hashes", bounds: "Offsets", size: int, runs: "Hashes", offsets: "Offsets"
-) -> int:
-    """The hash of each run of `size` words in each text; of all words, where a text has fewer. Returns the number of runs."""
-    count = 0
-    for text in range(len(bounds) - 1):
-        offsets[text] = count
-        begin, length = bounds[text], bounds[text + 1] - bounds[text]
-        width = min(size, length)
-        number = length - width + 1 if length else 0
-        for at in range(number):
-            total = U(0)
-            for place in range(width):
-                total += words[begin + at + place] * PLACES[place]
-            runs[count + at] = mixed(total)
-        count += number
-    offsets[len(bounds) - 1] = count
-    return count
+        words[word] = hash_bytes(loads, edges[2 * word], edges[2 * word + 1])
 
 
 @compiled

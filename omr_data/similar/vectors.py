@@ -1,11 +1,13 @@
-"""Vectors of meaning, and which of them point the same way: in whole numbers, so that every sum is exact in any order.
+"""Embeddings, and which of them point nearly the same way.
 
-**Vector**: an embedding of length 1, times 2^14 and rounded: the cosine of two has an error of about 3e-5. **Bits**: on which
-side of 1,024 random planes a vector lies; two at the angle a differ in each bit with probability a / pi (Charikar 2002).
-**Band**: some bits as one key. Vectors that share a band are candidates, and their cosine decides.
+**Vector**: an embedding of length 1, times 2^14 and rounded to whole numbers, so that sums are
+exact in any order; a cosine has an error of about 3e-5. **Sign bits**: on which side of 1,024
+random planes a vector lies; two vectors at the angle a differ in each bit with probability a / pi
+(Charikar 2002). **Band**: some bits as one key. Vectors that share a band are candidates, and
+their cosine decides.
 
-An exact search compares all with all: 874,000 vectors of 256 places take 390 TFLOP. A graph (HNSW) is faster, but what it
-finds depends on the order in which vectors come. Bands depend on nothing but the vector.
+An exact search compares all with all: 874,000 vectors of 256 places take 390 TFLOP. A graph (HNSW)
+is faster, but what it finds depends on the order of the vectors. Bands depend on nothing else.
 """
 
 import math
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omr_data.similar.kernels import compiled, mixed
+from omr_data.similar.clusters import Components, groups_of, link, mix_pairs, root_of
+from omr_data.similar.kernels import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,15 +29,20 @@ RECALL = 0.995
 
 
 def rounded(embeddings: "NDArray[np.float32]") -> "Vectors":
-    """Vectors of embeddings, shape (texts, places). One of length 0 stays so. Raises ValueError where a number is not finite."""
+    """Vectors of embeddings, shape (texts, places). One of length 0 stays so.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
     lengths = np.sqrt((embeddings.astype(np.float64) ** 2).sum(1, keepdims=True))
     if not np.isfinite(lengths).all():
         raise ValueError("an embedding has a number that is not finite")
     return np.asarray(np.rint(embeddings / np.maximum(lengths, 1e-12) * SCALE), np.int16)
 
 
-def sides(vectors: "Vectors") -> "NDArray[np.uint64]":
-    """The 1,024 bits of each vector, shape (texts, 16). Planes are whole numbers too, so that no sum is rounded."""
+def sign_bits(vectors: "Vectors") -> "NDArray[np.uint64]":
+    """The 1,024 sign bits of each vector, shape (texts, 16)."""
+    # Planes are whole numbers too, so that no sum is rounded.
     planes = np.rint(
         np.random.Generator(np.random.PCG64(7)).standard_normal((PLANES, vectors.shape[1])) * 256
     )
@@ -47,16 +55,22 @@ def sides(vectors: "Vectors") -> "NDArray[np.uint64]":
 
 
 def band_width(threshold: float) -> int:
-    """The most bits a band can have while pairs at the threshold are found with a probability of at least 0.995."""
-    alike = 1 - math.acos(threshold) / math.pi
+    """The most bits of a band while pairs at the threshold are found with probability 0.995."""
+    similar = 1 - math.acos(threshold) / math.pi
     for width in range(64, 1, -1):
-        if 1 - (1 - alike**width) ** (PLANES // width) >= RECALL:
+        if 1 - (1 - similar**width) ** (PLANES // width) >= RECALL:
             return width
     return 1
 
 
 def band(bits: "NDArray[np.uint64]", width: int, number: int) -> "NDArray[np.uint64]":
-    """One band of every text's bits, as one number each."""
+    """One band of every text's bits, as one number each.
+
+    Args:
+        bits: Sign bits, shape (texts, 16).
+        width: Bits of a band.
+        number: Which band.
+    """
     word, shift = divmod(number * width, 64)
     found = bits[:, word] >> np.uint64(shift)
     if shift + width > 64:
@@ -64,46 +78,56 @@ def band(bits: "NDArray[np.uint64]", width: int, number: int) -> "NDArray[np.uin
     return found & np.uint64(2**width - 1)
 
 
-def join_alike(
+def join_similar_vectors(
     vectors: "Vectors",
     bits: "NDArray[np.uint64]",
-    apart: "NDArray[np.uint64]",
+    partition_key: "NDArray[np.uint64]",
     threshold: float,
-    parents: "NDArray[np.int64]",
-) -> "NDArray[np.float64]":
-    """Joins the components (in `parents`, a union-find) of vectors with a cosine of at least the threshold and an equal number in
-    `apart`; returns the cosine through which each was joined, 0 where it was not. Vectors of length 0 are like no other.
+    components: Components,
+) -> None:
+    """Joins vectors that point nearly the same way. Vectors of length 0 are similar to none.
+
+    Args:
+        vectors: Rounded embeddings, shape (texts, places).
+        bits: Their sign bits, shape (texts, 16).
+        partition_key: Only vectors with equal keys are compared.
+        threshold: The least cosine.
+        components: Receives what is joined.
     """
     width = band_width(threshold)
-    lengths = np.sqrt((vectors.astype(np.int64) ** 2).sum(1).astype(np.float64))
+    lengths = lengths_of(vectors)
     some = np.flatnonzero(lengths)
-    cosines = np.zeros(len(vectors))
     for number in range(PLANES // width):
-        keys = mix_pairs(band(bits[some], width, number), apart[some])
-        order = np.argsort(keys, kind="stable")
-        edges = np.flatnonzero(
-            np.diff(keys[order], prepend=~keys[order[:1]], append=~keys[order[-1:]])
+        keys = mix_pairs(band(bits[some], width, number), partition_key[some])
+        groups = groups_of(keys, some)
+        join_groups(
+            groups.members,
+            groups.edges,
+            vectors,
+            lengths,
+            threshold,
+            components.parents,
+            components.links,
+            components.count,
         )
-        join_groups(some[order], edges, vectors, lengths, threshold, parents, cosines)
-    return cosines
 
 
-@compiled
-def mix_pairs(keys: "NDArray[np.uint64]", apart: "NDArray[np.uint64]") -> "NDArray[np.uint64]":
-    """Keys that are equal where both are, but for one chance in 2^64."""
-    found = np.empty_like(keys)
-    for at in range(len(keys)):
-        found[at] = mixed(mixed(apart[at]) + keys[at])
-    return found
+def lengths_of(vectors: "Vectors") -> "NDArray[np.float64]":
+    """The length of each vector."""
+    return np.asarray(np.sqrt((vectors.astype(np.int64) ** 2).sum(1).astype(np.float64)))
 
 
-@compiled
-def root_of(parents: "NDArray[np.int64]", item: int) -> int:
-    """The smallest member of an item's component."""
-    while parents[item] != item:
-        parents[item] = parents[parents[item]]
-        item = parents[item]
-    return item
+def cosines(vectors: "Vectors", pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
+    """The cosine of each pair of vectors, at most 1.
+
+    Args:
+        vectors: Rounded embeddings, shape (texts, places).
+        pairs: Numbers of texts, shape (pairs, 2).
+    """
+    one, other = (vectors[pairs[:, side]].astype(np.int64) for side in (0, 1))
+    lengths = lengths_of(vectors)
+    product = np.maximum(lengths[pairs[:, 0]] * lengths[pairs[:, 1]], 1e-12)
+    return np.asarray(np.minimum(1.0, (one * other).sum(1) / product))
 
 
 @compiled
@@ -114,36 +138,39 @@ def join_groups(
     lengths: "NDArray[np.float64]",
     threshold: float,
     parents: "NDArray[np.int64]",
-    cosines: "NDArray[np.float64]",
+    links: "NDArray[np.int64]",
+    count: "NDArray[np.int64]",
 ) -> None:
-    """Joins what is alike inside each group, members[edges[i] : edges[i + 1]].
+    """Joins what is similar inside of each group.
 
-    From a member, all that is alike and was not reached yet is reached, and so on from these: each component of a group is
-    found, and a group of equal vectors costs no more than one look at each.
+    From a member, all similar members that were not reached yet are reached, and so on from these.
+    Each component of a group is found, and a group of equal vectors costs one look at each.
+
+    Args:
+        members: The items of all groups.
+        edges: Group i is members[edges[i] : edges[i + 1]].
+        vectors: Rounded embeddings, shape (texts, places).
+        lengths: The length of each vector.
+        threshold: The least cosine.
+        parents: A union-find over the items.
+        links: Receives the pairs that were joined.
+        count: The number of links, in an array of one.
     """
     for group in range(len(edges) - 1):
-        start, stop = edges[group], edges[group + 1]
-        if stop - start < 2:
-            continue
-        queue = members[start:stop].copy()  # done, then reached, then left
+        # The front of the queue is done, then come members that were reached, then the rest.
+        queue = members[edges[group] : edges[group + 1]].copy()
         done, reached = 0, 1
         while done < len(queue):
             one = queue[done]
             for at in range(reached, len(queue)):
                 other = queue[at]
-                here, there = root_of(parents, one), root_of(parents, other)
-                if here != there:
+                if root_of(parents, one) != root_of(parents, other):
                     total = np.int32(0)
                     for place in range(vectors.shape[1]):
                         total += np.int32(vectors[one, place]) * np.int32(vectors[other, place])
-                    cosine = total / (lengths[one] * lengths[other])
-                    if cosine < threshold:
+                    if total / (lengths[one] * lengths[other]) < threshold:
                         continue
-                    parents[max(here, there)] = min(here, there)
-                    if cosines[one] == 0:
-                        cosines[one] = cosine
-                    if cosines[other] == 0:
-                        cosines[other] = cosine
+                    link(parents, links, count, one, other)
                 queue[at], queue[reached] = queue[reached], other
                 reached += 1
             done += 1

@@ -1,55 +1,265 @@
-"""Base of the generic readers: a local folder of rows, and which column is what."""
+"""Which column of a dataset is which field of a record, and the conversion that follows from it.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+    Columns(question="q", answer="a", images="pics", options="choices", meta=("topic",))
+    Columns(messages="conversations", images="images")
 
-from omr_data.identity import NOT_IDENTITY
-from omr_data.records import Record
-from omr_data.source import DatasetLocator, Files, Images, Part, Pin, Source
-from omr_data.sources.convert import image_cell, options, text, with_marks
-from omr_data.sources.tables import table_parts, table_paths, table_rows
+`files.Source` and `hub.Source` convert rows with it, so most datasets need no class of their own.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from omr_data.errors import BadRow, SourceError
+from omr_data.identity import Spec
+from omr_data.records import IMAGE_MARK, TYPED_MARK, Message, Record, Response
+from omr_data.sources.chats import read_chat, read_history
+from omr_data.sources.convert import ImageCells, as_text
+from omr_data.sources.marks import place_images
+from omr_data.sources.options import read_options
+
+Names = str | tuple[str, ...] | None
+"""One column, several that belong together, or none."""
+
+EVERYTHING_ELSE = "*"
+"""As `meta`: every column that no other field takes."""
 
 
 @dataclass(frozen=True)
-class ColumnsSource(Source):
-    """Rows below `folder`; the digest of the files is the identity, so the folder may move.
+class Columns(Spec):
+    """Names of the columns of a dataset, by what they hold. None: the dataset has no such column."""
 
-    `dataset` names the rows (ids are dataset/file/row). `options` and `image` may be left out; an image cell holds bytes,
-    a path below the folder, a Hub Image struct, or a list of these.
+    question: Names = None
+    """The question. Several columns are joined by line breaks, such as instruction and input."""
+    answer: str | None = None
+    """The accepted answer. A list holds several accepted answers, see `accept_all`."""
+    options: Names = None
+    """The options: null, list, lettered text or dict. Several columns hold one option each."""
+    images: Names = None
+    """The images: path, bytes, Hub struct, base64, data URL, or a list of these."""
+    messages: str | None = None
+    """A whole chat. A last turn of the assistant is a response. Used instead of `question`."""
+    history: str | None = None
+    """Earlier turns before the question: a list of [question, answer] pairs."""
+    system: str | None = None
+    """The system message."""
+    response: str | None = None
+    """A response that came with the dataset: text, or a list of texts."""
+    reasoning: str | None = None
+    """The reasoning of the response, where it is apart from its text."""
+    id: str | None = None
+    """The id of the row. Without it, the file and the number of the row are the id."""
+    group: str | None = None
+    """What groups rows that belong together."""
+    task: str | None = None
+    """The kind of answer that is expected."""
+    license: str | None = None
+    """The license of the row, where rows differ."""
+    meta: tuple[str, ...] = ()
+    """Columns to keep as text. ("*",) keeps all that no other field takes."""
+    accept_all: bool = False
+    """Whether a list of answers must be given completely, instead of any one of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.question is None and self.messages is None:
+            raise SourceError(
+                "columns need a question or messages: say which column holds the question, "
+                "like columns={'question': 'problem'}."
+            )
+
+    def mapped(self) -> list[str]:
+        """The columns that a field takes, in order of the fields."""
+        names: list[str] = []
+        for field in fields(self):
+            names += names_of(getattr(self, field.name)) if field.name != "accept_all" else ()
+        return [name for name in names if name != EVERYTHING_ELSE]
+
+    def required(self) -> list[str]:
+        """The columns without which no row can become a record."""
+        wanted = [self.messages] if self.messages else list(names_of(self.question))
+        return [*wanted, *names_of(self.answer)]
+
+
+def names_of(names: Names) -> tuple[str, ...]:
+    """The columns of a field as a tuple."""
+    if names is None:
+        return ()
+    return (names,) if isinstance(names, str) else names
+
+
+def cell_of(row: Mapping[str, Any], name: str | None) -> Any:
+    """Returns a cell, or None where there is none. "a.b" is the key b of the struct in column a.
+
+    Args:
+        row: The row.
+        name: The column. None: the dataset has no such column.
     """
+    if name is None:
+        return None
+    if name in row or "." not in name:
+        return row.get(name)
+    value: Any = row
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
-    patterns: ClassVar[tuple[str, ...]]
-    folder: Path = field(metadata=NOT_IDENTITY)
-    dataset: str
-    license: str
-    question: str = "question"
-    answer: str = "answer"
-    options: str | None = None
-    image: str | None = None
 
-    def resolve(self, locator: DatasetLocator) -> Pin:
-        return locator.resolve_local(Path(self.folder), self.patterns)
+def as_columns(given: Columns | Mapping[str, Any]) -> Columns:
+    """Returns columns that were given as a dict of field to column.
 
-    def download(self, locator: DatasetLocator) -> Files:
-        return locator.find_local(Path(self.folder), self.patterns)
+    Raises:
+        SourceError: A field is not known.
+    """
+    if isinstance(given, Columns):
+        return given
+    known = [field.name for field in fields(Columns)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise SourceError(
+                f"columns has no field {name!r}. {hint}The fields are {', '.join(known)}; "
+                "each is given the name of a column."
+            )
+    # Lists are what people write, and tuples are what has an identity.
+    values: dict[str, Any] = {
+        str(name): tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+    }
+    return Columns(**values)
 
-    def parts(self, files: Files) -> Sequence[Part]:
-        return table_parts(files, table_paths(files))
 
-    def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
-        return table_rows(files, part)
+def convert_row(
+    row: Mapping[str, Any],
+    columns: Columns,
+    cells: ImageCells,
+    id_: str,
+    dataset: str,
+    license: str,
+) -> Record:
+    """Converts one row.
 
-    def convert(self, row: Mapping[str, Any], images: Images) -> Record:
-        question, answer = text(row, self.question), text(row, self.answer)
-        refs = () if self.image is None else image_cell(row.get(self.image), images)
-        return Record(
-            id=f"{self.dataset}/{row['_file']}/{row['_line']:06}",
-            source=self.dataset,
-            license=self.license,
-            question=with_marks(question, len(refs)),
-            answer=answer,
-            images=refs,
-            options=() if self.options is None else options(row, self.options),
-        )
+    Args:
+        row: The row, as `tables.table_rows` gives it.
+        columns: Which column is what.
+        cells: Reads the images.
+        id_: The id of a row that has none of its own.
+        dataset: The dataset's name, for the ids and as the source.
+        license: The license of a row that states none.
+
+    Raises:
+        BadRow: The row cannot become a record.
+    """
+    if "_broken" in row:
+        raise BadRow("the row cannot be read", str(row["_broken"]))
+    options = _options(row, columns)
+    system, turns, embedded = _turns(row, columns)
+    responses = _responses(row, columns)
+    if turns[-1].role == "assistant":
+        responses = [turns.pop().text, *responses]
+    given = embedded or [cell_of(row, name) for name in names_of(columns.images)]
+    images = cells.read(given) if given else ()
+    # Options take part: those of MMMU hold images, and a mark typed there would be asked as one.
+    placed, images = place_images([*(turn.text for turn in turns), *options], images)
+    chat: tuple[Message, ...] = ()
+    if system or len(turns) > 1:
+        plain = [replace(turn, text=text) for turn, text in zip(turns, placed, strict=False)]
+        chat = (*([Message("system", system)] if system else ()), *plain)
+    question = "\n".join(placed[number] for number in range(0, len(turns), 2))
+    answers = _answers(row, columns)
+    if not answers and columns.answer is not None:
+        raise BadRow(f"column '{columns.answer}' is empty")
+    own_id = _optional(row, columns.id)
+    return Record(
+        id=f"{dataset}/{own_id}" if own_id else id_,
+        source=dataset,
+        license=_optional(row, columns.license) or license,
+        question=question,
+        answer=answers[0] if answers else "",
+        images=images,
+        options=tuple(placed[len(turns) :]),
+        responses=tuple(_response(row, columns, n, text) for n, text in enumerate(responses)),
+        meta=_meta(row, columns) if columns.meta else {},
+        turns=chat,
+        answers=answers if len(answers) > 1 else (),
+        accept="all" if columns.accept_all and len(answers) > 1 else "any",
+        task=_optional(row, columns.task) or "maths",
+        group=_optional(row, columns.group),
+    )
+
+
+def _turns(row: Mapping[str, Any], columns: Columns) -> tuple[str, list[Message], list[Any]]:
+    """The system message, the user and assistant turns, and images that stand inside them."""
+    # System prompts explain the mark to the model; they never hold an image.
+    system = _optional(row, columns.system).replace(IMAGE_MARK, TYPED_MARK)
+    if columns.messages is not None:
+        turns, embedded = read_chat(cell_of(row, columns.messages), columns.messages)
+        if turns[0].role == "system":
+            first = turns.pop(0).text.replace(IMAGE_MARK, TYPED_MARK)
+            system = system or first
+        return system, turns, embedded
+    names = names_of(columns.question)
+    texts = [as_text(cell_of(row, names[0]), names[0])]
+    # An empty input beside an instruction is how Alpaca says that there is none.
+    texts += [text for name in names[1:] if (text := _optional(row, name))]
+    history = (
+        read_history(cell_of(row, columns.history), columns.history) if columns.history else []
+    )
+    return system, [*history, Message("user", "\n".join(texts))], []
+
+
+def _options(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+    if isinstance(columns.options, tuple):
+        cells = [cell_of(row, name) for name in columns.options]
+        return read_options([cell for cell in cells if cell not in (None, "") and cell == cell])
+    return read_options(cell_of(row, columns.options)) if columns.options is not None else ()
+
+
+def _answers(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+    if columns.answer is None:
+        return ()
+    cell = cell_of(row, columns.answer)
+    cells = cell if isinstance(cell, list | tuple) else [cell]
+    return tuple(as_text(item, columns.answer) for item in cells)
+
+
+def _responses(row: Mapping[str, Any], columns: Columns) -> list[str]:
+    cell = cell_of(row, columns.response)
+    if cell in (None, ""):
+        return []
+    cells = cell if isinstance(cell, list | tuple) else [cell]
+    return [as_text(item, str(columns.response)) for item in cells]
+
+
+def _response(row: Mapping[str, Any], columns: Columns, number: int, text: str) -> Response:
+    # A mark in an answer is typed text: the images of a record belong to its prompt.
+    typed = text.replace(IMAGE_MARK, TYPED_MARK)
+    reasoning = _optional(row, columns.reasoning) if number == 0 else ""
+    return Response(typed, number, model="", reasoning=reasoning or None)
+
+
+def _optional(row: Mapping[str, Any], name: str | None) -> str:
+    """A cell as text, or nothing where it is missing."""
+    cell = cell_of(row, name)
+    if cell is None or cell == "" or cell != cell:
+        return ""
+    return as_text(cell, str(name))
+
+
+def _meta(row: Mapping[str, Any], columns: Columns) -> dict[str, str]:
+    names: tuple[str, ...] = columns.meta
+    if EVERYTHING_ELSE in names:
+        taken = set(columns.mapped())
+        names = tuple(name for name in row if name[:1] != "_" and name not in taken)
+    return {name: meta_text(cell_of(row, name)) for name in names if cell_of(row, name) is not None}
+
+
+def meta_text(value: object) -> str:
+    """A value as text to keep: text as it is, anything else as it prints, cut at 10,000 letters."""
+    if isinstance(value, bytes):
+        return f"<{len(value):,} bytes>"
+    text = value if isinstance(value, str) else str(value)
+    # Broken characters are replaced: a column that is only kept must not cost the row.
+    return text[:10_000].encode("utf-8", "replace").decode()

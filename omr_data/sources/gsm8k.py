@@ -4,13 +4,13 @@ A row of train.jsonl:
     {"question": "Natalia sold clips to 48 of her friends in April, and then ...",
      "answer": "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\\n...\\n#### 72"}
 
-The gold answer follows `####`; the worked solution before it is not read. The Hub holds the same rows as
-main/train-*.parquet and main/test-*.parquet.
+The gold answer follows `####`; the worked solution before it is not read. The Hub holds the same
+rows as main/train-*.parquet and main/test-*.parquet.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from omr_data.errors import BadRow
 from omr_data.records import Record
@@ -22,11 +22,16 @@ from omr_data.sources.tables import table_parts, table_paths, table_rows
 
 @dataclass(frozen=True)
 class Source(HubSource):
-    """7,473 training or 1,319 test problems. The test split is a benchmark: decontaminate against it."""
+    """7,473 training or 1,319 test problems.
 
-    repo: ClassVar[str] = "openai/gsm8k"
-    license: ClassVar[str] = "MIT"
+    The test split is a benchmark: decontaminate against it.
+    """
+
+    repo = "openai/gsm8k"
+    license = "MIT"
+    patterns = ("{split}.jsonl|main/{split}-*.parquet",)
     split: Literal["train", "test"] = "train"
+    """The published split to read."""
 
     def resolve(self, locator: DatasetLocator) -> Pin:
         return locator.resolve_hub(self.repo, self.commit, self._patterns())
@@ -35,7 +40,7 @@ class Source(HubSource):
         return locator.download_hub(self.repo, self.commit, self._patterns())
 
     def _patterns(self) -> tuple[str, ...]:
-        return (f"{self.split}.jsonl|main/{self.split}-*.parquet",)
+        return tuple(pattern.format(split=self.split) for pattern in self.patterns)
 
     def parts(self, files: Files) -> Sequence[Part]:
         return table_parts(files, table_paths(files))

@@ -5,7 +5,6 @@ the tags SUMMARY, CAPTION, REASONING and CONCLUSION. The images are one zip in p
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from omr_data.sources.planned import PlannedSource
 
@@ -14,6 +13,6 @@ from omr_data.sources.planned import PlannedSource
 class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
-    repo: ClassVar[str] = "Xkev/LLaVA-CoT-100k"
-    license: ClassVar[str] = "apache-2.0"
-    patterns: ClassVar[tuple[str, ...]] = ("train.jsonl", "image.zip.part-*")
+    repo = "Xkev/LLaVA-CoT-100k"
+    license = "apache-2.0"
+    patterns = ("train.jsonl", "image.zip.part-*")

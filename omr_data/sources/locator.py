@@ -122,7 +122,7 @@ def read_pins(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        pins = json.loads(path.read_text())
+        pins = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SourceError(
             f"{path} is not valid JSON ({error}). Mend it, or delete it and run `omr pin`."

@@ -4,7 +4,6 @@ A row: id, question, response. No images. The rule that chose 91,953 of the rows
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from omr_data.sources.planned import PlannedSource
 
@@ -13,6 +12,6 @@ from omr_data.sources.planned import PlannedSource
 class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
-    repo: ClassVar[str] = "miromind-ai/MiroMind-M1-SFT-719K"
-    license: ClassVar[str] = "unknown"
-    patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
+    repo = "miromind-ai/MiroMind-M1-SFT-719K"
+    license = "unknown"
+    patterns = ("data/*.parquet",)

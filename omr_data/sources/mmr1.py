@@ -5,7 +5,6 @@ that chose 199,425 of the rows is not published. Its sources include MathVision,
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from omr_data.sources.planned import PlannedSource
 
@@ -14,6 +13,6 @@ from omr_data.sources.planned import PlannedSource
 class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
-    repo: ClassVar[str] = "MMR1/MMR1-SFT"
-    license: ClassVar[str] = "non-commercial"
-    patterns: ClassVar[tuple[str, ...]] = ("sft.json", "*.zip|*.tar*")
+    repo = "MMR1/MMR1-SFT"
+    license = "non-commercial"
+    patterns = ("sft.json", "*.zip|*.tar*")

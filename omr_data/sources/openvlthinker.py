@@ -4,7 +4,6 @@ A row: messages [{role, content}], images (a list, embedded), question, answer.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from omr_data.sources.planned import PlannedSource
 
@@ -13,6 +12,6 @@ from omr_data.sources.planned import PlannedSource
 class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
-    repo: ClassVar[str] = "ydeng9/OpenVLThinker-sft-iter3"
-    license: ClassVar[str] = "unknown"
-    patterns: ClassVar[tuple[str, ...]] = ("data/*.parquet",)
+    repo = "ydeng9/OpenVLThinker-sft-iter3"
+    license = "unknown"
+    patterns = ("data/*.parquet",)

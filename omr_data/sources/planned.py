@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from omr_data.errors import OmrError, RecipeError
 from omr_data.records import Record
@@ -14,7 +14,7 @@ from omr_data.sources.hub import HubSource
 class PlannedSource(HubSource):
     """A Hub dataset whose converter is not written. Its revision is 0, so that the first converter changes every fingerprint."""
 
-    revision: ClassVar[int] = 0
+    revision = 0
 
     def problem(self) -> OmrError:
         return RecipeError(

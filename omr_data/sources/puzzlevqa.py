@@ -1,16 +1,20 @@
 """PuzzleVQA: abstract visual patterns, 20 kinds of 100 puzzles (declare-lab/PuzzleVQA, MIT).
 
-A row of data/venn.json:
-    {"image": "images/venn/venn_0000.png", "question": "What is the missing number of the part denoted with a question mark?",
-     "answer": 1, "options": ["4", "8", "1", "9"], "caption": "There are 3 overlapping circles ...", "explanation": ..., "deduction": ...}
+A row of data/venn.json, in the author's repository:
+    {"image": "images/venn/venn_0000.png",
+     "question": "What is the missing number of the part denoted with a question mark?",
+     "answer": 1, "options": ["4", "8", "1", "9"], "caption": "...", "explanation": "...",
+     "deduction": "..."}
 
-Options are not in the question text, and answers and options are whole numbers in three files. 18 of the 20 files have
-one question string for all their rows, so text alone never tells two puzzles apart.
+The Hub holds the same rows as data/train-00000-of-00001.parquet, with the image in the cell.
+Options are not in the question text, and answers and options are whole numbers in three files. 18
+of the 20 files have one question string for all their rows, so text alone never tells two puzzles
+apart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from omr_data.errors import BadRow
 from omr_data.records import Record
@@ -24,9 +28,12 @@ from omr_data.sources.tables import table_parts, table_paths, table_rows
 class Source(HubSource):
     """2,000 puzzles with one image each and three or four options."""
 
-    repo: ClassVar[str] = "declare-lab/PuzzleVQA"
-    license: ClassVar[str] = "MIT"
-    patterns: ClassVar[tuple[str, ...]] = ("data/*.json", "data/images/**/*.png")
+    repo = "declare-lab/PuzzleVQA"
+    license = "MIT"
+    patterns = (
+        "data/*.json|data/*.parquet",
+        "data/images/**/*.png|data/*.parquet",
+    )
 
     def parts(self, files: Files) -> Sequence[Part]:
         return table_parts(files, table_paths(files, "data/"))
@@ -39,12 +46,23 @@ class Source(HubSource):
 
 
 def convert_puzzle(row: Mapping[str, Any], images: Images, source: str, license: str) -> Record:
-    """The row shape that PuzzleVQA and AlgoPuzzleVQA share. Raises BadRow."""
-    choices = options(row, "options")
+    """Converts the row shape that PuzzleVQA and AlgoPuzzleVQA share.
+
+    Args:
+        row: The row.
+        images: Stores the image.
+        source: The name of the dataset, for the ids and as the source.
+        license: The license of the dataset.
+
+    Raises:
+        BadRow: The row has no such shape, or its answer is not among its options.
+    """
     answer = text(row, "answer")
+    choices = options(row, "options")
     if answer not in choices:
         raise BadRow("the answer is not among the options", f"{answer!r} not in {choices}")
-    refs = image_cell(text(row, "image"), images, folder="data/")
+    refs = image_cell(row.get("image"), images, folder="data/")
+    # The copy on the Hub is one file, so its rows have no kind.
     kind = row["_file"]
     return Record(
         id=f"{source}/{kind}/{row['_line']:04}",

@@ -19,7 +19,7 @@ import io
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -122,7 +122,7 @@ def distinct(
 class Source(source.Source):
     """`count` different problems, the families and levels in turn: row 0 is family 0 at the first level, and so on."""
 
-    license: ClassVar[str] = "CC0-1.0"
+    license = "CC0-1.0"
     split: Split = "train"
     count: int = 1_200
     families: tuple[str, ...] = FAMILIES

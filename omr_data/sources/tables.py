@@ -1,104 +1,144 @@
-"""Rows of JSON-lines and parquet files, in parts of at most 1,000 rows.
+"""Rows of data files of every format, in parts of at most 1,000 rows.
 
-Each row carries its number in the file as `_line` and the file's stem as `_file`.
+The content of a file decides its format (see `formats`). Each row carries its number in the file as
+`_line`, the file's folder as `_folder` and its stem as `_file`. A row that cannot be read is a row with
+the key `_broken`; converters turn it into a counted drop.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omr_data.errors import SourceError
 from omr_data.source import Files, Part
+from omr_data.sources import archive_rows, arrow_rows, csv_rows, json_rows
+from omr_data.sources.formats import DataFile, Kind, identify
 
-ROWS_PER_PART = 1_000
+DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".tar", ".zip")
+"""Suffixes of files that are taken for data where a whole folder is searched."""
+CHECKED_ROWS = 1_000
+"""Rows at the start of a file that are looked at before it is read."""
+
+Rows = Iterator[tuple[int, dict[str, Any]]]
+
+_PARTS: dict[Kind, Callable[[DataFile, str], list[Part]]] = {
+    "jsonl": json_rows.line_parts,
+    "json": json_rows.array_parts,
+    "csv": csv_rows.table_parts,
+    "tsv": csv_rows.table_parts,
+    "parquet": arrow_rows.parts,
+    "arrow": arrow_rows.parts,
+    "arrows": arrow_rows.parts,
+    "tar": archive_rows.tar_parts,
+    "zip": archive_rows.zip_parts,
+    "empty": lambda file, name: [],
+}
+_ROWS: dict[Kind, Callable[[DataFile, Part], Rows]] = {
+    "jsonl": json_rows.line_rows,
+    "json": json_rows.array_rows,
+    "csv": csv_rows.table_rows,
+    "tsv": csv_rows.table_rows,
+    "parquet": arrow_rows.rows,
+    "arrow": arrow_rows.rows,
+    "arrows": arrow_rows.rows,
+    "tar": archive_rows.tar_rows,
+    "zip": archive_rows.zip_rows,
+}
+
+# Each part of a file asks again; the same file is identified once in a process.
+_identify = functools.lru_cache(maxsize=4_096)(lambda path, modified, size: identify(path))
+
+
+def data_file(path: Path) -> DataFile:
+    """Tells what a file is, and remembers it for as long as the file does not change."""
+    status = path.stat()
+    found: DataFile = _identify(path, status.st_mtime_ns, status.st_size)
+    return found
 
 
 def table_paths(files: Files, folder: str = "") -> list[str]:
-    """The .json, .jsonl and .parquet files below a folder. Raises SourceError when there is none."""
-    paths = [
-        path
-        for path in files.paths
-        if path.startswith(folder) and path.endswith((".json", ".jsonl", ".parquet"))
-    ]
+    """Lists the data files below a folder. Raises SourceError when there is none."""
+    paths = [path for path in files.paths if path.startswith(folder) and is_data(path)]
     if not paths:
         raise SourceError(
-            f"{files.root / folder} has no .json, .jsonl or .parquet file. The dataset is incomplete, or its layout has changed."
+            f"{files.root / folder} has no data file ({', '.join(DATA_SUFFIXES)}). "
+            "The dataset is incomplete, or its layout has changed."
         )
     return paths
 
 
+def is_data(path: str) -> bool:
+    """Tells whether a path has the suffix of a data file, compressed or not."""
+    return path.lower().removesuffix(".gz").removesuffix(".zst").endswith(DATA_SUFFIXES)
+
+
 def table_parts(files: Files, paths: Sequence[str]) -> list[Part]:
-    """The files cut into parts, in order. Counts the lines of JSON files (about 1 GB/s), and reads parquet footers."""
+    """Cuts data files into parts, in the order given.
+
+    Raises:
+        SourceError: A file is damaged, or half of its first rows are not rows at all.
+    """
     parts = []
     for path in paths:
-        rows = (
-            _count_parquet(files.root / path)
-            if path.endswith(".parquet")
-            else _count_lines(files.root / path)
-        )
-        parts += [
-            Part(path, start, min(start + ROWS_PER_PART, rows))
-            for start in range(0, rows, ROWS_PER_PART)
-        ]
+        file = data_file(files.root / path)
+        found = _PARTS[file.kind](file, path)
+        if found and file.kind in ("jsonl", "json", "csv", "tsv"):
+            _check_rows(files, found[0])
+        parts += found
     return parts
 
 
 def table_rows(files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
-    """The rows of one part, in order. A line that is no JSON object comes out as a row without columns."""
-    path = files.root / part.path
-    rows = _parquet_rows(path, part) if part.path.endswith(".parquet") else _json_rows(path, part)
-    for line, row in enumerate(rows, part.start):
-        yield row | {"_line": line, "_file": path.stem}
+    """Yields the rows of one part, in order."""
+    file = data_file(files.root / part.path)
+    folder, _, name = part.path.rpartition("/")
+    for line, row in _ROWS[file.kind](file, part):
+        row["_line"] = line
+        row["_folder"] = folder
+        row["_file"] = name.partition(".")[0]
+        yield row
 
 
-def _count_lines(path: Path) -> int:
-    with open(path, "rb") as stream:
-        return sum(1 for _ in stream)
+def columns_of(files: Files, part: Part, rows: int = CHECKED_ROWS) -> dict[str, int]:
+    """Counts in how many of the first rows of a part each column is.
+
+    Args:
+        files: The files of the dataset.
+        part: The part to look into.
+        rows: How many rows to look at.
+    """
+    found: dict[str, int] = {}
+    for _, row in zip(range(rows), table_rows(files, part), strict=False):
+        for name in row:
+            found[name] = found.get(name, 0) + 1
+    return {name: count for name, count in found.items() if name[:1] != "_" or name[:2] == "__"}
 
 
-def _json_rows(path: Path, part: Part) -> Iterator[dict[str, Any]]:
-    with open(path, "rb") as stream:
-        for line, raw in enumerate(stream):
-            if line >= part.stop:
-                return
-            if line >= part.start:
-                yield _parse(raw)
+def place_of(files: Files, part: Part, row: Mapping[str, Any]) -> str:
+    """Says where a row is, for people: the line of JSON lines, or the row of another file.
+
+    Args:
+        files: The files of the dataset.
+        part: The part that the row is in.
+        row: The row, as `table_rows` gave it.
+    """
+    number = row["_line"] + 1
+    is_lines = data_file(files.root / part.path).kind == "jsonl"
+    return f"{part.path}, {'line' if is_lines else 'row'} {number}"
 
 
-def _parse(raw: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        return {"_broken": f"not JSON: {error}"}
-    return row if isinstance(row, dict) else {"_broken": "not a JSON object"}
-
-
-def _count_parquet(path: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
+def _check_rows(files: Files, part: Part) -> None:
+    """Refuses a file of which half cannot be read: dropping its rows one by one would hide that."""
+    broken, checked = [], 0
+    for row in table_rows(files, part):
+        checked += 1
+        if "_broken" in row:
+            broken.append(row)
+    if checked >= 10 and 2 * len(broken) >= checked:
+        first = broken[0]
         raise SourceError(
-            f"{path} is not a readable parquet file: {error}. Fetch it again."
-        ) from error
-
-
-def _parquet_rows(path: Path, part: Part) -> Iterator[dict[str, Any]]:
-    """Reads only the row groups that the part touches, 100 rows at a time: cells may hold images of megabytes."""
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(path)
-    first = 0
-    for group in range(file.num_row_groups):
-        after = first + file.metadata.row_group(group).num_rows
-        if first < part.stop and after > part.start:
-            row = first
-            for batch in file.iter_batches(batch_size=100, row_groups=[group]):
-                start, stop = max(part.start - row, 0), min(part.stop - row, batch.num_rows)
-                if start < stop:
-                    yield from batch.slice(start, stop - start).to_pylist()
-                row += batch.num_rows
-        first = after
+            f"{len(broken)} of the first {checked} rows of {files.root / part.path} cannot be read. "
+            f"The first is {place_of(files, part, first)}: {first['_broken']}. Check that it is "
+            "the file you mean; single broken rows are dropped and counted."
+        )

@@ -4,7 +4,6 @@ JSON lines with image files; the names of its columns are not published.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from omr_data.sources.planned import PlannedSource
 
@@ -13,6 +12,6 @@ from omr_data.sources.planned import PlannedSource
 class Source(PlannedSource):
     """Declared; its converter is not written yet."""
 
-    repo: ClassVar[str] = "We-Math/We-Math2.0-SFT"
-    license: ClassVar[str] = "cc-by-nc-4.0"
-    patterns: ClassVar[tuple[str, ...]] = ("*.jsonl", "**/*.png|**/*.jpg")
+    repo = "We-Math/We-Math2.0-SFT"
+    license = "cc-by-nc-4.0"
+    patterns = ("*.jsonl", "**/*.png|**/*.jpg")

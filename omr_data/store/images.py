@@ -2,11 +2,12 @@
 
 import hashlib
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from omr_data.errors import BadRow, StoreError
 from omr_data.records import ImageRef
@@ -73,9 +74,22 @@ def inspect_image(data: bytes) -> ImageRef:
                         f"{width} x {height} pixels, at most {MAX_PIXELS:,} are decoded",
                     )
                 image.load()
-                return ImageRef(hashlib.sha256(data).hexdigest(), width, height, str(image.format))
+                sha256 = hashlib.sha256(data).hexdigest()
+                return ImageRef(sha256, width, height, str(image.format), _orientation(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRow("image broken", str(error)[:200]) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8. A turned photo is stored as it came, and this says how."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        # Broken EXIF beside whole pixels is common in scraped photos: the image is still good.
+        return 1
+    return turn if turn in range(1, 9) else 1
 
 
 @dataclass(frozen=True, slots=True)

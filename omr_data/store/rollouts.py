@@ -359,6 +359,10 @@ class RolloutStore:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+        except GeneratorExit:
+            # Ctrl-C between the statements of a caller can abandon this generator. It is collected
+            # after the database was closed, which rolled the transaction back.
+            raise
         except BaseException:
             # A full disk may have rolled it back already.
             if self._db.in_transaction:

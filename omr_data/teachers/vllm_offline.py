@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from omr_data.errors import MissingExtra, TeacherError
 from omr_data.identity import runtime_field
-from omr_data.records import Response
+from omr_data.records import Response, data_url
 from omr_data.teacher import (
     Answers,
     AttemptStatus,
@@ -38,7 +38,7 @@ from omr_data.teacher import (
 )
 from omr_data.teachers.openai_api.model import ChatModel
 from omr_data.teachers.openai_api.replies import Choice, failure, judge
-from omr_data.teachers.openai_api.wire import data_url, messages, runs, sampling, seed
+from omr_data.teachers.openai_api.wire import messages, runs, sampling, seed
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, RequestOutput, SamplingParams

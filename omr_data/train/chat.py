@@ -1,9 +1,7 @@
-"""Chats as numbers, for any Qwen-VL class model whose folder holds a tokenizer, a chat template and an image processor.
+"""Chats as token ids, for any model of a Qwen-VL class.
 
-**Example**: one chat ready for a model: token ids, which of them are **targets** (what the assistant says, its end token
-included, and nothing else), positions, and the patches of its images.
-**Encoder**: makes examples. The prompt and each answer are tokenized apart, as they are when a model generates, so that
-training sees the very tokens of sampling.
+An **example** is one chat ready for a model. The prompt and each answer are tokenized apart, as they
+are when a model generates, so training sees exactly the tokens of sampling.
 """
 
 import io
@@ -17,6 +15,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from omr_data.errors import BadRow, TrainError
+from omr_data.mrope import mrope_positions
 from omr_data.records import IMAGE_MARK
 from omr_data.store.images import FORMATS, MAX_PIXELS
 
@@ -25,158 +24,191 @@ if TYPE_CHECKING:
 
 Chat = Sequence[Mapping[str, str]]
 """Messages with `role` and `content`; an `<image>` mark stands for each image, as in a release."""
+Piece = tuple[str, bool]
+"""Some text of a rendered chat, and whether the assistant says it."""
 
-
-NARROWEST = 200
+MAX_ASPECT_RATIO = 200
+"""The longest side of an image over its shortest, at most. The image processors of Qwen-VL raise a
+ValueError above it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One chat of n tokens and k images with p patches in all.
-
-    `ids` (n,), `targets` (n,) bool, `positions` (3, n): time, row and column, `patches` (p, d), `grids` (k, 3): time, rows
-    and columns of patches.
-    """
+    """One chat, encoded."""
 
     ids: "NDArray[np.int64]"
-    targets: "NDArray[np.bool_]"
+    """Token ids, of shape (tokens,)."""
+    loss_mask: "NDArray[np.bool_]"
+    """Which tokens are trained on, of shape (tokens,): what the assistant says, with its end token."""
     positions: "NDArray[np.int64]"
+    """Time, row and column of each token, of shape (3, tokens)."""
     patches: "NDArray[np.float32]"
+    """Normalized pixels of the patches of all images, of shape (patches, values)."""
     grids: "NDArray[np.int64]"
+    """Patches of each image as (time, rows, columns), of shape (images, 3)."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 class Encoder:
-    """Encodes chats for one model. Picklable, so that loader processes can have it.
-
-    `max_pixels` bounds the size of an image after resizing (the published run used 4,194,304).
-
-    Raises:
-        TrainError: the folder lacks a part, the template does not begin a chat as it goes on, or the model is of another class.
-    """
+    """Encodes chats for one model. It can be pickled, so loader processes can have a copy."""
 
     def __init__(
         self, model: str, revision: str | None = None, max_pixels: int | None = None
     ) -> None:
+        """Loads the configuration, the tokenizer and the image processor of a model.
+
+        Args:
+            model: A folder or a Hub id.
+            revision: A commit or tag on the Hub.
+            max_pixels: Limit of an image's area after resizing. The published run has 4,194,304.
+
+        Raises:
+            TrainError: A part is missing, the model is of another class, or the limit is too low.
+        """
         try:
             self.config = AutoConfig.from_pretrained(model, revision=revision)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
-            self.image_processor: Any = AutoImageProcessor.from_pretrained(
-                model, revision=revision, backend="pil"
-            )  # type: ignore[no-untyped-call]
+            load_processor: Any = AutoImageProcessor.from_pretrained
+            # The Pillow backend gives the same pixels on every machine, and needs no torchvision.
+            self.image_processor: Any = load_processor(model, revision=revision, backend="pil")
         except (OSError, ValueError) as error:
             raise TrainError(
-                f"{model} cannot be loaded: {error} A model folder needs config, tokenizer and image processor."
+                f"{model} cannot be loaded: {error} "
+                "A model folder needs config, tokenizer and image processor."
             ) from error
         if not hasattr(self.config, "image_token_id") or not hasattr(self.config, "vision_config"):
             raise TrainError(
-                f"{model} is a {self.config.model_type}; models of the classes Qwen2.5-VL and Qwen3-VL can be trained."
+                f"{model} is a {self.config.model_type}; "
+                "models of the classes Qwen2.5-VL and Qwen3-VL can be trained."
             )
         if not self.tokenizer.chat_template or self.tokenizer.eos_token is None:
             raise TrainError(
                 f"{model} has no chat template or no end token: give the instruction-tuned model."
             )
-        if max_pixels is not None and max_pixels < self.image_processor.size["longest_edge"]:
-            self.image_processor.size["longest_edge"] = max_pixels
-        self.merge: int = self.image_processor.merge_size
+        processor = self.image_processor
+        self.merge: int = processor.merge_size
+        if max_pixels is not None:
+            smallest = (processor.patch_size * self.merge) ** 2
+            if max_pixels < smallest:
+                raise TrainError(
+                    f"max_pixels is {max_pixels:,}, and one image token of {model} covers "
+                    f"{smallest:,} pixels. Raise max_pixels."
+                )
+            processor.size["longest_edge"] = min(max_pixels, processor.size["longest_edge"])
         self.image_token: int = self.config.image_token_id
         self.end_token: int = self.tokenizer.eos_token_id
-        self.pad_token: int = (
-            self.end_token if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        )
-        self.image_tokens = {
-            self.image_token,
-            getattr(self.config, "video_token_id", self.image_token),
-        }
-        self.patch_values: int = (
-            3 * self.image_processor.temporal_patch_size * self.image_processor.patch_size**2
-        )
+        self.pad_token: int = self.end_token
+        if self.tokenizer.pad_token_id is not None:
+            self.pad_token = self.tokenizer.pad_token_id
+        video_token = getattr(self.config, "video_token_id", self.image_token)
+        self.image_tokens = {self.image_token, video_token}
+        self.patch_values: int = 3 * processor.temporal_patch_size * processor.patch_size**2
 
     def chat(self, messages: Chat, images: Sequence[bytes]) -> Example:
-        """A whole chat; what the assistant says are targets. Raises BadRow when marks and images do not match, or one is broken."""
-        return self._example(self._spoken(messages), images)
+        """Encodes a whole chat; what the assistant says is trained on.
+
+        Raises:
+            BadRow: Marks and images do not match, an image is broken, or there is no answer.
+        """
+        return self._example(self._pieces(messages), images)
 
     def prompt(self, messages: Chat, images: Sequence[bytes]) -> Example:
-        """A chat up to where the assistant begins to speak; no targets. Raises BadRow as `chat` does."""
+        """Encodes a chat up to where the assistant begins to speak. Raises BadRow as `chat` does."""
         return self._example([(self._render(messages, True), False)], images)
 
-    def size(self, messages: Chat, images: Sequence[bytes]) -> tuple[int, int]:
-        """How many tokens and targets `chat` would have; of images only the heads are read. Raises BadRow as it does."""
-        return self._size(self._spoken(messages), images)
+    def chat_size(self, messages: Chat, images: Sequence[bytes]) -> tuple[int, int]:
+        """Returns how many tokens and targets `chat` would give, without decoding any pixel.
+
+        Raises:
+            BadRow: `chat` would raise it, broken pixels apart.
+        """
+        return self._size(self._pieces(messages), images)
 
     def prompt_size(self, messages: Chat, images: Sequence[bytes]) -> int:
-        """How many tokens `prompt` would have, likewise."""
+        """Returns how many tokens `prompt` would give, without decoding any pixel."""
         return self._size([(self._render(messages, True), False)], images)[0]
 
     def text(self, ids: Sequence[int]) -> str:
-        """What generated tokens say, without control tokens."""
+        """Decodes generated tokens, without control tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def _example(self, pieces: Sequence[tuple[str, bool]], images: Sequence[bytes]) -> Example:
-        tokens = [(self._tokens(text), spoken) for text, spoken in pieces]
+    def escape(self, text: str) -> str:
+        """Breaks up control tokens in a text: data must not be able to open a turn."""
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    def content_parts(self, text: str) -> list[dict[str, Any]]:
+        """Splits a message at its image marks into parts of type "text" and "image"."""
+        first, *others = self.escape(text).split(IMAGE_MARK)
+        parts: list[dict[str, Any]] = [{"type": "text", "text": first}]
+        for piece in others:
+            parts += [{"type": "image"}, {"type": "text", "text": piece}]
+        return [part for part in parts if part != {"type": "text", "text": ""}]
+
+    def _example(self, pieces: Sequence[Piece], images: Sequence[bytes]) -> Example:
+        tokens = [(self._tokenize(text), said) for text, said in pieces]
         ids = np.concatenate([ids for ids, _ in tokens])
-        targets = np.concatenate([np.full(len(ids), spoken) for ids, spoken in tokens])
-        self._match(int((ids == self.image_token).sum()), images)
-        patches, grids = self._images(images)
-        counts = np.ones(len(ids), dtype=np.int64)
-        counts[ids == self.image_token] = grids.prod(1) // self.merge**2
-        ids = np.repeat(ids, counts)
-        targets = np.repeat(targets, counts) & (
-            ids != self.image_token
-        )  # an image in an answer is nothing to predict
-        return Example(
-            ids, targets, mrope_positions(ids, grids, self.image_token, self.merge), patches, grids
-        )
+        loss_mask = np.concatenate([np.full(len(ids), said) for ids, said in tokens])
+        _check_images(int((ids == self.image_token).sum()), images)
+        patches = np.zeros((0, self.patch_values), np.float32)
+        grids = np.zeros((0, 3), np.int64)
+        if images:
+            decoded = [_decode_image(data) for data in images]
+            processed = self.image_processor(decoded, return_tensors="np")
+            patches = processed["pixel_values"].astype(np.float32, copy=False)
+            grids = processed["image_grid_thw"]
+        # The template writes one token for an image; the model wants one for each merged patch.
+        repeats = np.ones(len(ids), dtype=np.int64)
+        repeats[ids == self.image_token] = grids.prod(1) // self.merge**2
+        ids = np.repeat(ids, repeats)
+        # An image within an answer cannot be predicted.
+        loss_mask = np.repeat(loss_mask, repeats) & (ids != self.image_token)
+        positions = mrope_positions(ids, grids, self.image_token, self.merge)
+        return Example(ids, loss_mask, positions, patches, grids)
 
-    def _size(self, pieces: Sequence[tuple[str, bool]], images: Sequence[bytes]) -> tuple[int, int]:
-        tokens = [(self._tokens(text), spoken) for text, spoken in pieces]
-        pads = sum(int((ids == self.image_token).sum()) for ids, _ in tokens)
-        self._match(pads, images)
-        seen = sum(
-            self.image_processor.get_number_of_image_patches(*_height_width(data)) // self.merge**2
-            for data in images
-        )
-        return sum(len(ids) for ids, _ in tokens) - pads + seen, sum(
-            int((ids != self.image_token).sum()) for ids, spoken in tokens if spoken
-        )
+    def _size(self, pieces: Sequence[Piece], images: Sequence[bytes]) -> tuple[int, int]:
+        image_tokens = 0
+        for data in images:
+            with _open_image(data) as image:
+                patches = self.image_processor.get_number_of_image_patches(
+                    image.height, image.width
+                )
+            image_tokens += patches // self.merge**2
+        marks = tokens = targets = 0
+        for text, said in pieces:
+            ids = self._tokenize(text)
+            in_text = int((ids == self.image_token).sum())
+            marks += in_text
+            tokens += len(ids) - in_text
+            if said:
+                targets += len(ids) - in_text
+        _check_images(marks, images)
+        return tokens + image_tokens, targets
 
-    def _images(self, images: Sequence[bytes]) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
-        if not images:
-            return np.zeros((0, self.patch_values), np.float32), np.zeros((0, 3), np.int64)
-        made = self.image_processor([_decoded(data) for data in images], return_tensors="np")
-        return made["pixel_values"].astype(np.float32, copy=False), made["image_grid_thw"]
+    def _tokenize(self, text: str) -> "NDArray[np.int64]":
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
+        return np.array(encoded["input_ids"], dtype=np.int64)
 
-    def _match(self, marks: int, images: Sequence[bytes]) -> None:
-        if marks != len(images):
-            raise BadRow(
-                "image marks and images do not match",
-                f"{marks} {IMAGE_MARK} marks, {len(images)} images",
-            )
-
-    def _tokens(self, text: str) -> "NDArray[np.int64]":
-        return np.array(
-            self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"],
-            dtype=np.int64,
-        )
-
-    def _spoken(self, messages: Chat) -> list[tuple[str, bool]]:
-        """The chat in pieces, each with whether the assistant says it. What the template puts after the last end token is left out."""
-        pieces: list[tuple[str, bool]] = []
+    def _pieces(self, messages: Chat) -> list[Piece]:
+        """Renders a chat in pieces. What the template adds after the last end token is left out."""
+        pieces: list[Piece] = []
         done, end = "", self.tokenizer.eos_token
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before, after = (
-                self._render(messages[:number], True),
-                self._render(messages[: number + 1], False),
-            )
+            # Rendering the chat up to here with and without the turn is the one way to find the
+            # turn that works for every template.
+            before = self._render(messages[:number], True)
+            after = self._render(messages[: number + 1], False)
             answer, found, _ = after[len(before) :].rpartition(end)
             if not (before.startswith(done) and after.startswith(before) and found):
                 raise TrainError(
-                    f"the chat template of {self.tokenizer.name_or_path} changes earlier turns, or does not end one with {end!r}; "
-                    "a target cannot be told from its prompt. Give a template that only adds."
+                    f"the chat template of {self.tokenizer.name_or_path} changes earlier turns, "
+                    f"or does not end one with {end!r}; a target cannot be told from its prompt. "
+                    "Give a template that only adds."
                 )
             pieces += [(before[len(done) :], False), (answer + end, True)]
             done = before + answer + end
@@ -186,68 +218,34 @@ class Encoder:
 
     def _render(self, messages: Chat, generate: bool) -> str:
         turns = [
-            {"role": message["role"], "content": self._parts(message["content"])}
+            {"role": message["role"], "content": self.content_parts(message["content"])}
             for message in messages
         ]
-        return str(
-            self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=generate
-            )
+        render = self.tokenizer.apply_chat_template
+        return str(render(turns, tokenize=False, add_generation_prompt=generate))
+
+
+def _check_images(marks: int, images: Sequence[bytes]) -> None:
+    if marks != len(images):
+        raise BadRow(
+            "image marks and images do not match",
+            f"{marks} {IMAGE_MARK} marks, {len(images)} images",
         )
 
-    def plain(self, text: str) -> str:
-        """A text in which control tokens are broken up: data must not open a turn."""
-        for token in self.tokenizer.all_special_tokens:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
 
-    def _parts(self, text: str) -> list[dict[str, Any]]:
-        """Text and images as templates take them."""
-        first, *others = self.plain(text).split(IMAGE_MARK)
-        parts: list[dict[str, Any]] = [{"type": "text", "text": first}] if first else []
-        for piece in others:
-            parts += (
-                [{"type": "image"}, {"type": "text", "text": piece}]
-                if piece
-                else [{"type": "image"}]
-            )
-        return parts
-
-
-def mrope_positions(
-    ids: "NDArray[np.int64]", grids: "NDArray[np.int64]", image_token: int, merge: int
-) -> "NDArray[np.int64]":
-    """Positions of shape (3, n): equal numbers in text; (time, row, column) inside an image, after which text resumes at the
-    image's start plus its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1; images are one frame)."""
-    positions = np.zeros((3, len(ids)), dtype=np.int64)
-    at = following = 0
-    starts = np.flatnonzero(ids == image_token)
-    for _, rows, columns in (grids // [1, merge, merge]).tolist():
-        start = int(starts[np.searchsorted(starts, at)])
-        positions[:, at:start] = following + np.arange(start - at)
-        following += start - at
-        cells = np.arange(rows * columns)
-        at = start + rows * columns
-        positions[:, start:at] = following + np.stack(
-            [0 * cells, cells // columns, cells % columns]
-        )
-        following += max(rows, columns)
-    positions[:, at:] = following + np.arange(len(ids) - at)
-    return positions
-
-
-def _open(data: bytes) -> Image.Image:
-    """An image whose pixels are not decoded yet. Raises BadRow for what is no image, or too large to decode safely."""
+def _open_image(data: bytes) -> Image.Image:
+    """Reads an image's header. Raises BadRow for one that is broken or unsafe to decode."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRow("image broken", str(error)[:200]) from error
-    if max(image.size) > NARROWEST * min(image.size):
+    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise BadRow(
             "image too narrow",
-            f"{image.width} x {image.height} pixels: Qwen-VL takes sides of up to 1 to {NARROWEST}",
+            f"{image.width} x {image.height} pixels: "
+            f"Qwen-VL takes sides of up to 1 to {MAX_ASPECT_RATIO}",
         )
     if image.width * image.height > MAX_PIXELS:
         raise BadRow(
@@ -257,14 +255,9 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _height_width(data: bytes) -> tuple[int, int]:
-    with _open(data) as image:
-        return image.height, image.width
-
-
-def _decoded(data: bytes) -> Image.Image:
+def _decode_image(data: bytes) -> Image.Image:
     try:
-        with _open(data) as image:
+        with _open_image(data) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise BadRow("image broken", str(error)[:200]) from error

@@ -1,376 +1,471 @@
 """Reinforcement learning with verified rewards: GSPO, and with `loss` GRPO or DAPO.
 
-One step: questions are answered n times each by the policy as it is; answers are verified and compared within their group; what
-is left is learned from in mini-batches, each an optimizer step. Departures from the GSPO paper are listed in `losses.py`.
+In one step the policy answers each prompt several times. The completions are verified and compared
+within their group, and what is left is learned from in mini-batches, each an optimizer step.
+Departures from the papers are listed in `losses.py`.
 
-The log-probabilities of the sampling policy come from a training forward before the first update, at the sampling
-temperature, and never from the engine that sampled. With one mini-batch that forward is the one of the update, the ratio is
-always 1, and the clip cannot act: so it was in the published run.
+The log-probabilities of the policy that sampled come from a forward pass of the trainer before the
+first update, at the sampling temperature, and never from the engine that sampled. With one mini-batch
+that pass is the one of the update: the ratio is always 1, and the clip cannot act. The published run
+was made so.
 """
 
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from rich.console import Console
+from jaxtyping import Float
+from torch import Tensor
 
 from omr_data.errors import BadRow, CollapseError, TrainError
-from omr_data.progress import Reporter, reporter
-from omr_data.train.batches import Batch, collate, first_fit
+from omr_data.train.batches import Batch, collate
 from omr_data.train.chat import Encoder, Example
-from omr_data.train.checkpoints import Checkpoints, export
-from omr_data.train.engines import OWN, Engine, Own, Sampling
-from omr_data.train.journal import Journal
-from omr_data.train.losses import LOSSES, Tokens, kl
+from omr_data.train.losses import LOSSES, LossInputs, kl
 from omr_data.train.model import Policy, load_policy
+from omr_data.train.optim import clip_gradients, set_lr, warmup_lr
+from omr_data.train.order import first_fit, prompt_order
 from omr_data.train.ranks import Ranks, ranks
-from omr_data.train.rewards import Answer, counts, judge, whole
-from omr_data.train.rows import Problem, Release, open_release, prompt_order
-from omr_data.train.served import Server
+from omr_data.train.release import PolicyPrompt
+from omr_data.train.rewards import (
+    ScoredCompletion,
+    concat_prompt_response,
+    reward_counts,
+    score_rollouts,
+)
+from omr_data.train.run import RunInputs, TrainingLoop
+from omr_data.train.samplers.base import PolicySampler, SamplingParams
+from omr_data.train.samplers.hf import HFSampler
+from omr_data.train.samplers.vllm import VLLMSampler
 from omr_data.train.settings import GSPO
-from omr_data.train.sft import adamw, clip_gradients
 
-CURVES = (
-    ("accuracy", "formatted"), ("length",), ("entropy",), ("ratio",), ("clip_fraction",), ("kept", "zero_variance"), ("grad_norm",),
-    ("seconds_sample", "seconds_update"), ("truncated", "undecided"),
-)  # fmt: skip
-
-PHASES = ("sample", "verify", "remember", "update")
+OWN_ENGINE = "transformers"
+"""The setting `engine` of a policy that samples by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
-    """Some answers as one batch in host memory (the images of a whole step would fill a card), with their advantages (answers,)
-    and, where known, old and engine log-probabilities (targets,)."""
+class RolloutPack:
+    """Some completions as one batch, with what their loss needs.
+
+    It stays in host memory until its turn: the images of a whole step would fill a GPU.
+    """
 
     batch: Batch
-    advantages: torch.Tensor
-    engine: torch.Tensor | None
-    old: torch.Tensor | None = None
-    reference: torch.Tensor | None = None
+    """Prompts and completions, packed."""
+    advantages: Float[Tensor, " completions"]
+    """The advantage of each completion, on the device."""
+    engine_logprobs: Float[Tensor, " targets"] | None
+    """Log-probabilities as the sampling engine gave them, if it did for all completions."""
+    old_logprobs: Float[Tensor, " targets"] | None = None
+    """Log-probabilities before the first update. None where the update's own pass gives them."""
+    reference_logprobs: Float[Tensor, " targets"] | None = None
+    """Log-probabilities by the model that the run began with, where `kl` is above 0."""
 
 
 @dataclass(slots=True)
-class Watched:
-    """Sums over a step's tokens and updates on this rank, by name."""
+class StepStats:
+    """Sums over the tokens and updates of a step, on this rank."""
 
     entropy: float = 0.0
+    """Entropies of the policy at the targets, in nats."""
     targets: int = 0
+    """Targets that `entropy` is over."""
     ratio: float = 0.0
-    drift: float = 0.0
+    """Ratios of new to old probabilities."""
+    log_ratio_abs: float = 0.0
+    """Absolute logarithms of these ratios."""
     clipped: float = 0.0
+    """Ratios that the clip acted on."""
     compared: int = 0
+    """How many ratios there were."""
     norm: float = 0.0
+    """Norms of the gradients before clipping."""
     updates: int = 0
+    """Optimizer steps."""
+
+
+class StepTimer:
+    """Seconds of each phase of a step."""
+
+    def __init__(self) -> None:
+        """Starts the first phase."""
+        self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    def end(self, phase: str) -> None:
+        """Ends a phase and starts the next one."""
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._began
+        self._began = now
 
 
 def train(settings: GSPO, data: str, out: Path) -> Path:
-    """Trains on the questions of the release `data`; returns the folder of the trained model, `out`/model. Goes on after a kill.
+    """Trains on the questions of a release. The same call continues a run that was interrupted.
+
+    Args:
+        settings: The settings of the run.
+        data: The release: a folder, or organization/name@version on the Hub.
+        out: The run's folder.
+
+    Returns:
+        The folder of the trained model, `out`/model.
 
     Raises:
-        TrainError: the release, the model or the settings do not fit.
-        CollapseError: accuracy fell far below its best, or no group has anything to teach.
+        TrainError: The release, the model or the settings do not fit.
+        CollapseError: Accuracy fell far below its best, or no group has anything to teach.
     """
     with ranks() as group:
-        report = reporter(Console(stderr=True, quiet=not group.first))
-        _check(settings, group)
-        encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
-        release = open_release(data)
-        numbers = _usable(settings, release, encoder, group, report)
-        policy = load_policy(settings, group, settings.seed)
-        reference = load_policy(settings, group, settings.seed) if settings.kl > 0 else None
-        half = torch.bfloat16 if settings.precision == "bfloat16" else None
-        own = settings.engine == OWN
-        engine: Engine = (
-            Own(policy, encoder, group)
-            if own
-            else Server(settings.engine, out / "served", encoder, group, half)
-        )
-        journal, title = (
-            Journal(out, group.first),
-            f"{settings.loss.upper()} of {settings.model} on {release.name}",
-        )
-        try:
-            _Run(settings, release, encoder, policy, reference, engine, group, journal, out).go(
-                numbers, report
+        parts = group.world * settings.minibatches
+        if settings.prompts_per_step % parts:
+            raise TrainError(
+                f"prompts_per_step is {settings.prompts_per_step}, and must be a multiple of "
+                f"{parts}: {settings.minibatches} mini-batches on {group.world} processes."
             )
-        except CollapseError:
-            journal.plot(CURVES, title)
-            raise
-        export(policy, encoder, out / "model", group, half)
-        journal.plot(CURVES, title)
-    return out / "model"
-
-
-def _check(settings: GSPO, group: Ranks) -> None:
-    parts = group.world * settings.minibatches
-    if settings.prompts_per_step < 1 or settings.prompts_per_step % parts:
-        raise TrainError(
-            f"prompts_per_step is {settings.prompts_per_step}, and must be a multiple of {parts}: "
-            f"{settings.minibatches} mini-batches on {group.world} processes."
+        inputs = RunInputs.open(settings, data, out, group)
+        numbers = _usable_prompts(settings, inputs)
+        loop = TrainingLoop(inputs, load_policy(settings, group, settings.seed))
+        reference = None
+        if settings.kl > 0:
+            # Random weights too are the same here, as the seed is.
+            reference = load_policy(settings, group, settings.seed)
+        sampler: PolicySampler = HFSampler(loop.policy, inputs.encoder, group)
+        if settings.engine != OWN_ENGINE:
+            folder = out / "served"
+            sampler = VLLMSampler(
+                settings.engine, folder, loop.policy, inputs.encoder, group, inputs.half
+            )
+        method = PolicyOptimization(
+            settings, inputs, loop.policy, reference, loop.optimizer, sampler, numbers
         )
-    if settings.rollouts < 2 or settings.temperature <= 0:
-        raise TrainError(
-            "a group needs at least two different answers: rollouts must be 2 or more, and temperature above 0."
-        )
+        title = f"{settings.loss.upper()} of {settings.model} on {inputs.release.name}"
+        return loop.run(method, title)
 
 
-def _usable(
-    settings: GSPO, release: Release, encoder: Encoder, group: Ranks, report: Reporter
-) -> list[int]:
-    """The questions whose prompts can be used; says how many cannot, and why. The processes share the work."""
-    numbers = release.problems()
-    mine = numbers[group.rank :: group.world]
-    reasons = [_fault(settings, release.problem(number), encoder) for number in mine]
-    padded = reasons + [""] * (-(-len(numbers) // group.world) - len(mine))
-    every = group.together(padded)[: len(numbers)]
+def _usable_prompts(settings: GSPO, inputs: RunInputs) -> list[int]:
+    """The row numbers of prompts that can be used. Says how many cannot, and why."""
+    release, report = inputs.release, inputs.report
+    numbers = release.prompt_numbers()
+    reasons: list[str] = []  # why a prompt cannot be used; "" for one that can
+    for number in inputs.ranks.shard(numbers):
+        prompt = release.prompt(number)
+        reason = ""
+        try:
+            if inputs.encoder.prompt_size(prompt.messages, prompt.images) > settings.max_prompt:
+                reason = f"the prompt is longer than {settings.max_prompt:,} tokens"
+        except BadRow as error:
+            reason = error.reason
+        reasons.append(reason)
+    every = inputs.ranks.all_gather(reasons, len(numbers))
     for reason, count in sorted(Counter(every).items()):
         if reason:
             report.say(f"  {count:,} questions left out: {reason}")
-    found = [number for number, reason in zip(numbers, every, strict=True) if not reason]
-    if len(found) < settings.prompts_per_step:
+    usable = [number for number, reason in zip(numbers, every, strict=True) if not reason]
+    if len(usable) < settings.prompts_per_step:
         raise TrainError(
-            f"{release.name} has {len(found):,} questions with a prompt of at most {settings.max_prompt:,} tokens, and a step takes "
-            f"{settings.prompts_per_step:,}. Raise max_prompt, lower prompts_per_step, or give a larger release."
+            f"{release.name} has {len(usable):,} questions with a prompt of at most "
+            f"{settings.max_prompt:,} tokens, and a step takes {settings.prompts_per_step:,}. "
+            "Raise max_prompt, lower prompts_per_step, or give a larger release."
         )
-    return found
-
-
-def _fault(settings: GSPO, problem: Problem, encoder: Encoder) -> str:
-    try:
-        fits = encoder.prompt_size(problem.messages, problem.images) <= settings.max_prompt
-    except BadRow as error:
-        return error.reason
-    return "" if fits else f"the prompt is longer than {settings.max_prompt:,} tokens"
+    return usable
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class PolicyOptimization:
+    """The steps of GSPO, GRPO and DAPO, for `TrainingLoop`."""
+
+    panels: ClassVar[Sequence[Sequence[str]]] = (
+        ("accuracy", "formatted"),
+        ("length",),
+        ("entropy",),
+        ("ratio",),
+        ("clip_fraction",),
+        ("kept", "zero_variance"),
+        ("grad_norm",),
+        ("seconds_sample", "seconds_update"),
+        ("truncated", "undecided"),
+    )
     settings: GSPO
-    release: Release
-    encoder: Encoder
+    """The settings of the run."""
+    inputs: RunInputs
+    """Its data."""
     policy: Policy
+    """The policy that is trained."""
     reference: Policy | None
-    engine: Engine
-    group: Ranks
-    journal: Journal
-    out: Path
+    """The model that the run began with, where `kl` is above 0."""
+    optimizer: torch.optim.Optimizer
+    """The policy's optimizer."""
+    sampler: PolicySampler
+    """Samples completions from the policy."""
+    numbers: Sequence[int]
+    """The row numbers of the prompts."""
 
-    def go(self, numbers: Sequence[int], report: Reporter) -> None:
+    @property
+    def name(self) -> str:
+        """The name of the loss."""
+        return self.settings.loss
+
+    @property
+    def total(self) -> int:
+        """Steps of the run."""
+        return self.settings.steps
+
+    @property
+    def summary(self) -> str:
+        """What a step consists of."""
         settings = self.settings
-        optimizer = adamw(self.policy, settings, self.group)
-        checkpoints = Checkpoints(self.out, self.group, settings.keep)
-        done = checkpoints.last()
-        self.journal.begin(settings, self.release.name, self.release.identity, done)
-        checkpoints.load(self.policy, optimizer)
-        history: list[Mapping[str, float]] = [
-            line for line in self.journal.lines() if line["step"] <= done
-        ]
-        report.say(
-            f"  {settings.steps:,} steps of {settings.prompts_per_step} of {len(numbers):,} questions x {settings.rollouts}"
+        chosen = f"{settings.prompts_per_step} of {len(self.numbers):,} questions"
+        return f"{chosen} x {settings.rollouts}"
+
+    def steps(self, first: int) -> Iterator[dict[str, float]]:
+        """Trains from step `first` to the last one, and yields the measures of each."""
+        settings = self.settings
+        order = prompt_order(self.numbers, settings.prompts_per_step, settings.seed, first)
+        for step, numbers in enumerate(islice(order, self.total - first), first):
+            yield self._step(step, self.inputs.ranks.shard(numbers))
+
+    def note(self, values: Mapping[str, float]) -> str:
+        """Returns the accuracy, length and entropy of a step."""
+        return (
+            f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  "
+            f"entropy {values['entropy']:.2f}"
         )
-        with report.bar(settings.loss, settings.steps, "steps") as bar:
-            bar.advance(done)
-            for chosen in islice(
-                prompt_order(numbers, settings.prompts_per_step, settings.seed, done),
-                settings.steps - done,
-            ):
-                values = self._step(chosen, done, optimizer)
-                done += 1
-                self.journal.add(done, values)
-                bar.advance(
-                    1,
-                    f"accuracy {values['accuracy']:.3f}  length {values['length']:.0f}  entropy {values['entropy']:.2f}",
-                )
-                history.append(values)
-                check_collapse(history, settings)
-                if done % settings.save_every == 0 or done == settings.steps:
-                    checkpoints.save(done, self.policy, optimizer)
 
-    def _step(
-        self, chosen: Sequence[int], step: int, optimizer: torch.optim.Optimizer
-    ) -> dict[str, float]:
-        clock = [time.perf_counter()]
-        problems = [
-            self.release.problem(number) for number in chosen[self.group.rank :: self.group.world]
-        ]
-        prompts = [self.encoder.prompt(problem.messages, problem.images) for problem in problems]
-        self.engine.sync(self.policy)
+    def check(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Raises CollapseError where going on is useless."""
+        check_collapse(history, self.settings)
+
+    def _step(self, step: int, numbers: Sequence[int]) -> dict[str, float]:
+        settings, encoder = self.settings, self.inputs.encoder
+        timer = StepTimer()
+        prompts = [self.inputs.release.prompt(number) for number in numbers]
+        encoded = [encoder.prompt(prompt.messages, prompt.images) for prompt in prompts]
+        rollouts = self._sample(prompts, encoded, step, timer)
+        stats = StepStats()
+        size = len(prompts) // settings.minibatches
+        minibatches = []
+        for start in range(0, len(prompts), size):
+            part = slice(start, start + size)
+            minibatches.append(self._packs(encoded[part], rollouts[part]))
+        # With a single mini-batch the policy does not change before its update, so the update's own
+        # pass gives the old log-probabilities, at half the cost.
+        if settings.minibatches > 1 or self.reference is not None:
+            minibatches = [
+                [self._with_old_logprobs(pack, stats) for pack in packs] for packs in minibatches
+            ]
+        timer.end("old_logprobs")
+        lr = warmup_lr(settings.lr, step, settings.warmup)
+        set_lr(self.optimizer, lr)
+        for packs in minibatches:
+            self._update(packs, stats)
+        timer.end("update")
+        return step_measures(rollouts, stats, timer, self.inputs.ranks) | {"lr": lr}
+
+    def _sample(
+        self,
+        prompts: Sequence[PolicyPrompt],
+        encoded: Sequence[Example],
+        step: int,
+        timer: StepTimer,
+    ) -> list[list[ScoredCompletion]]:
         settings = self.settings
-        sampling = Sampling(
+        self.sampler.sync()
+        params = SamplingParams(
             settings.rollouts, settings.max_tokens, settings.temperature, seed=settings.seed
         )
-        sampled = self.engine.sample(problems, prompts, sampling, step)
-        clock.append(time.perf_counter())
-        answers = judge(problems, sampled, self.encoder, self.settings)
-        clock.append(time.perf_counter())
-        watched = Watched()
-        batches = [self._packs(prompts, answers, part) for part in range(self.settings.minibatches)]
-        if self.settings.minibatches > 1 or self.reference is not None:
-            batches = [[self._remembered(pack, watched) for pack in packs] for packs in batches]
-        clock.append(time.perf_counter())
-        lr = settings.lr * min(1.0, (step + 1) / max(1, settings.warmup))
-        for part in optimizer.param_groups:
-            part["lr"] = lr
-        for packs in batches:
-            self._update(packs, optimizer, watched)
-        clock.append(time.perf_counter())
-        return self._measures(answers, watched, clock) | {"lr": lr}
+        sampled = self.sampler.sample(prompts, encoded, params, step)
+        timer.end("sample")
+        rollouts = score_rollouts(prompts, sampled, self.inputs.encoder, settings)
+        timer.end("verify")
+        return rollouts
 
     def _packs(
-        self, prompts: Sequence[Example], answers: Sequence[Sequence[Answer]], part: int
-    ) -> list[Pack]:
-        """One mini-batch of this rank: the answers that teach something, packed. Every rank has equally many packs, some empty."""
-        size = len(prompts) // self.settings.minibatches
-        kept = [
-            (prompts[place], answer)
-            for place in range(part * size, (part + 1) * size)
-            for answer in answers[place]
-            if not math.isnan(answer.advantage)
-        ]
-        examples = [whole(prompt, answer.sampled) for prompt, answer in kept]
+        self, encoded: Sequence[Example], rollouts: Sequence[Sequence[ScoredCompletion]]
+    ) -> list[RolloutPack]:
+        """The completions of one mini-batch that are learned from, packed."""
+        examples: list[Example] = []
+        learned: list[ScoredCompletion] = []
+        for prompt, group in zip(encoded, rollouts, strict=True):
+            for scored in group:
+                if not math.isnan(scored.advantage):
+                    examples.append(concat_prompt_response(prompt, scored.completion))
+                    learned.append(scored)
         lengths = np.array([len(example) for example in examples], dtype=np.int64)
+        # A completion longer than a pack gets one of its own.
         capacity = max([self.settings.pack_length, *lengths.tolist()])
-        packed: list[list[int]] = first_fit(range(len(examples)), lengths, capacity)
-        packed += [[] for _ in range(self.group.most(len(packed)) - len(packed))]
+        packs = first_fit(range(len(examples)), lengths, capacity)
+        # Each forward pass is a collective call, so every rank makes equally many; some are empty.
+        packs += [[] for _ in range(self.inputs.ranks.all_reduce_max(len(packs)) - len(packs))]
+        device, encoder = self.inputs.ranks.device, self.inputs.encoder
         return [
-            self._pack([examples[place] for place in places], [kept[place][1] for place in places])
-            for places in packed
+            pack_rollouts(
+                [examples[place] for place in places],
+                [learned[place] for place in places],
+                encoder,
+                device,
+            )
+            for places in packs
         ]
-
-    def _pack(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Pack:
-        device = self.group.device
-        logps = [answer.sampled.logps for answer in answers]
-        known = [np.array(one) for one in logps if one is not None]
-        engine = (
-            torch.from_numpy(np.concatenate(known)).float().to(device)
-            if known and len(known) == len(logps)
-            else None
-        )
-        worth = torch.tensor(
-            [answer.advantage for answer in answers], dtype=torch.float32, device=device
-        )
-        return Pack(collate(examples, self.encoder), worth, engine)
 
     @torch.no_grad()
-    def _remembered(self, pack: Pack, watched: Watched) -> Pack:
-        """With the log-probabilities of the policy as it is now, and of the reference."""
-        batch = pack.batch.to(self.group.device)
+    def _with_old_logprobs(self, pack: RolloutPack, stats: StepStats) -> RolloutPack:
+        """The pack with the log-probabilities by the policy as it is now, and by the reference."""
+        batch = pack.batch.to(self.inputs.ranks.device)
         old, entropy = self.policy(batch, self.settings.temperature)
-        watched.entropy += float(entropy.sum())
-        watched.targets += len(entropy)
-        reference = (
-            None if self.reference is None else self.reference(batch, self.settings.temperature)[0]
-        )
-        return replace(pack, old=old, reference=reference)
+        stats.entropy += float(entropy.sum())
+        stats.targets += len(entropy)
+        reference = None
+        if self.reference is not None:
+            reference, _ = self.reference(batch, self.settings.temperature)
+        return replace(pack, old_logprobs=old, reference_logprobs=reference)
 
-    def _update(
-        self, packs: Sequence[Pack], optimizer: torch.optim.Optimizer, watched: Watched
-    ) -> None:
-        """One optimizer step over a mini-batch of all ranks; none where no answer teaches anything."""
-        settings = self.settings
-        answers, targets = self.group.sum(
+    def _update(self, packs: Sequence[RolloutPack], stats: StepStats) -> None:
+        """One optimizer step on a mini-batch of all ranks; none where nothing is learned from."""
+        settings, group = self.settings, self.inputs.ranks
+        completions, targets = group.all_reduce_sum(
             sum(len(pack.advantages) for pack in packs),
             sum(len(pack.batch.labels) for pack in packs),
         )
-        if not answers:
+        if not completions:
             return
-        total = targets if settings.loss == "dapo" else answers
+        total = targets if settings.loss == "dapo" else completions
         for pack in packs:
-            batch = pack.batch.to(self.group.device)
+            batch = pack.batch.to(group.device)
             new, entropy = self.policy(batch, settings.temperature)
-            if pack.old is None:
-                watched.entropy += float(entropy.sum())
-                watched.targets += len(entropy)
-            old = new.detach() if pack.old is None else pack.old
-            tokens = Tokens(old, batch.sequence, pack.advantages, pack.engine)
-            found = LOSSES[settings.loss](
-                new, tokens, settings.clip, total, settings.importance_cap
+            old = pack.old_logprobs
+            if old is None:
+                old = new.detach()
+                stats.entropy += float(entropy.sum())
+                stats.targets += len(entropy)
+            inputs = LossInputs(old, batch.sequence, pack.advantages, pack.engine_logprobs)
+            outputs = LOSSES[settings.loss](
+                new, inputs, settings.clip, total, settings.importance_cap
             )
-            loss = found.loss
-            if pack.reference is not None:
-                loss = loss + settings.kl * kl(
-                    new, pack.reference, batch.sequence, len(pack.advantages), answers
-                )
-            torch.autograd.backward(loss * self.group.world)  # FSDP takes the mean over ranks
-            watched.ratio += float(found.ratio)
-            watched.drift += float(found.drift)
-            watched.clipped += float(found.clipped)
-            watched.compared += found.count
-        watched.norm += clip_gradients(self.policy, settings.grad_clip)
-        watched.updates += 1
-        optimizer.step()
-        optimizer.zero_grad()
+            loss = outputs.loss
+            if pack.reference_logprobs is not None:
+                count = len(pack.advantages)
+                divergence = kl(new, pack.reference_logprobs, batch.sequence, count, completions)
+                loss = loss + settings.kl * divergence
+            # FSDP takes the mean over ranks, and a batch's loss is a sum over them.
+            torch.autograd.backward(loss * group.world)
+            stats.ratio += float(outputs.ratio)
+            stats.log_ratio_abs += float(outputs.log_ratio_abs)
+            stats.clipped += float(outputs.clipped)
+            stats.compared += outputs.count
+        stats.norm += clip_gradients(self.policy, settings.grad_clip)
+        stats.updates += 1
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
-    def _measures(
-        self, answers: Sequence[Sequence[Answer]], watched: Watched, clock: Sequence[float]
-    ) -> dict[str, float]:
-        """Means over all ranks."""
-        counted = counts(answers)
-        rewards = sum(answer.reward or 0.0 for group in answers for answer in group)
-        names = sorted(counted)
-        sums = dict(zip(names, self.group.sum(*(counted[name] for name in names)), strict=True))
-        reward, entropy, targets, ratio, drift, clipped, compared = self.group.sum(
-            rewards,
-            watched.entropy,
-            watched.targets,
-            watched.ratio,
-            watched.drift,
-            watched.clipped,
-            watched.compared,
-        )
-        phases = dict(
-            zip(PHASES, (after - before for before, after in pairwise(clock)), strict=True)
-        )
-        return {
-            "accuracy": sums["right"] / sums["answers"],
-            "reward": reward / max(1, sums["rewarded"]),
-            "formatted": sums["formatted"] / sums["answers"],
-            "undecided": 1 - sums["decided"] / sums["answers"],
-            "truncated": sums["truncated"] / sums["answers"],
-            "length": sums["tokens"] / sums["answers"],
-            "zero_variance": sums["zero_variance"] / sums["groups"],
-            "kept": sums["kept"] / sums["answers"],
-            "entropy": entropy / max(1, targets),
-            "ratio": ratio / max(1, compared),
-            "drift": drift / max(1, compared),
-            "clip_fraction": clipped / max(1, compared),
-            "grad_norm": watched.norm / max(1, watched.updates),
-            **{f"seconds_{name}": seconds for name, seconds in phases.items()},
-            "tokens_per_second": sums["tokens"] / (clock[-1] - clock[0]),
-        }
+
+def pack_rollouts(
+    examples: Sequence[Example],
+    completions: Sequence[ScoredCompletion],
+    encoder: Encoder,
+    device: torch.device,
+) -> RolloutPack:
+    """Makes a pack of completions that fit into one.
+
+    Args:
+        examples: Prompts and completions as one sequence each.
+        completions: The same completions with their advantages.
+        encoder: Gives the placeholder of a pack without images.
+        device: Where advantages and log-probabilities are needed.
+    """
+    logprobs = [one.completion.logprobs for one in completions]
+    known = [np.array(values) for values in logprobs if values is not None]
+    engine_logprobs = None
+    # A correction of some completions and not of others would favor one kind.
+    if known and len(known) == len(logprobs):
+        engine_logprobs = torch.from_numpy(np.concatenate(known)).float().to(device)
+    values = [one.advantage for one in completions]
+    advantages = torch.tensor(values, dtype=torch.float32, device=device)
+    return RolloutPack(collate(examples, encoder), advantages, engine_logprobs)
+
+
+def step_measures(
+    rollouts: Sequence[Sequence[ScoredCompletion]],
+    stats: StepStats,
+    timer: StepTimer,
+    group: Ranks,
+) -> dict[str, float]:
+    """Computes the measures of a step, as means over all ranks.
+
+    Args:
+        rollouts: The completions of this rank.
+        stats: The sums of this rank.
+        timer: The seconds of its phases.
+        group: The processes of the run.
+    """
+    counts = reward_counts(rollouts)
+    names = sorted(counts)
+    sums = dict(zip(names, group.all_reduce_sum(*(counts[name] for name in names)), strict=True))
+    rewards = sum(one.reward or 0.0 for completions in rollouts for one in completions)
+    reward, entropy, targets, ratio, log_ratio_abs, clipped, compared = group.all_reduce_sum(
+        rewards,
+        stats.entropy,
+        stats.targets,
+        stats.ratio,
+        stats.log_ratio_abs,
+        stats.clipped,
+        stats.compared,
+    )
+    completions = sums["completions"]
+    # A step in which nothing is learned from has no ratio and no gradient, and is written as 0.
+    compared = max(1, compared)
+    values = {
+        "accuracy": sums["right"] / completions,
+        "reward": reward / max(1, sums["rewarded"]),
+        "formatted": sums["formatted"] / completions,
+        "undecided": 1 - sums["decided"] / completions,
+        "truncated": sums["truncated"] / completions,
+        "length": sums["tokens"] / completions,
+        "zero_variance": sums["zero_variance"] / sums["groups"],
+        "kept": sums["kept"] / completions,
+        "entropy": entropy / max(1, targets),
+        "ratio": ratio / compared,
+        "log_ratio_abs": log_ratio_abs / compared,
+        "clip_fraction": clipped / compared,
+        "grad_norm": stats.norm / max(1, stats.updates),
+    }
+    values |= {f"seconds_{phase}": seconds for phase, seconds in timer.seconds.items()}
+    values["tokens_per_second"] = sums["tokens"] / sum(timer.seconds.values())
+    return values
 
 
 def check_collapse(history: Sequence[Mapping[str, float]], settings: GSPO) -> None:
-    """Looks at what every step measured.
+    """Looks at the measures of all steps.
 
     Raises:
-        CollapseError: the gradient is no number; or accuracy over the last `window` steps is under the share `collapse` of what it
-            was over the best ones; or for a whole window no group had anything to teach.
+        CollapseError: The gradient is not finite; accuracy over the last `window` steps is under the
+            share `collapse` of its best; or no group had anything to teach for a whole window.
     """
-    window, last = settings.window, history[-1]
-    kept = f"Checkpoints are kept, one for every {settings.save_every} steps."
-    advice = f"{kept} Begin again in another folder with a lower lr than {settings.lr:g}."
-    if not math.isfinite(last["grad_norm"]):
-        raise CollapseError(f"step {len(history):,}: the gradient is no number. {advice}")
-    if len(history) < 2 * window:
-        return
-    means = np.convolve(
-        [values["accuracy"] for values in history], np.ones(window) / window, "valid"
+    window, last, step = settings.window, history[-1], len(history)
+    advice = (
+        f"Checkpoints are kept, one for every {settings.save_every} steps. "
+        f"Begin again in another folder with a lower lr than {settings.lr:g}."
     )
+    if not math.isfinite(last["grad_norm"]):
+        raise CollapseError(f"step {step:,}: the gradient is not finite. {advice}")
+    # One window to compare with and one to judge: fewer steps say nothing.
+    if step < 2 * window:
+        return
+    accuracy = [values["accuracy"] for values in history]
+    means = np.convolve(accuracy, np.ones(window) / window, "valid")
     if means[-1] < settings.collapse * means.max():
         raise CollapseError(
-            f"step {len(history):,}: accuracy collapsed to {means[-1]:.3f} over {window} steps, from {means.max():.3f} at its best; "
-            f"entropy {last['entropy']:.2f}, {last['truncated']:.0%} of answers truncated. {advice}"
+            f"step {step:,}: accuracy collapsed to {means[-1]:.3f} over {window} steps, "
+            f"from {means.max():.3f} at its best; entropy {last['entropy']:.2f}, "
+            f"{last['truncated']:.0%} of answers truncated. {advice}"
         )
     if all(values["zero_variance"] == 1 for values in history[-window:]):
         raise CollapseError(
-            f"step {len(history):,}: in {window} steps no question had answers of different worth (accuracy {last['accuracy']:.3f}): "
-            "there is nothing to learn from. Choose questions whose pass rate is inside (0, 1), or raise the temperature."
+            f"step {step:,}: in {window} steps no question had answers of different reward "
+            f"(accuracy {last['accuracy']:.3f}): there is nothing to learn from. "
+            "Choose questions whose pass rate is inside (0, 1), or raise the temperature."
         )

@@ -1,18 +1,18 @@
-"""The model that is trained: any Qwen2.5-VL or Qwen3-VL class model of transformers, the embedded one with the same code.
+"""The model that is trained: any Qwen2.5-VL or Qwen3-VL class model of transformers.
 
-**Policy**: the model behind two calls: `forward` gives the log-probability of every target of a packed batch, and
-`generate` samples answers. Both are forwards to FSDP2, which shards parameters, gradients and optimizer states block by
-block; with bfloat16 the masters stay float32.
+A **policy** wraps the model behind two calls: `forward` gives the log-probability of every target of
+a packed batch, and `generate` samples completions. FSDP2 shards parameters, gradients and optimizer
+states block by block; with bfloat16 the master weights stay in float32.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
@@ -25,40 +25,44 @@ from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConf
 from transformers.utils.logging import disable_progress_bar
 
 from omr_data.errors import TrainError
-from omr_data.train.attention import NAME as PACKED
+from omr_data.train.attention import NAME as PACKED_ATTENTION
 from omr_data.train.batches import Batch
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.ranks import Ranks
-from omr_data.train.settings import Model, Trained
+from omr_data.train.samplers.base import Completion, SamplingParams
+from omr_data.train.settings import ModelSettings, TrainSettings
 
 CHUNK_VALUES = 2**26
-"""Logits of one chunk: 256 MiB in float32, of which about five copies live at once. Full logits of 61,440 tokens over 152,000
-words would be 37 GB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """One answer: its token ids, the end token included if it got there, whether it did, and the log-probability of each id that
-    the sampling engine gave, if it told."""
-
-    ids: tuple[int, ...]
-    ended: bool
-    logps: tuple[float, ...] | None = None
+"""Logits that are held at once: 256 MiB in float32, of which about five copies live at a time. All
+logits of 61,440 tokens over a vocabulary of 152,000 would take 37 GB."""
+RECOMPILE_LIMIT = 32
+"""Text and vision blocks, with and without images, share one code object. Torch's own limit of 8
+versions of it would leave later ones uncompiled."""
 
 
 class Policy(nn.Module):
-    """A model with its language head. `published`: how its makers would sample from it. It is kept for the exported model, and
-    counts for nothing here: transformers would fill in whatever is not said, a repetition penalty say."""
+    """A model with its language head."""
 
     def __init__(self, model: PreTrainedModel) -> None:
+        """Takes over a model, whose attention becomes that of packed sequences."""
         super().__init__()
         self.model: Any = model
-        self.published, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+        # How the model's makers would sample from it is kept for the exported model only: here
+        # transformers would fill in whatever is not said, such as a repetition penalty.
+        self.published = model.generation_config
+        empty_config: Any = GenerationConfig
+        model.generation_config = empty_config()
         for part in (model.config.text_config, model.config.vision_config):
-            part._attn_implementation = PACKED
+            part._attn_implementation = PACKED_ATTENTION
 
-    def forward(self, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies (nats, without gradient) at the targets of a batch on this device, each (targets,) in float32."""
+    def forward(
+        self, batch: Batch, temperature: float = 1.0
+    ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
+        """Scores the targets of a batch that is on this device.
+
+        Returns:
+            Log-probabilities, and entropies in nats without gradient, both in float32.
+        """
         states = self.model.model(
             input_ids=batch.ids,
             position_ids=batch.positions,
@@ -69,46 +73,58 @@ class Policy(nn.Module):
             packed_edges=batch.edges,
             packed_longest=batch.longest,
         ).last_hidden_state
-        return token_scores(
-            states[0, batch.predict_at], self.model.lm_head.weight, batch.labels, temperature
-        )
+        predicting = states[0, batch.predict_at]
+        return token_scores(predicting, self.model.lm_head.weight, batch.labels, temperature)
 
     @torch.no_grad()
     def generate(
-        self,
-        encoder: Encoder,
-        prompts: Sequence[Example],
-        n: int,
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-    ) -> list[list[Sampled]]:
-        """n answers to each prompt; temperature 0 takes the likeliest token. Inside `generating`.
+        self, encoder: Encoder, prompts: Sequence[Example], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """Samples completions, inside `generating`. Seed torch's global generator first.
 
-        Random numbers come from torch's global generator: seed it first.
+        Args:
+            encoder: Gives the end token and the padding.
+            prompts: The prompts, which are padded to one length.
+            params: How to sample. Its seed is not used here.
         """
-        with torch.compiler.set_stance(
-            "force_eager"
-        ):  # every new length of the cache would be compiled anew
+        greedy = params.temperature == 0
+        sampling: dict[str, Any] = {"do_sample": False, "temperature": None}
+        if not greedy:
+            sampling = {
+                "do_sample": True,
+                "temperature": params.temperature,
+                "top_p": params.top_p,
+                "top_k": 0,
+            }
+        # The cache grows with every token, and each new length would be compiled anew.
+        with torch.compiler.set_stance("force_eager"):
             out = self.model.generate(
                 **_left_padded(encoder, prompts, self.model.device),
-                num_return_sequences=n,
-                max_new_tokens=max_tokens,
-                do_sample=temperature > 0,
-                temperature=temperature or None,
-                top_p=top_p if temperature else None,
-                top_k=0 if temperature else None,
+                num_return_sequences=params.n,
+                max_new_tokens=params.max_tokens,
                 eos_token_id=encoder.end_token,
                 pad_token_id=encoder.pad_token,
+                **sampling,
             )
-        answers = out[:, max(len(prompt) for prompt in prompts) :].tolist()
-        cut = [_until(answer, encoder.end_token) for answer in answers]
-        return [cut[start : start + n] for start in range(0, len(cut), n)]
+        longest = max(len(prompt) for prompt in prompts)
+        completions: list[Completion] = []
+        for ids in out[:, longest:].tolist():
+            ended = encoder.end_token in ids
+            # What follows the end token is padding.
+            length = ids.index(encoder.end_token) + 1 if ended else len(ids)
+            completions.append(Completion(tuple(ids[:length]), ended))
+        return [
+            completions[start : start + params.n] for start in range(0, len(completions), params.n)
+        ]
 
     @contextmanager
     def generating(self) -> Iterator[None]:
-        """Attention with a cache and padding, no recomputation, and every parameter gathered, on all ranks together: what comes
-        between may differ from rank to rank. Costs the memory of the whole model in the precision of its computations."""
+        """Prepares the model for `generate`, on all ranks together.
+
+        Attention has a cache and padding, nothing is recomputed, and every parameter is gathered,
+        so the calls within may differ from rank to rank. It costs the memory of the whole model in
+        the precision of its computations.
+        """
         text, training = self.model.config.text_config, self.training
         sharded = [module for module in self.modules() if isinstance(module, FSDPModule)]
         text._attn_implementation = "sdpa"
@@ -119,32 +135,31 @@ class Policy(nn.Module):
         try:
             yield
         finally:
-            text._attn_implementation = PACKED
-            self.model.model.rope_deltas = None  # a later forward would take them for its own
+            text._attn_implementation = PACKED_ATTENTION
+            # transformers keeps the offsets of the last prompts, and a later forward would use them.
+            self.model.model.rope_deltas = None
             self.train(training)
             for module in sharded:
                 module.set_reshard_after_forward(id(module) != id(self), recurse=False)
                 module.reshard()
 
 
-def _until(ids: Sequence[int], end: int) -> Sampled:
-    ended = end in ids
-    return Sampled(tuple(ids[: ids.index(end) + 1] if ended else ids), ended)
-
-
 def _left_padded(
     encoder: Encoder, prompts: Sequence[Example], device: torch.device
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
+    """Prompts as one tensor of shape (prompts, longest), with padding before the first token."""
     longest = max(len(prompt) for prompt in prompts)
     ids = np.full((len(prompts), longest), encoder.pad_token)
     mask = np.zeros((len(prompts), longest), dtype=np.int64)
     for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :], mask[row, longest - len(prompt) :] = prompt.ids, 1
+        ids[row, longest - len(prompt) :] = prompt.ids
+        mask[row, longest - len(prompt) :] = 1
     arrays = {
         "input_ids": ids,
         "attention_mask": mask,
         "mm_token_type_ids": (ids == encoder.image_token).astype(np.int64),
     }
+    # The vision tower cannot take zero patches.
     if any(len(prompt.grids) for prompt in prompts):
         arrays["pixel_values"] = np.concatenate([prompt.patches for prompt in prompts])
         arrays["image_grid_thw"] = np.concatenate([prompt.grids for prompt in prompts])
@@ -152,32 +167,47 @@ def _left_padded(
 
 
 def token_scores(
-    states: torch.Tensor,
-    weight: torch.Tensor,
-    labels: torch.Tensor,
+    states: Float[Tensor, "targets hidden"],
+    weight: Float[Tensor, "vocabulary hidden"],
+    labels: Int[Tensor, " targets"],
     temperature: float = 1.0,
     chunk: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """log softmax(states @ weight.T / temperature) at the labels, and the entropy of that distribution, each (tokens,) in float32.
+) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
+    """Computes log softmax(states @ weight.T / temperature) at the labels, and its entropy.
 
-    `states` (tokens, hidden), `weight` (words, hidden). Logits are made chunk by chunk and made again in the backward pass, so
-    that they are never all held; that costs one more product with `weight`.
+    Logits are computed in chunks and again in the backward pass, so all of them are never held. That
+    costs one more product with `weight`.
+
+    Args:
+        states: Hidden states of the tokens that predict.
+        weight: The matrix of the language head.
+        labels: The token that each state should predict.
+        temperature: Divides the logits.
+        chunk: Tokens of a chunk; None for as many as `CHUNK_VALUES` allows.
+
+    Returns:
+        Log-probabilities, and entropies in nats without gradient, both in float32.
     """
     size = chunk or max(1, CHUNK_VALUES // len(weight))
     if len(states) <= size:
-        return _scores(states, weight, labels, temperature)
-    parts = [
-        checkpoint(_scores, part, weight, wanted, temperature, use_reentrant=False)
+        return _chunk_scores(states, weight, labels, temperature)
+    scores = [
+        checkpoint(_chunk_scores, part, weight, wanted, temperature, use_reentrant=False)
         for part, wanted in zip(torch.split(states, size), torch.split(labels, size), strict=True)
     ]
-    return torch.cat([logps for logps, _ in parts]), torch.cat(
-        [entropies for _, entropies in parts]
-    )
+    logprobs = torch.cat([logprobs for logprobs, _ in scores])
+    entropies = torch.cat([entropies for _, entropies in scores])
+    return logprobs, entropies
 
 
-def _scores(
-    states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _chunk_scores(
+    states: Float[Tensor, "targets hidden"],
+    weight: Float[Tensor, "vocabulary hidden"],
+    labels: Int[Tensor, " targets"],
+    temperature: float,
+) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
+    # In float32 even where the product is in bfloat16: a softmax over 152,000 words is not exact
+    # enough otherwise.
     logits = (states @ weight.T).float() / temperature
     total = logits.logsumexp(-1)
     with torch.no_grad():
@@ -185,13 +215,19 @@ def _scores(
     return logits.gather(-1, labels[:, None])[:, 0] - total, entropy
 
 
-def load_policy(settings: Model, ranks: Ranks, seed: int = 0) -> Policy:
-    """A policy on this rank's device, sharded over all ranks; with `start="random"` only the architecture counts, and the seed.
+def load_policy(settings: ModelSettings, ranks: Ranks, seed: int = 0) -> Policy:
+    """Loads a policy onto this rank's device, sharded over all ranks.
 
-    Every rank reads the weights into its own memory first: four bytes a parameter of host memory for each rank of a machine.
+    Every rank reads the weights into its own memory first: on a machine with several ranks, four
+    bytes a parameter of host memory for each of them.
+
+    Args:
+        settings: The model. With `start="random"` only its architecture is used.
+        ranks: The processes of the run.
+        seed: The seed of random weights.
 
     Raises:
-        TrainError: the model cannot be loaded.
+        TrainError: The model cannot be loaded.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     auto: Any = AutoModelForImageTextToText
@@ -199,49 +235,70 @@ def load_policy(settings: Model, ranks: Ranks, seed: int = 0) -> Policy:
     torch.manual_seed(seed)
     try:
         if settings.start == "random":
-            made = auto.from_config(
-                AutoConfig.from_pretrained(name, revision=revision), dtype=torch.float32
-            )
+            config = AutoConfig.from_pretrained(name, revision=revision)
+            model = auto.from_config(config, dtype=torch.float32)
         else:
-            made = auto.from_pretrained(
+            model = auto.from_pretrained(
                 name, revision=revision, dtype=torch.float32, attn_implementation="sdpa"
             )
     except (OSError, ValueError) as error:
         raise TrainError(
-            f"{name} cannot be loaded: {error} Give a folder of weights that transformers reads, or a Hub id."
+            f"{name} cannot be loaded: {error} "
+            "Give a folder of weights that transformers reads, or a Hub id."
         ) from error
-    held = settings if isinstance(settings, Trained) else Trained()
-    return prepare(made, ranks, settings.precision, held.activation_checkpointing, held.compile)
+    if isinstance(settings, TrainSettings):
+        return prepare(
+            model,
+            ranks,
+            settings.precision,
+            activation_checkpointing=settings.activation_checkpointing,
+            compile=settings.compile,
+        )
+    return prepare(model, ranks, settings.precision)
 
 
 def prepare(
-    made: Any, ranks: Ranks, precision: str, activation_checkpointing: bool, compile: bool
+    model: Any,
+    ranks: Ranks,
+    precision: str,
+    *,
+    activation_checkpointing: bool = False,
+    compile: bool = False,
 ) -> Policy:
-    """Makes a policy of a model of transformers: recomputation, compilation and sharding, in this order, block by block."""
-    made.train()
+    """Makes a policy of a model of transformers.
+
+    Args:
+        model: The model, in float32.
+        ranks: The processes that share it.
+        precision: "float32", or "bfloat16" for computations in half precision.
+        activation_checkpointing: Computes activations again in the backward pass, to save memory.
+        compile: Compiles each block.
+
+    Raises:
+        TrainError: The precision needs a GPU or several processes.
+    """
+    model.train()
     if activation_checkpointing:
-        made.activation_checkpointing_enable(
+        model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False}
         )
-    policy = Policy(made)
-    blocks = [
-        module for module in made.modules() if type(module).__name__ in made._no_split_modules
-    ]
+    policy = Policy(model)
+    names = model._no_split_modules
+    blocks = [module for module in model.modules() if type(module).__name__ in names]
+    # Recomputation, compilation and sharding, in this order: each wraps what is there.
     if compile:
-        torch._dynamo.config.recompile_limit = (
-            32  # text and vision blocks, with and without images, share one code
-        )
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
         for block in blocks:
             block.compile()
     if ranks.world > 1 or ranks.device.type == "cuda":
-        half = precision == "bfloat16"
-        mixed = MixedPrecisionPolicy(
-            torch.bfloat16 if half else None, torch.float32, cast_forward_inputs=False
-        )
+        half = torch.bfloat16 if precision == "bfloat16" else None
+        # Gradients are summed in float32: in bfloat16, 8 bits of a sum over ranks would be lost.
+        mixed = MixedPrecisionPolicy(half, torch.float32, cast_forward_inputs=False)
         mesh = init_device_mesh(ranks.device.type, (ranks.world,))
         for block in blocks:
             fully_shard(block, mesh=mesh, mp_policy=mixed)
         fully_shard(policy, mesh=mesh, mp_policy=mixed, reshard_after_forward=False)
+        # `generate` enters below the policy's forward, so FSDP must be told of it.
         register_fsdp_forward_method(policy, "generate")
     elif precision == "bfloat16":
         raise TrainError(

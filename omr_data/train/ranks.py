@@ -1,4 +1,4 @@
-"""The processes of one run: one alone, or as many as `torchrun` started."""
+"""The processes of one run: a single one, or as many as `torchrun` started."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,45 +12,59 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 T = TypeVar("T")
-LONGEST = timedelta(hours=6)
-"""How long one process may be waited for: a slow server's answers, or a large model being written."""
+COLLECTIVE_TIMEOUT = timedelta(hours=6)
+"""How long the others wait for one process: for a slow server's answers, or while a large model is
+written. Torch's own limit of 10 minutes would end such runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process's number, how many there are, and its device. Alone, the collective calls return what they are given."""
+    """This process among all of the run. A single process gets back what it gives to each call."""
 
     rank: int
+    """The number of this process, from 0."""
     world: int
+    """How many processes there are."""
     device: torch.device
+    """The device that this process computes on."""
 
     @property
-    def first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def sum(self, *values: float) -> list[float]:
-        """The sum of each value over all processes, in float64."""
-        return self._reduced(values, dist.ReduceOp.SUM)
+    def shard(self, items: Sequence[T]) -> Sequence[T]:
+        """Returns this process's share of the items, which are assigned round-robin."""
+        return items[self.rank :: self.world]
 
-    def most(self, value: int) -> int:
-        """The largest value of any process."""
-        return int(self._reduced([value], dist.ReduceOp.MAX)[0])
+    def all_gather(self, mine: list[T], total: int) -> list[T]:
+        """Joins the shards of all processes, in the order that `shard` took them from.
 
-    def together(self, mine: list[T]) -> list[T]:
-        """The lists of all processes as one, dealt out in turn: item i of process r stands at i x world + r. Of equal lengths."""
+        Args:
+            mine: The results of this process, one for each item of its shard.
+            total: How many items there are over all processes. Results beyond it are dropped, so a
+                process may have worked on padding.
+        """
         if self.world == 1:
-            return mine
+            return mine[:total]
         held: list[list[T]] = [[] for _ in range(self.world)]
         dist.all_gather_object(held, mine)
-        return [item for row in zip(*held, strict=True) for item in row]
+        return [held[item % self.world][item // self.world] for item in range(total)]
+
+    def all_reduce_sum(self, *values: float) -> list[float]:
+        """Returns the sum of each value over all processes, in float64."""
+        return self._all_reduce(values, dist.ReduceOp.SUM)
+
+    def all_reduce_max(self, value: int) -> int:
+        """Returns the largest value of any process."""
+        return int(self._all_reduce([value], dist.ReduceOp.MAX)[0])
 
     def barrier(self) -> None:
-        """Waits for all processes."""
+        """Waits until all processes are here."""
         if self.world > 1:
             dist.barrier()
 
-    def _reduced(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
+    def _all_reduce(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world == 1:
             return list(values)
         held = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -60,25 +74,24 @@ class Ranks:
 
 @contextmanager
 def ranks() -> Iterator[Ranks]:
-    """Joins the processes that `torchrun` started (gloo on CPU, nccl on GPUs), or stands alone."""
-    world, rank, local = (
-        int(os.environ.get(name, usual))
-        for name, usual in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
-    )
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
+    """Joins the processes that `torchrun` started (gloo on CPUs, nccl on GPUs), or runs alone."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cpu")
+    if cuda:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    grouped = (
-        world > 1 or device.type == "cuda"
-    )  # FSDP wants a group for mixed precision on one GPU too
-    if not grouped:
+    # FSDP needs a process group for mixed precision even on one GPU.
+    if world == 1 and not cuda:
         yield Ranks(rank, world, device)
         return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+    # Objects are gathered over gloo, which takes no memory of the GPU.
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if world > 1:
-        dist.init_process_group(
-            backend, timeout=LONGEST, device_id=device if device.type == "cuda" else None
-        )
+        bound = device if cuda else None
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, device_id=bound)
     else:
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:

@@ -1,9 +1,12 @@
-"""What sampled answers are worth: verified, rewarded, and compared within their group.
+"""Rewards of sampled completions: verified, rewarded, and compared within their group.
 
-Reward = (1 - w) x right + w x format, with w = 0.1 as published. An answer that this project's verifiers leave UNDECIDED has no
-reward and is left out: failure is not an answer (and one that ends without an answer is not punished for it; accuracy, over all
-answers, shows it). So is, unless asked otherwise, one that was cut off, and always one that holds an image token: it has no image
-to stand for.
+The reward is (1 - w) x right + w x format, with w = 0.1 as published. A completion has no reward, and
+is left out of its group, where
+
+- this project's verifiers leave it UNDECIDED: not being able to tell is not a wrong answer. (So one
+  that ends without an answer is not punished for it; accuracy, over all completions, shows it.)
+- it was cut off, unless `overlong` asks otherwise;
+- it holds an image token: no image stands behind it, and the model cannot be run on it.
 """
 
 from collections import Counter
@@ -15,9 +18,9 @@ import torch
 
 from omr_data.records import RIGHT, UNDECIDED, Outcome
 from omr_data.train.chat import Encoder, Example
-from omr_data.train.losses import advantages, soft_overlong
-from omr_data.train.model import Sampled
-from omr_data.train.rows import Problem
+from omr_data.train.losses import advantages, overlong_penalty
+from omr_data.train.release import PolicyPrompt
+from omr_data.train.samplers.base import Completion
 from omr_data.train.settings import GSPO
 from omr_data.verifiers.api import verify_many
 from omr_data.verifiers.base import AnswerPair
@@ -25,105 +28,147 @@ from omr_data.verifiers.extract import has_format
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A sampled answer with what became of it. `reward` is None where it has none; `advantage` is NaN where it teaches nothing."""
+class ScoredCompletion:
+    """A completion with its verdict, reward and advantage."""
 
-    sampled: Sampled
+    completion: Completion
+    """What was sampled."""
     outcome: Outcome
+    """The verdict on its answer."""
     formatted: bool
+    """Whether its text has the tags of the answer format."""
     reward: float | None
+    """Its reward, or None where it has none."""
     advantage: float = float("nan")
+    """Its advantage within its group. NaN where it is not learned from."""
 
 
-def outcomes(
-    problems: Sequence[Problem], texts: Sequence[Sequence[str]], ended: Sequence[Sequence[bool]]
+def verify_texts(
+    prompts: Sequence[PolicyPrompt],
+    texts: Sequence[Sequence[str]],
+    ended: Sequence[Sequence[bool]],
 ) -> list[list[Outcome]]:
-    """The verdict on every answer of every problem."""
-    pairs = [
-        AnswerPair(text, problem.gold, problem.options, "stop" if whole else "length")
-        for problem, answers, wholes in zip(problems, texts, ended, strict=True)
-        for text, whole in zip(answers, wholes, strict=True)
-    ]
+    """Verifies the completions of each prompt against its gold answer.
+
+    Args:
+        prompts: The prompts.
+        texts: The texts of the completions of each prompt.
+        ended: Whether each completion ended by itself. The verdict on others is UNDECIDED.
+    """
+    pairs = []
+    for prompt, prompt_texts, prompt_ended in zip(prompts, texts, ended, strict=True):
+        for text, whole in zip(prompt_texts, prompt_ended, strict=True):
+            finish_reason = "stop" if whole else "length"
+            pairs.append(AnswerPair(text, prompt.gold, prompt.options, finish_reason))
+    # All pairs in one call: the verifiers batch formulas that need a process of their own.
     verdicts = iter(verify_many(pairs))
-    return [[next(verdicts).outcome for _ in answers] for answers in texts]
+    return [[next(verdicts).outcome for _ in prompt_texts] for prompt_texts in texts]
 
 
-def judge(
-    problems: Sequence[Problem],
-    sampled: Sequence[Sequence[Sampled]],
-    encoder: Encoder,
-    settings: GSPO,
-) -> list[list[Answer]]:
-    """Rewards and advantages of the answers of each problem, a group each."""
-    texts = [[encoder.text(one.ids) for one in group] for group in sampled]
-    verdicts = outcomes(problems, texts, [[one.ended for one in group] for group in sampled])
-    rewards = torch.zeros(len(sampled), settings.rollouts, dtype=torch.float64)
-    counted = torch.zeros(rewards.shape, dtype=torch.bool)
-    formats = [[has_format(text) for text in group] for group in texts]
-    for row, group in enumerate(sampled):
-        for column, one in enumerate(group):
-            forged = not encoder.image_tokens.isdisjoint(one.ids)
-            reward = (
-                None
-                if forged
-                else _reward(one, verdicts[row][column], formats[row][column], settings)
-            )
-            if reward is not None:
-                rewards[row, column], counted[row, column] = reward, True
-    worth = advantages(rewards, counted)
-    return [
-        [
-            Answer(
-                one, verdicts[row][column], formats[row][column],
-                float(rewards[row, column]) if counted[row, column] else None, float(worth[row, column]),
-            )
-            for column, one in enumerate(group)
-        ]
-        for row, group in enumerate(sampled)
-    ]  # fmt: skip
+def completion_reward(
+    completion: Completion, outcome: Outcome, formatted: bool, settings: GSPO
+) -> float | None:
+    """Computes the reward of one completion.
 
+    Args:
+        completion: What was sampled.
+        outcome: The verdict on it.
+        formatted: Whether it has the answer format.
+        settings: The weight of the format, and how completions that were cut off are rewarded.
 
-def _reward(one: Sampled, outcome: Outcome, formatted: bool, settings: GSPO) -> float | None:
-    if not one.ended and settings.overlong == "mask":
+    Returns:
+        The reward, or None where it has none.
+    """
+    # The verdict on a completion that was cut off is always UNDECIDED, so `overlong` comes first.
+    if not completion.ended and settings.overlong == "mask":
         return None
-    if not one.ended and settings.overlong == "zero":
+    if not completion.ended and settings.overlong == "zero":
         return 0.0
-    if outcome == UNDECIDED and one.ended:
+    if completion.ended and outcome == UNDECIDED:
         return None
-    reward = (1 - settings.format_weight) * (outcome == RIGHT) + settings.format_weight * formatted
+    weight = settings.format_weight
+    reward = (1 - weight) * (outcome == RIGHT) + weight * formatted
     if settings.overlong == "soft":
-        reward -= soft_overlong(
-            len(one.ids), settings.max_tokens, min(settings.overlong_buffer, settings.max_tokens)
-        )
+        buffer = min(settings.overlong_buffer, settings.max_tokens)
+        reward -= overlong_penalty(len(completion.ids), settings.max_tokens, buffer)
     return reward
 
 
-def whole(prompt: Example, answer: Sampled) -> Example:
-    """Prompt and answer as one sequence; the answer's tokens are the targets, its end token included and nothing after it."""
-    ids = np.array(answer.ids, dtype=np.int64)
-    following = prompt.positions[:, -1].max() + 1 + np.arange(len(ids))
+def score_rollouts(
+    prompts: Sequence[PolicyPrompt],
+    rollouts: Sequence[Sequence[Completion]],
+    encoder: Encoder,
+    settings: GSPO,
+) -> list[list[ScoredCompletion]]:
+    """Computes rewards and advantages of the completions of each prompt.
+
+    Args:
+        prompts: The prompts.
+        rollouts: `settings.rollouts` completions of each prompt: a group each.
+        encoder: Decodes completions.
+        settings: How completions are rewarded.
+    """
+    texts = [[encoder.text(completion.ids) for completion in group] for group in rollouts]
+    ended = [[completion.ended for completion in group] for group in rollouts]
+    outcomes = verify_texts(prompts, texts, ended)
+    rewards = torch.zeros(len(rollouts), settings.rollouts, dtype=torch.float64)
+    counted = torch.zeros(rewards.shape, dtype=torch.bool)
+    scored: list[list[ScoredCompletion]] = []
+    for row, group in enumerate(rollouts):
+        scored.append([])
+        for column, completion in enumerate(group):
+            formatted = has_format(texts[row][column])
+            outcome = outcomes[row][column]
+            reward = None
+            if encoder.image_tokens.isdisjoint(completion.ids):
+                reward = completion_reward(completion, outcome, formatted, settings)
+            if reward is not None:
+                rewards[row, column] = reward
+                counted[row, column] = True
+            scored[row].append(ScoredCompletion(completion, outcome, formatted, reward))
+
+    # Advantages compare a whole group, so they are filled in when all rewards are known.
+    found = advantages(rewards, counted)
+    return [
+        [
+            ScoredCompletion(one.completion, one.outcome, one.formatted, one.reward, advantage)
+            for one, advantage in zip(group, row, strict=True)
+        ]
+        for group, row in zip(scored, found.tolist(), strict=True)
+    ]
+
+
+def concat_prompt_response(prompt: Example, completion: Completion) -> Example:
+    """Joins a prompt and a completion into one sequence, trained on the completion's tokens only."""
+    ids = np.array(completion.ids, dtype=np.int64)
+    # Not the number of tokens: an image moves the positions after it by its longer side.
+    first = prompt.positions[:, -1].max() + 1
+    positions = np.tile(first + np.arange(len(ids)), (3, 1))
+    in_prompt = np.zeros(len(prompt), dtype=bool)
+    in_completion = np.ones(len(ids), dtype=bool)
     return Example(
         ids=np.concatenate([prompt.ids, ids]),
-        targets=np.concatenate([np.zeros(len(prompt), dtype=bool), np.ones(len(ids), dtype=bool)]),
-        positions=np.concatenate([prompt.positions, np.tile(following, (3, 1))], axis=1),
+        loss_mask=np.concatenate([in_prompt, in_completion]),
+        positions=np.concatenate([prompt.positions, positions], axis=1),
         patches=prompt.patches,
         grids=prompt.grids,
     )
 
 
-def counts(groups: Sequence[Sequence[Answer]]) -> Counter[str]:
-    """Sums over all answers, to be added over ranks and divided."""
-    answers = [answer for group in groups for answer in group]
-    found = Counter(
-        answers=len(answers),
-        tokens=sum(len(answer.sampled.ids) for answer in answers),
-        decided=sum(answer.outcome != UNDECIDED for answer in answers),
-        right=sum(answer.outcome == RIGHT for answer in answers),
-        formatted=sum(answer.formatted for answer in answers),
-        truncated=sum(not answer.sampled.ended for answer in answers),
-        rewarded=sum(answer.reward is not None for answer in answers),
+def reward_counts(groups: Sequence[Sequence[ScoredCompletion]]) -> Counter[str]:
+    """Counts completions and groups by what became of them, to be summed over ranks."""
+    completions = [one for group in groups for one in group]
+    counts: Counter[str] = Counter(
+        completions=len(completions),
+        tokens=sum(len(one.completion.ids) for one in completions),
+        decided=sum(one.outcome != UNDECIDED for one in completions),
+        right=sum(one.outcome == RIGHT for one in completions),
+        formatted=sum(one.formatted for one in completions),
+        truncated=sum(not one.completion.ended for one in completions),
+        rewarded=sum(one.reward is not None for one in completions),
+        kept=sum(not np.isnan(one.advantage) for one in completions),
         groups=len(groups),
-        zero_variance=sum(all(np.isnan(answer.advantage) for answer in group) for group in groups),
-        kept=sum(not np.isnan(answer.advantage) for answer in answers),
     )
-    return found
+    # DAPO samples such groups again until a batch is full; here they are only counted.
+    counts["zero_variance"] = sum(all(np.isnan(one.advantage) for one in group) for group in groups)
+    return counts

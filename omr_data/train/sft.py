@@ -1,268 +1,262 @@
 """Supervised fine-tuning on a release.
 
-One step: each rank takes its packs one after the other; the loss of a pack is the sum over its targets of -log p, divided by the
-number of targets of the whole step, over all packs and all ranks. So every target weighs the same however rows are packed and
-dealt out, and one process computes what many do.
+In one step each rank takes its packs one after the other. The loss of a pack is the sum over its
+targets of -log p, divided by the number of targets of the whole step, over all packs and all ranks.
+So every target weighs the same however rows are packed and assigned to ranks, and one process
+computes what many do.
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 
 from omr_data.errors import TrainError
-from omr_data.progress import Reporter, reporter
-from omr_data.train.batches import Batch, Steps, collate
+from omr_data.train.batches import Batch, collate
 from omr_data.train.chat import Encoder
-from omr_data.train.checkpoints import Checkpoints, export
-from omr_data.train.journal import Journal
+from omr_data.train.lengths import RowLengths, measure_rows
 from omr_data.train.model import Policy, load_policy
+from omr_data.train.optim import clip_gradients, cosine_lr, set_lr
+from omr_data.train.order import PackSchedule
 from omr_data.train.ranks import Ranks, ranks
-from omr_data.train.rows import Measured, Release, measure, open_release
-from omr_data.train.settings import SFT, Trained
-from omr_data.train.speed import Cost, peak
+from omr_data.train.release import ReleaseReader
+from omr_data.train.run import RunInputs, TrainingLoop
+from omr_data.train.settings import SFT
+from omr_data.train.speed import ModelFlops, peak_flops
 
-CURVES = (
-    ("loss",),
-    ("lr",),
-    ("grad_norm",),
-    ("tokens_per_second",),
-    ("mfu",),
-    ("seconds", "seconds_data"),
-)
+PREFETCH_STEPS = 2
+"""Steps that each loader process keeps ready. Each holds all patches of its images in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one step takes: this rank's packs, and over all ranks its targets, tokens, and the squares of their sequences' lengths."""
+class StepPlan:
+    """What one step consists of."""
 
     packs: tuple[tuple[int, ...], ...]
+    """The row numbers of each pack of this rank."""
     targets: int
+    """Targets of the step, over all ranks."""
     tokens: int
+    """Tokens of the step, over all ranks."""
     squares: int
+    """Sum of the squared lengths of its rows, over all ranks."""
 
 
-class Packs(Dataset[list[Batch]]):
-    """The batches of each step, read and encoded where they are asked for (in loader processes)."""
+class StepBatches(Dataset[list[Batch]]):
+    """The batches of each step, read and encoded where they are asked for: in loader processes."""
 
-    def __init__(self, release: Release, encoder: Encoder, steps: list[Step]) -> None:
-        self._release, self._encoder, self._steps = release, encoder, steps
+    def __init__(self, release: ReleaseReader, encoder: Encoder, plans: Sequence[StepPlan]) -> None:
+        """Takes the steps in order.
+
+        Args:
+            release: The release to read rows from.
+            encoder: Encodes them.
+            plans: The steps.
+        """
+        self._release = release
+        self._encoder = encoder
+        self._plans = plans
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._plans)
 
-    def __getitem__(self, number: int) -> list[Batch]:
-        chats = (
-            [self._release.example(row, self._encoder) for row in pack]
-            for pack in self._steps[number].packs
-        )
-        return [collate(examples, self._encoder) for examples in chats]
+    def __getitem__(self, step: int) -> list[Batch]:
+        batches = []
+        for pack in self._plans[step].packs:
+            examples = [self._release.example(row, self._encoder) for row in pack]
+            batches.append(collate(examples, self._encoder))
+        return batches
 
 
 def train(settings: SFT, data: str, out: Path) -> Path:
-    """Trains on the release `data` and returns the folder of the trained model, `out`/model. The same call goes on after a kill.
+    """Trains on a release. The same call continues a run that was interrupted.
+
+    Args:
+        settings: The settings of the run.
+        data: The release: a folder, or organization/name@version on the Hub.
+        out: The run's folder.
+
+    Returns:
+        The folder of the trained model, `out`/model.
 
     Raises:
-        TrainError: the release, the model or the settings do not fit, or the loss is no number.
+        TrainError: The release, the model or the settings do not fit, or the loss is not finite.
     """
     with ranks() as group:
-        report = reporter(Console(stderr=True, quiet=not group.first))
-        if settings.packs_per_step < 1 or settings.packs_per_step % group.world:
+        if settings.packs_per_step % group.world:
             raise TrainError(
-                f"packs_per_step is {settings.packs_per_step}, and must be a multiple of the {group.world} processes."
+                f"packs_per_step is {settings.packs_per_step}, "
+                f"and must be a multiple of the {group.world} processes."
             )
-        encoder = Encoder(settings.folder, settings.revision_of_model, settings.max_pixels)
-        release = open_release(data)
-        measured = measure(release, encoder, group, report)
-        plan = _plan(settings, measured, report)
-        policy = load_policy(settings, group, settings.seed)
-        journal = Journal(out, group.first)
-        _run(settings, release, encoder, measured, plan, policy, group, report, journal, out)
-        export(
-            policy,
-            encoder,
-            out / "model",
-            group,
-            torch.bfloat16 if settings.precision == "bfloat16" else None,
+        inputs = RunInputs.open(settings, data, out, group)
+        lengths = measure_rows(inputs.release, inputs.encoder, group, inputs.report)
+        schedule = _schedule(settings, inputs, lengths)
+        # After the data is known to be usable: loading a large model takes minutes.
+        loop = TrainingLoop(inputs, load_policy(settings, group, settings.seed))
+        total = settings.steps or schedule.count(settings.epochs)
+        method = SupervisedFineTuning(
+            settings, inputs, loop.policy, loop.optimizer, lengths, schedule, total
         )
-        journal.plot(CURVES, f"SFT of {settings.model} on {release.name}")
-    return out / "model"
+        return loop.run(method, f"SFT of {settings.model} on {inputs.release.name}")
 
 
-def _plan(settings: SFT, measured: Measured, report: Reporter) -> Steps:
-    """Says what is left out, and why."""
-    tokens = measured.tokens
-    for reason, count in sorted(measured.bad.items()):
+def _schedule(settings: SFT, inputs: RunInputs, lengths: RowLengths) -> PackSchedule:
+    """Plans the packs. Says which rows are left out, and why."""
+    report, name = inputs.report, inputs.release.name
+    for reason, count in sorted(lengths.bad.items()):
         report.say(f"  {count:,} rows left out: {reason}")
-    if long := int((tokens > settings.pack_length).sum()):
-        report.say(
-            f"  {long:,} rows left out: longer than {settings.pack_length:,} tokens (the longest has {int(tokens.max()):,})"
-        )
-    fits = np.flatnonzero((tokens > 0) & (tokens <= settings.pack_length))
-    if not len(fits):
+    usable = lengths.tokens > 0
+    if not usable.any():
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in lengths.bad.most_common())
         raise TrainError(
-            f"no row of the release is a chat of at most {settings.pack_length:,} tokens. Raise pack_length."
+            f"no row of {name} is a chat with an answer to train on: {reasons}. "
+            "Give a release whose rows hold responses, such as one of kind sft; "
+            "`omr train gspo` trains on questions alone."
         )
-    return Steps(
-        np.where(tokens > 0, tokens, settings.pack_length + 1),
-        settings.pack_length,
-        settings.packs_per_step,
-        settings.seed,
-    )
-
-
-def _steps(plan: Steps, measured: Measured, group: Ranks, first: int, last: int) -> list[Step]:
-    """Steps first + 1 to last."""
-    found = []
-    for _, packs in zip(range(first, last), plan.iterate(first), strict=False):
-        rows = np.array([row for pack in packs for row in pack])
-        lengths = measured.tokens[rows]
-        mine = tuple(tuple(pack) for pack in packs[group.rank :: group.world])
-        found.append(
-            Step(
-                mine, int(measured.targets[rows].sum()), int(lengths.sum()), int((lengths**2).sum())
-            )
+    long = lengths.tokens > settings.pack_length
+    if long.any():
+        report.say(
+            f"  {int(long.sum()):,} rows left out: longer than {settings.pack_length:,} tokens "
+            f"(the longest has {int(lengths.tokens.max()):,})"
         )
-    return found
+    if not (usable & ~long).any():
+        shortest = int(lengths.tokens[usable].min())
+        raise TrainError(
+            f"no row of {name} is a chat of at most {settings.pack_length:,} tokens. "
+            f"Raise pack_length: the shortest chat has {shortest:,}."
+        )
+    # Rows that cannot be trained on get a length that no pack takes.
+    tokens = np.where(usable, lengths.tokens, settings.pack_length + 1)
+    return PackSchedule(tokens, settings.pack_length, settings.packs_per_step, settings.seed)
 
 
-def _run(
-    settings: SFT,
-    release: Release,
-    encoder: Encoder,
-    measured: Measured,
-    plan: Steps,
-    policy: Policy,
-    group: Ranks,
-    report: Reporter,
-    journal: Journal,
-    out: Path,
-) -> None:
-    last = settings.steps or plan.count(settings.epochs)
-    optimizer = adamw(policy, settings, group)
-    checkpoints = Checkpoints(out, group, settings.keep)
-    done = checkpoints.last()
-    journal.begin(settings, release.name, release.identity, done)
-    checkpoints.load(policy, optimizer)
-    steps = _steps(plan, measured, group, done, last)
-    cost, best = Cost.of(policy), peak(group.device)
-    begun = f", from {done:,}" if done else ""
-    report.say(
-        f"  {last:,} steps of {settings.packs_per_step} packs of {settings.pack_length:,} tokens{begun}"
+@dataclass(frozen=True, slots=True)
+class SupervisedFineTuning:
+    """The steps of SFT, for `TrainingLoop`."""
+
+    name: ClassVar[str] = "sft"
+    panels: ClassVar[Sequence[Sequence[str]]] = (
+        ("loss",),
+        ("lr",),
+        ("grad_norm",),
+        ("tokens_per_second",),
+        ("mfu",),
+        ("seconds", "seconds_data"),
     )
-    with report.bar("sft", last, "steps") as bar:
-        bar.advance(done)
-        before = time.perf_counter()
-        for step, batches in zip(
-            steps, _loaded(settings, release, encoder, steps, group), strict=True
-        ):
+    settings: SFT
+    """The settings of the run."""
+    inputs: RunInputs
+    """Its data."""
+    policy: Policy
+    """The policy that is trained."""
+    optimizer: torch.optim.Optimizer
+    """Its optimizer."""
+    lengths: RowLengths
+    """The lengths of all rows."""
+    schedule: PackSchedule
+    """The packs of each step."""
+    total: int
+    """Steps of the run."""
+
+    @property
+    def summary(self) -> str:
+        """What a step consists of."""
+        return f"{self.settings.packs_per_step} packs of {self.settings.pack_length:,} tokens"
+
+    def steps(self, first: int) -> Iterator[dict[str, float]]:
+        """Trains from step `first` to the last one, and yields the measures of each."""
+        settings, group = self.settings, self.inputs.ranks
+        plans = self._plans(first)
+        flops, peak = ModelFlops.of(self.policy), peak_flops(group.device)
+        batches_of_steps = iter(self._loader(plans))
+        for step, plan in enumerate(plans, first):
             began = time.perf_counter()
-            lr = cosine(settings.lr, done, last, settings.warmup)
-            loss, norm, patches = _step(
-                policy, optimizer, batches, step.targets, lr, settings.grad_clip, group
+            batches = next(batches_of_steps)
+            loaded = time.perf_counter()
+            lr = cosine_lr(settings.lr, step, self.total, settings.warmup)
+            set_lr(self.optimizer, lr)
+            loss, norm, patches = self._update(batches, plan.targets)
+            # Waiting for data counts: a slow loader is a slow run.
+            seconds = time.perf_counter() - began
+            values: dict[str, float] = {
+                "loss": loss,
+                "lr": lr,
+                "grad_norm": norm,
+                "tokens": plan.tokens,
+                "targets": plan.targets,
+                "fill": plan.tokens / (settings.packs_per_step * settings.pack_length),
+                "seconds": seconds,
+                "seconds_data": loaded - began,
+                "tokens_per_second": plan.tokens / seconds,
+            }
+            if peak is not None:
+                needed = flops.count(plan.tokens, plan.squares, patches)
+                values["mfu"] = needed / seconds / (peak * group.world)
+            yield values
+
+    def note(self, values: Mapping[str, float]) -> str:
+        """Returns the loss and the speed of a step."""
+        used = f"  MFU {values['mfu']:.0%}" if "mfu" in values else ""
+        return f"loss {values['loss']:.3f}  {values['tokens_per_second']:,.0f} tokens/s{used}"
+
+    def check(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Raises TrainError where the last loss or gradient is not finite."""
+        loss, norm = history[-1]["loss"], history[-1]["grad_norm"]
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainError(
+                f"step {len(history):,}: the loss is {loss} with a gradient of norm {norm}. "
+                "The last checkpoint is kept: begin again in another folder with a lower lr "
+                f"than {self.settings.lr:g}."
             )
-            done += 1
-            after = time.perf_counter()
-            seconds = after - before  # waiting for data counts
-            values = {
-                "loss": loss, "lr": lr, "grad_norm": norm, "tokens": step.tokens, "targets": step.targets,
-                "fill": step.tokens / (settings.packs_per_step * settings.pack_length),
-                "seconds": seconds, "seconds_data": began - before, "tokens_per_second": step.tokens / seconds,
-            }  # fmt: skip
-            if best is not None:
-                values["mfu"] = (
-                    cost.flops(step.tokens, step.squares, patches) / seconds / (best * group.world)
-                )
-            journal.add(done, values)
-            bar.advance(1, _note(values))
-            if done % settings.save_every == 0 or done == last:
-                checkpoints.save(done, policy, optimizer)
-            before = time.perf_counter() if done % settings.save_every == 0 else after
 
+    def _plans(self, first: int) -> list[StepPlan]:
+        plans = []
+        remaining = range(first, self.total)
+        for _, packs in zip(remaining, self.schedule.iterate(first), strict=False):
+            rows = np.array([row for pack in packs for row in pack])
+            tokens = self.lengths.tokens[rows]
+            plan = StepPlan(
+                packs=tuple(tuple(pack) for pack in self.inputs.ranks.shard(packs)),
+                targets=int(self.lengths.targets[rows].sum()),
+                tokens=int(tokens.sum()),
+                squares=int((tokens**2).sum()),
+            )
+            plans.append(plan)
+        return plans
 
-def _note(values: dict[str, float]) -> str:
-    used = f"  MFU {values['mfu']:.0%}" if "mfu" in values else ""
-    return f"loss {values['loss']:.3f}  {values['tokens_per_second']:,.0f} tokens/s{used}"
-
-
-def _loaded(
-    settings: SFT, release: Release, encoder: Encoder, steps: list[Step], group: Ranks
-) -> Iterator[list[Batch]]:
-    """The batches of each step in order, some steps ahead where there are loader processes."""
-    ahead: dict[str, Any] = (
-        {"prefetch_factor": 2, "multiprocessing_context": "spawn"} if settings.loaders else {}
-    )
-    packs = Packs(release, encoder, steps)
-    return iter(
-        DataLoader(
-            packs,
+    def _loader(self, plans: Sequence[StepPlan]) -> "DataLoader[list[Batch]]":
+        ahead: dict[str, Any] = {}
+        if self.settings.loaders:
+            # Forked loaders would inherit CUDA and the threads of tokenizers, which may deadlock.
+            ahead = {"prefetch_factor": PREFETCH_STEPS, "multiprocessing_context": "spawn"}
+        return DataLoader(
+            StepBatches(self.inputs.release, self.inputs.encoder, plans),
             batch_size=None,
-            num_workers=settings.loaders,
-            pin_memory=group.device.type == "cuda",
+            num_workers=self.settings.loaders,
+            pin_memory=self.inputs.ranks.device.type == "cuda",
             **ahead,
         )
-    )
 
-
-def _step(
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    batches: list[Batch],
-    targets: int,
-    lr: float,
-    clip: float,
-    group: Ranks,
-) -> tuple[float, float, int]:
-    """One optimizer step: the mean loss over all targets, the norm of its gradient, and the patches that all ranks saw."""
-    summed = torch.zeros((), dtype=torch.float64, device=group.device)
-    patches = 0
-    for batch in batches:
-        logps, _ = policy(batch.to(group.device))
-        # FSDP takes the mean over ranks, and a step's loss is a sum over them.
-        torch.autograd.backward(-logps.sum() * group.world / targets)
-        summed -= logps.detach().double().sum()
-        patches += len(batch.patches)
-    norm = clip_gradients(policy, clip)
-    for part in optimizer.param_groups:
-        part["lr"] = lr
-    optimizer.step()
-    optimizer.zero_grad()
-    loss, seen = group.sum(summed.item() / targets, patches)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise TrainError(
-            f"the loss is {loss} with a gradient of norm {norm}. The last checkpoint is kept: go on from it with a lower rate."
-        )
-    return loss, norm, int(seen)
-
-
-def adamw(policy: Policy, settings: Trained, group: Ranks) -> torch.optim.AdamW:
-    """The optimizer over all parameters; its rate is set before each step."""
-    betas, fused = (settings.betas[0], settings.betas[1]), group.device.type == "cuda"
-    return torch.optim.AdamW(
-        policy.parameters(),
-        lr=settings.lr,
-        betas=betas,
-        weight_decay=settings.weight_decay,
-        fused=fused,
-    )
-
-
-def clip_gradients(policy: Policy, most: float) -> float:
-    """Scales the gradient down to a norm of at most so much; returns the norm before, over all ranks."""
-    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), most)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-
-
-def cosine(peak_lr: float, done: int, last: int, warmup: float) -> float:
-    """The rate of the step after `done`: up in a line over the share `warmup` of all steps, then down a cosine to zero."""
-    warm = max(1, round(warmup * last))
-    if done < warm:
-        return peak_lr * (done + 1) / warm
-    return peak_lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, last - warm)))
+    def _update(self, batches: Sequence[Batch], targets: int) -> tuple[float, float, int]:
+        """One optimizer step. Returns the mean loss over all targets, the norm of its gradient, and
+        the patches of all ranks."""
+        group: Ranks = self.inputs.ranks
+        summed = torch.zeros((), dtype=torch.float64, device=group.device)
+        patches = 0
+        for batch in batches:
+            logprobs, _ = self.policy(batch.to(group.device))
+            # FSDP takes the mean over ranks, and a step's loss is a sum over them.
+            torch.autograd.backward(-logprobs.sum() * group.world / targets)
+            summed -= logprobs.detach().double().sum()
+            patches += len(batch.patches)
+        norm = clip_gradients(self.policy, self.settings.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        loss, seen = group.all_reduce_sum(summed.item() / targets, patches)
+        return loss, norm, int(seen)

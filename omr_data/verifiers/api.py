@@ -6,17 +6,24 @@
 >>> omr_data.verify("The answer is (B).", gold="blue", options=("red", "blue")).reason
 'it names (B) blue'
 >>> omr_data.verify("12", gold="12 cm").reason
-'12 has no unit; the answer is in centimeter'
+'it has no unit; the answer is in centimeter'
+>>> omr_data.verify("I do not know.", gold="7").cause
+'unstated'
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from omr_data.processes import mapper
 from omr_data.records import Verdict
-from omr_data.verifiers import cascade
 from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.base import Verifier as OneVerifier
-from omr_data.verifiers.judge import Judge
+
+if TYPE_CHECKING:
+    from omr_data.verifiers import cascade, tasks
+    from omr_data.verifiers.judge import Judge
+
+Rules: TypeAlias = "tasks.Router | cascade.Verifier"
 
 
 def verify(
@@ -24,29 +31,40 @@ def verify(
     gold: str,
     options: Sequence[str] = (),
     finish_reason: str = "stop",
-    verifiers: Sequence[OneVerifier] = cascade.DEFAULT,
+    verifiers: Sequence[OneVerifier] | None = None,
+    task: str = "maths",
 ) -> Verdict:
-    """The verdict on one response: RIGHT, WRONG or UNDECIDED, with the answer that was read and the reason.
+    """The verdict on one response, with the answer that was read and the reason.
 
-    `response` is the whole text, thinking included. `finish_reason="length"` says that it was cut off, which makes a
-    missing answer UNDECIDED. Safe from any thread or event loop; a formula that does not finish costs at most 3 seconds.
+    Safe from any thread or event loop; whatever a response holds, it costs at most 3 seconds.
+
+    Args:
+        response: The whole text, thinking included.
+        gold: The gold answer.
+        options: The texts of the options, in order.
+        finish_reason: "length" says that the response was cut off.
+        verifiers: What decides, in order; without it, the verifiers of the task.
+        task: What kind of answer is asked for (see `verifiers.tasks`).
     """
-    return cascade.Verifier(tuple(verifiers)).verify(
-        AnswerPair(response, gold, tuple(options), finish_reason)
-    )
+    pair = AnswerPair(response, gold, tuple(options), finish_reason, task=task)
+    return _rules(verifiers).verify(pair)
 
 
 def verify_many(
     pairs: Iterable[AnswerPair],
-    verifiers: Sequence[OneVerifier] = cascade.DEFAULT,
+    verifiers: Sequence[OneVerifier] | None = None,
     workers: int = 1,
-    judge: Judge | None = None,
+    judge: "Judge | None" = None,
 ) -> list[Verdict]:
-    """The verdicts on many pairs, in order, from so many processes (each takes about a second to start).
+    """The verdicts on many pairs, in order.
 
-    What is still UNDECIDED is put to the `judge`, if there is one; where it is down, it stays UNDECIDED.
+    Args:
+        pairs: Responses with their gold answers.
+        verifiers: What decides, in order; without it, the verifiers of each pair's task.
+        workers: Processes, each of which takes about a second to start.
+        judge: Votes on what is still UNDECIDED. Where it is down, that stays UNDECIDED.
     """
-    rules = cascade.Verifier(tuple(verifiers))
+    rules = _rules(verifiers)
     every = list(pairs)
     if workers == 1:
         verdicts = rules.verify_many(every)
@@ -57,20 +75,28 @@ def verify_many(
         ]
         with mapper(workers, _start) as processes:
             done = dict(processes.map(_verify_chunk, chunks))
-        verdicts = [verdict for number in sorted(done) for verdict in done[number]]
+        verdicts = []
+        for number in sorted(done):
+            verdicts += done[number]
     return verdicts if judge is None else judge.verify_many(every, verdicts)
 
 
 _CHUNK = 500
-"""Pairs a task: about 10 ms of work, so that sending them costs little."""
+"""Pairs a task: about 30 ms of work, so that sending them costs little."""
+
+
+def _rules(verifiers: Sequence[OneVerifier] | None) -> Rules:
+    # The verifiers are loaded on first use: their patterns take a tenth of a second to compile,
+    # and `import omr_data` offers this module to everybody.
+    from omr_data.verifiers import cascade, tasks
+
+    return tasks.STANDARD if verifiers is None else cascade.Verifier(tuple(verifiers))
 
 
 def _start() -> None:
     """A worker needs nothing of its own."""
 
 
-def _verify_chunk(
-    task: tuple[int, cascade.Verifier, list[AnswerPair]],
-) -> tuple[int, list[Verdict]]:
+def _verify_chunk(task: tuple[int, Rules, list[AnswerPair]]) -> tuple[int, list[Verdict]]:
     number, rules, pairs = task
     return number, rules.verify_many(pairs)

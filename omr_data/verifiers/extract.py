@@ -1,57 +1,87 @@
-"""What a response gives as its answer, and how it says so. Nothing is guessed: a response that states no answer has none.
+"""What a response gives as its answer, and how it says so. The last statement wins.
 
-In this order, each taken at its last place in the visible text (thinking never supplies an answer):
-    1. <answer>..</answer>, complete
-    2. \\boxed{..}, with nested braces
-    3. <CONCLUSION>..</CONCLUSION> (LLaVA-CoT)
-    4. #### .. (GSM8K)
-    5. "the answer is ..", "answer: .."
-    6. the whole text, when it is one line of at most 60 characters
+A statement is a tag, a box, a heading, JSON, a phrase of `languages`, a last line that is only an
+answer, or a last sentence that opens with a word of conclusion and holds exactly one answer.
+Thinking never supplies one, and nothing is guessed: a response that states no answer has none.
+
+    visible text -> statements, in order -> the last one -> Extraction
 """
 
-import functools
 import re
-import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-_THINK = re.compile(r"<think>|</think>", re.IGNORECASE)
+from omr_data.verifiers.statements import Statement, find_statements
+
+_THINK = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
 _FORMAT = re.compile(
     r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL
 )
-_PHRASE = re.compile(r"\banswer\s*(?:is|:|=)\s*:?\s*", re.IGNORECASE)
-_BARE = 60
+_TRAILING = re.compile(r"(?:<\|?(?:im_end|end_of_utterance|endoftext|eot_id)\|?>|</s>|\s)+$")
 _LONGEST = 4_000
-"""Characters of an answer that are looked at: the longest gold answers of the sources have a few hundred."""
+_TAIL = 60_000
+"""Characters at the end of a response that are searched: a statement before them was followed by
+twenty pages of text. It bounds the time that a text of megabytes takes."""
+_CORRECTION = re.compile(
+    r"\b(?:wait|no|not|actually|correction|sorry|rather|instead|oops|hmm|mistake|recheck|but|then|"
+    r"so|therefore|finally|now|hence|thus)\b|不对|应该|更正|所以",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\n]")
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """The answer as it was written, or None; `how` says where it was found or why there is none."""
+    """The answer that a response states."""
 
     answer: str | None
+    """The answer as it was written; None where none is stated."""
     how: str
+    """Where it was found, or why there is none."""
+    parts: tuple[str, ...] = ()
+    """The answers of several boxes that stand together: a list, where the gold answer is one."""
+    rival: str | None = None
+    """Another answer, stated in the same sentence: where their values differ, they contradict."""
+    open_ended: bool = False
+    """Whether it runs to the end of the text without a closing mark, so that a response that was
+    cut off there may have been about to say more."""
 
 
-def extract(response: str) -> Extraction:
-    """The answer that a response states. Linear in its length."""
-    text = visible(response)
-    for find, how in _FINDERS:
-        found = find(text)
-        if found is not None and found.strip():
-            return Extraction(found.strip()[:_LONGEST], how)
+def extract(response: str, options: Sequence[str] = ()) -> Extraction:
+    """Returns the answer that a response states, in time linear in its length.
+
+    Args:
+        response: The whole text, thinking included.
+        options: The texts of the options: a last line that is one of them is an answer.
+    """
+    text = _TRAILING.sub("", visible(response)[-_TAIL:])
+    if not text.strip():
+        return Extraction(None, "there is no text outside the thinking")
+    statements = find_statements(text, options)
+    if not statements:
+        return Extraction(None, "no answer is stated outside the thinking")
+    last = statements[-1]
+    together = _together(text, statements)
+    rival = _rival(text, statements)
     return Extraction(
-        None,
-        "no answer is stated outside the thinking"
-        if text.strip()
-        else "there is no text outside the thinking",
+        last.answer[:_LONGEST],
+        last.how,
+        tuple(one.answer for one in together),
+        None if rival is None else rival.answer,
+        last.open_ended,
     )
 
 
 def visible(response: str) -> str:
-    """The response without its thinking: complete <think> blocks, what stands before a lone </think>, and after a lone <think>."""
-    kept, depth, last = [], 0, 0
+    """Returns the response without its thinking.
+
+    Thinking is a complete <think> block, what stands before a lone </think>, and what stands after
+    a lone <think>.
+    """
+    kept: list[str] = []
+    depth = last = 0
     for tag in _THINK.finditer(response):
-        if tag[0].lower() == "<think>":
+        if not tag[1]:
             if depth == 0:
                 kept.append(response[last : tag.start()])
             depth += 1
@@ -66,152 +96,48 @@ def visible(response: str) -> str:
 
 
 def has_format(response: str) -> bool:
-    """Whether a response is exactly `<think>..</think><answer>..</answer>`, each tag once: the format reward of RL is this, 0 or 1."""
-    match = _FORMAT.fullmatch(response)
-    return match is not None and not any(
-        tag in part
-        for part in match.groups()
-        for tag in ("<think>", "</think>", "<answer>", "</answer>")
-    )
+    """Whether a response is exactly `<think>..</think><answer>..</answer>`, each tag once.
 
-
-def _between(opening: str, closing: str, text: str) -> str | None:
-    lower = (
-        text.lower() if text.isascii() else re.sub(r"[A-Z]", lambda letter: letter[0].lower(), text)
-    )
-    stop = lower.rfind(closing)
-    start = lower.rfind(opening, 0, stop) if stop >= 0 else -1
-    return text[start + len(opening) : stop] if start >= 0 else None
-
-
-def _boxed(text: str) -> str | None:
-    for command in ("\\boxed{", "\\fbox{"):
-        start = text.rfind(command)
-        if start >= 0:
-            return balanced(text, start + len(command) - 1)
-    return None
-
-
-def balanced(text: str, start: int) -> str | None:
-    """What stands between the brace at `start` and its partner, or None when it has none. An escaped brace is no brace."""
-    depth, at = 0, start
-    while at < len(text):
-        if text[at] == "\\":
-            at += 2
-            continue
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return text[start + 1 : at]
-        at += 1
-    return None
-
-
-def _hashes(text: str) -> str | None:
-    return text.rpartition("####")[2].partition("\n")[0] if "####" in text else None
-
-
-def _phrase(text: str) -> str | None:
-    """The rest of the sentence after the last "the answer is"."""
-    tail = text[-_LONGEST:]
-    matches = list(_PHRASE.finditer(tail))
-    if not matches:
-        return None
-    line = tail[matches[-1].end() :].partition("\n")[0]
-    return re.split(r"[.!]\s|[.!]$|;\s|,\s(?:because|since|as|so)\b", line, maxsplit=1)[0]
-
-
-def _whole(text: str) -> str | None:
-    stripped = text.strip()
-    return (
-        stripped
-        if len(stripped) <= _BARE and not any(mark in stripped for mark in ("\n", "<", "\\boxed"))
-        else None
-    )
-
-
-_FINDERS = (
-    (lambda text: _between("<answer>", "</answer>", text), "in <answer>"),
-    (_boxed, "in \\boxed"),
-    (lambda text: _between("<conclusion>", "</conclusion>", text), "in <CONCLUSION>"),
-    (_hashes, "after ####"),
-    (_phrase, 'after "the answer is"'),
-    (_whole, "the whole text"),
-)
-
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_SIGNS = str.maketrans(
-    {
-        "−": "-",
-        "–": "-",
-        "—": "-",
-        "﹣": "-",
-        "×": "\\times ",
-        "÷": "/",
-        "∞": "\\infty ",
-        "π": "\\pi ",
-        "∪": "\\cup ",
-        "\0": "",
-    }
-)
-_WRAPPED = re.compile(
-    r"\\(?:text|textbf|textit|mathrm|mathbf|textrm|operatorname|mbox)\s*\{([^{}]*)\}"
-)
-_DELIMITERS = (
-    ("$$", "$$"),
-    ("$", "$"),
-    ("\\(", "\\)"),
-    ("\\[", "\\]"),
-    ("**", "**"),
-    ("`", "`"),
-    ('"', '"'),
-    ("“", "”"),
-    ("'", "'"),
-)
-
-
-@functools.lru_cache(maxsize=4_096)
-def clean(answer: str) -> str:
-    """An answer without what carries no meaning: delimiters, \\text, bold, a final full stop, the words "the answer is".
-
-    Unicode signs become their plain ones; superscripts become powers, so that 10² is never 102.
+    The format reward of RL is this, 0 or 1.
     """
-    text = re.sub(
-        "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+",
-        lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}",
-        answer.translate(_SIGNS),
-    )
-    text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
-    for command in ("\\displaystyle", "\\left", "\\right", "\\!", "\\,", "\\;", "\\:", "~"):
-        text = text.replace(command, " " if command in ("\\,", "\\;", "\\:", "~") else "")
-    text = (
-        text.replace("\\dfrac", "\\frac")
-        .replace("\\tfrac", "\\frac")
-        .replace("\\%", "%")
-        .replace("\\$", "$")
-    )
-    text = " ".join(_WRAPPED.sub(r" \1 ", text).split())
-    while (shorter := _peel(text)) != text:
-        text = shorter
-    return text
+    match = _FORMAT.fullmatch(response)
+    if match is None:
+        return False
+    tags = ("<think>", "</think>", "<answer>", "</answer>")
+    return not any(tag in part for part in match.groups() for tag in tags)
 
 
-def _peel(text: str) -> str:
-    """Takes off one layer around an answer."""
-    if text.startswith("\\boxed{") and balanced(text, 6) == text[7:-1]:
-        return text[7:-1].strip()
-    for opening, closing in _DELIMITERS:
-        inner = text[len(opening) : len(text) - len(closing)]
-        if (
-            len(text) > len(opening) + len(closing)
-            and text.startswith(opening)
-            and text.endswith(closing)
-            and opening not in inner
-        ):
-            return inner.strip()
-    phrase = _PHRASE.search(text[:60])
-    if phrase and re.fullmatch(
-        r"(?:so |thus |therefore |hence )?,? ?(?:the )?(?:final |correct )?",
-        text[: phrase.start()].lower(),
-    ):
-        return text[phrase.end() :].strip()
-    return text[:-1].rstrip() if text.endswith((".", "。")) and not text.endswith("..") else text
+def _together(text: str, statements: list[Statement]) -> list[Statement]:
+    """The last boxes, as far as one sentence or line joins them: "\\boxed{6} and \\boxed{9}"."""
+    found: list[Statement] = []
+    for one in reversed(statements):
+        if one.how != "in \\boxed":
+            break
+        between = text[one.end : found[0].start] if found else ""
+        if _SENTENCE_END.search(between) or len(between) > 80:
+            break
+        found.insert(0, one)
+    return found if len(found) > 1 else []
+
+
+def _rival(text: str, statements: list[Statement]) -> Statement | None:
+    """A statement before the last one that stands in its sentence, without a correction between.
+
+    A complete <answer> that is followed by another tag or box without a word between is one too.
+    """
+    if len(statements) < 2:
+        return None
+    before, last = statements[-2:]
+    if before.answer.strip() == last.answer.strip():
+        return None
+    between = text[before.end : last.start]
+    if _CORRECTION.search(between):
+        return None
+    tagged = before.how == "in <answer>"
+    if not re.search(r"\w", re.sub(r"</?\w+>|\\boxed|\\text", "", between)):
+        # Without a word between them, tags contradict across lines too; other forms do not.
+        same_line = "\n" not in between
+        return before if tagged or same_line else None
+    if last.how in ("the last line", "a concluding sentence"):
+        return None
+    return before if not _SENTENCE_END.search(between) else None

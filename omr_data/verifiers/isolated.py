@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import queue
+import re
 import selectors
 import subprocess
 import sys
@@ -18,11 +19,14 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 SECONDS = 3.0
 MEMORY = 2 * 2**30
 START_SECONDS = 120.0
+_MARK = "q_{77}"
+_COMMANDS = re.compile(r"\\[a-zA-Z]+")
+_LETTERS = re.compile(r"[A-Za-z]")
 
 Answer = Literal["equal", "different", "unreadable", "timeout", "memory", "died"]
 
@@ -87,14 +91,28 @@ class AlgebraWorkers:
         with self._lock:
             return sorted(self._live)
 
-    def equal(self, claim: str, gold: str) -> Answer:
-        """Whether math-verify finds two expressions equal. Waits for a free worker; the limit begins when it has one."""
+    def equal(self, claim: str, gold: str, seconds: float | None = None) -> Answer:
+        """Whether math-verify reads two expressions completely and finds them equal.
+
+        Args:
+            claim: One expression, in LaTeX.
+            gold: The other one.
+            seconds: Limit on everything: waiting for a worker, its start and its answer. Without
+                it, `self.seconds` limit the answer alone.
+        """
         line = json.dumps([claim, gold]).encode() + b"\n"
+        end = None if seconds is None else time.monotonic() + seconds
         for _ in range(2):
-            worker = self._idle.get()
             try:
-                worker = worker or self._start()
-                reply = worker.ask(line, self.seconds)
+                worker = self._idle.get(timeout=_left(end))
+            except queue.Empty:
+                return "timeout"
+            try:
+                worker = worker or self._start(_left(end))
+                if worker is None:
+                    self._idle.put(None)
+                    return "timeout"
+                reply = worker.ask(line, min(self.seconds, _left(end) or self.seconds))
             except (OSError, EOFError):
                 self._drop(worker)
                 continue
@@ -120,7 +138,8 @@ class AlgebraWorkers:
         for worker in idle:
             self._drop(worker)
 
-    def _start(self) -> _Worker:
+    def _start(self, seconds: float | None = None) -> _Worker | None:
+        """A new worker, or None when it is not ready in time."""
         command = [sys.executable, "-m", "omr_data.verifiers.isolated", str(self.memory)]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -128,8 +147,10 @@ class AlgebraWorkers:
         with self._lock:
             self._live.add(process.pid)
         worker = _Worker(process)
-        if worker.read(START_SECONDS) is None:
+        if worker.read(START_SECONDS if seconds is None else seconds) is None:
             self._drop_process(worker)
+            if seconds is not None:
+                return None
             raise OSError("a worker did not start")
         return worker
 
@@ -143,6 +164,11 @@ class AlgebraWorkers:
         worker.stop()
         with self._lock:
             self._live.discard(worker.process.pid)
+
+
+def _left(end: float | None) -> float | None:
+    """Seconds until then, never less than none; None where there is no limit."""
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 @functools.cache
@@ -160,27 +186,17 @@ def _work(memory: int) -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     sys.set_int_max_str_digits(10_000)
-    from math_verify import parse, verify
+    from math_verify import verify
 
     sys.stdout.write('"ready"\n')
     sys.stdout.flush()
     for line in sys.stdin:
         claim, gold = json.loads(line)
         try:
-            # Delimited, since math-verify reads LaTeX only inside them; its own time-outs are signals and stay off.
-            sides = [
-                parse(f"${text}$", parsing_timeout=None, raise_on_error=False)
-                for text in (gold, claim)
-            ]
-            # What is not read as mathematics comes back as its text alone.
-            unread = any(all(isinstance(one, str) for one in side) for side in sides)
-            answer: Answer = (
-                "unreadable"
-                if unread
-                else "equal"
-                if verify(*sides, timeout_seconds=None, raise_on_error=False)
-                else "different"
-            )
+            sides = [_parse_whole(text) for text in (gold, claim)]
+            # Its own time-outs are signals and stay off.
+            equal = verify(*sides, timeout_seconds=None, raise_on_error=False)
+            answer: Answer = "equal" if equal else "different"
         except (MemoryError, RecursionError):
             answer = "memory"
         except Exception:
@@ -188,6 +204,27 @@ def _work(memory: int) -> None:
             answer = "unreadable"
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+
+
+def _parse_whole(text: str) -> list[Any]:
+    """The expression that a text is. Raises ValueError unless the parser read all of it.
+
+    The parser of math-verify may stop early and say nothing. A symbol after the closing bracket
+    proves that it came to the end: it is in the expression only then.
+    """
+    from latex2sympy2_extended import latex2sympy
+
+    names = _LETTERS.findall(_COMMANDS.sub(" ", text))
+    marked = latex2sympy(f"({text})+{_MARK}")
+    symbols = {str(symbol) for symbol in marked.free_symbols}
+    if _MARK not in symbols:
+        raise ValueError("it was not read to its end")
+    plain = latex2sympy(text)
+    # A bound variable (of an integral or a sum) is no free symbol, but stands in the expression.
+    written = str(plain)
+    if any(name not in written and name not in ("e", "i", "d") for name in names):
+        raise ValueError("a letter of it was ignored")
+    return [plain]
 
 
 if __name__ == "__main__":

@@ -130,6 +130,8 @@ def _add_function(
         found.private_called_once.append(where)
     public = not function.name.startswith("_") and not owner.startswith("_")
     documented = "Args:" in (ast.get_docstring(function) or "") or _repeats_a_contract(function)
+    # The docstring of a command is its --help, which lists the arguments from their `help=`.
+    documented |= function.name.endswith("_command")
     if public and _argument_count(function) >= MANY_ARGUMENTS and not documented:
         found.undocumented_arguments.append(where)
 

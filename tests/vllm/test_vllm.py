@@ -23,6 +23,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from omr_data.train.engines import Sampling
+from omr_data.train.served import Server
 from PIL import Image
 
 from omr_data.errors import TeacherError
@@ -36,15 +38,14 @@ from omr_data.store.rollouts import RolloutStore
 from omr_data.teacher import Budget, Failure, Request
 from omr_data.teachers import openai_api, vllm_offline
 from omr_data.teachers.tiny.export import export
-from omr_data.teachers.tiny.model import END, encode_prompt, load
+from omr_data.teachers.tiny.model import load
+from omr_data.teachers.tiny.prompts import END, encode_prompt
 from omr_data.train.batches import collate
 from omr_data.train.chat import Encoder, Example
-from omr_data.train.engines import Sampling
 from omr_data.train.evaluate import source_problems
 from omr_data.train.model import Policy, Sampled, load_policy
 from omr_data.train.ranks import Ranks
 from omr_data.train.rewards import whole
-from omr_data.train.served import Server
 from omr_data.train.settings import Model
 from omr_data.verifiers.cascade import Verifier
 from tests.omr import ROOT, command, environment, omr

@@ -12,20 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from omr_data.errors import TeacherError
-from omr_data.records import IMAGE_MARK, ImageRef, Message
+from omr_data.records import IMAGE_MARK, ImageRef, Message, data_url
 from omr_data.teacher import ReadImage, Request
 from omr_data.teachers.openai_api.model import ChatModel
 from omr_data.teachers.openai_api.settings import ServedModel
 
-MEDIA = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-    "BMP": "image/bmp",
-    "TIFF": "image/tiff",
-}
-_UNKNOWN = "application/octet-stream"
 SAMPLING = (
     "temperature",
     "top_p",
@@ -92,11 +83,6 @@ def _with_images(body: bytes, images: Sequence[ImageRef], read_image: ReadImage)
 
 def _mark(image: ImageRef) -> str:
     return f"<sha256:{image.sha256}>"
-
-
-def data_url(image: ImageRef, content: str) -> str:
-    """An image as a URL that holds it; `content` is base64."""
-    return f"data:{MEDIA.get(image.format, _UNKNOWN)};base64,{content}"
 
 
 def tail(model: ChatModel, key: str, attempts: Sequence[int]) -> bytes:

@@ -5,7 +5,6 @@ It lets a laptop without network, key or GPU draw true stochastic rollouts. It w
 curve and accuracies. On anything else it answers badly, but in the right format.
 """
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omr_data import teacher
-from omr_data.errors import MissingExtra, TeacherError
+from omr_data.errors import TeacherError
 from omr_data.processes import Mapper, mapper
 from omr_data.records import Response
 from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request, Session
@@ -69,18 +68,15 @@ class Teacher(teacher.Teacher):
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
-        """Loads the model here, or in so many processes. Raises MissingExtra without torch and transformers."""
-        for module in ("torch", "transformers"):
-            if importlib.util.find_spec(module) is None:
-                raise MissingExtra(module, "train")
-        import torch
+        """Loads the model in this process, or in `workers` processes.
 
-        threads = torch.get_num_threads()
-        try:
-            with mapper(workers, _start, self, read_image) as processes:
-                yield _Session(processes, budget)
-        finally:
-            torch.set_num_threads(threads)
+        Args:
+            workers: How many processes sample at once, each on one core.
+            read_image: Reads the bytes of a request's image.
+            budget: Counts requests; answers cost nothing.
+        """
+        with mapper(workers, _start, self, read_image) as processes:
+            yield _Session(processes, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +96,18 @@ _loaded: "tuple[Teacher, Sampler, ReadImage] | None" = None
 
 
 def _start(teacher: Teacher, read_image: ReadImage) -> None:
-    """Loads the model into this process, on one thread: two threads on one small model cost more than they give."""
-    import torch
-
-    from omr_data.teachers.tiny.model import load
+    """Loads the model into this process."""
+    from omr_data.teachers.tiny.network import load_network
     from omr_data.teachers.tiny.sample import Sampler
 
     global _loaded
-    torch.set_num_threads(1)
-    model, tokenizer = load(FOLDER)
-    _loaded = (
-        teacher,
-        Sampler(model, tokenizer, teacher.temperature, teacher.max_tokens, teacher.seed),
-        read_image,
-    )
+    network, tokenizer = load_network(FOLDER)
+    sampler = Sampler(network, tokenizer, teacher.temperature, teacher.max_tokens, teacher.seed)
+    _loaded = (teacher, sampler, read_image)
 
 
 def _answer(batch: Batch) -> Answers:
-    from omr_data.teachers.tiny.model import encode_prompt
+    from omr_data.teachers.tiny.prompts import encode_prompt
     from omr_data.teachers.tiny.sample import SampleRequest
 
     assert _loaded is not None  # _start ran in this process

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from omr_data.store.atomic import write_text
 from omr_data.teachers.tiny import FOLDER
-from omr_data.teachers.tiny.model import (
+from omr_data.teachers.tiny.prompts import (
     END,
     IMAGE_PAD,
     MEAN,

@@ -8,42 +8,36 @@ and the answer `<think>17+8=25</think><answer>25</answer><|im_end|>`. Prompts ar
 front of the text is left out, never the image. Only the first image of a question is seen.
 """
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.cache_utils import DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
-from omr_data.records import IMAGE_MARK, Message
+from omr_data.teachers.tiny.prompts import (
+    CONTROL,
+    END,
+    GRID,
+    IMAGE_PAD,
+    IMAGE_TOKENS,
+    MERGE,
+    PAD,
+    PATCH,
+    SIDE,
+    TAGS,
+    VIDEO_PAD,
+    VISION_END,
+    VISION_START,
+    VOCABULARY,
+    token_id,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-SIDE, PATCH, MERGE = 64, 8, 2
-GRID = SIDE // PATCH
-IMAGE_TOKENS = (GRID // MERGE) ** 2
-MAX_PROMPT = 448
-VOCABULARY = 352
-MEAN, STD = 0.5, 0.5
-"""Pixels are scaled from 0..1 to -1..1."""
-
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = (
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-CONTROL = (PAD, START, END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+    pass
 
 
 def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
@@ -65,13 +59,6 @@ def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAGS])
     return tokenizer
-
-
-def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of one of the control tokens."""
-    found = tokenizer.token_to_id(token)
-    assert found is not None  # the vocabulary holds every control token
-    return found
 
 
 def new_model(tokenizer: Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
@@ -115,69 +102,6 @@ def new_model(tokenizer: Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
     )
     config._attn_implementation = "sdpa"
     return Qwen2_5_VLForConditionalGeneration(config)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPrompt:
-    """An encoded question: token ids, mRoPE positions of shape (3, tokens), and patches of shape (64, 384) or None."""
-
-    ids: "NDArray[np.int64]"
-    positions: "NDArray[np.int64]"
-    patches: "NDArray[np.float32] | None"
-
-
-def encode_prompt(
-    tokenizer: Tokenizer, messages: Sequence[Message], image: bytes | None
-) -> EncodedPrompt:
-    """Encodes a chat up to where the assistant begins to speak."""
-    turns = (
-        "".join(f"{START}{message.role}\n{_plain(message.text)}{END}\n" for message in messages)
-        + f"{START}assistant\n"
-    )
-    before, mark, after = turns.partition(IMAGE_MARK)
-    if image is None or not mark:
-        ids = tokenizer.encode(turns).ids[-MAX_PROMPT:]
-        return EncodedPrompt(np.array(ids), _positions(len(ids), None), None)
-    block = tokenizer.encode(VISION_START + IMAGE_PAD * IMAGE_TOKENS + VISION_END).ids
-    tail = tokenizer.encode(after).ids[-(MAX_PROMPT - len(block)) :]
-    room = MAX_PROMPT - len(block) - len(tail)
-    head = tokenizer.encode(before).ids[-room:] if room else []
-    ids = [*head, *block, *tail]
-    return EncodedPrompt(np.array(ids), _positions(len(ids), len(head) + 1), image_patches(image))
-
-
-def _plain(text: str) -> str:
-    """A user's text cannot hold control tokens."""
-    return text.replace("<|", "< |")
-
-
-def _positions(length: int, image_at: int | None) -> "NDArray[np.int64]":
-    """mRoPE positions, shape (3, length): (time, row, column) inside the image, equal numbers in text (Qwen2-VL, section 2.1)."""
-    positions = np.tile(np.arange(length), (3, 1))
-    if image_at is not None:
-        side = GRID // MERGE
-        cells = np.arange(IMAGE_TOKENS)
-        image = slice(image_at, image_at + IMAGE_TOKENS)
-        positions[:, image] = image_at + np.stack([0 * cells, cells // side, cells % side])
-        positions[:, image.stop :] -= IMAGE_TOKENS - side
-    return positions
-
-
-def image_patches(data: bytes) -> "NDArray[np.float32]":
-    """An image's bytes as patches, shape (64, 384): 8 x 8 patches in merge order, each 3 x 2 frames x 8 x 8."""
-    with Image.open(io.BytesIO(data)) as image:
-        return pixels_to_patches(image.convert("RGB"))
-
-
-def pixels_to_patches(image: Image.Image) -> "NDArray[np.float32]":
-    """An RGB image as patches, resized to 64 x 64 if it is not."""
-    if image.size != (SIDE, SIDE):
-        image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    pixels = (np.asarray(image, dtype=np.float32) / 255 - MEAN) / STD
-    blocks = GRID // MERGE
-    cut = pixels.reshape(blocks, MERGE, PATCH, blocks, MERGE, PATCH, 3)
-    ordered = cut.transpose(0, 3, 1, 4, 6, 2, 5).reshape(GRID * GRID, 3, 1, PATCH * PATCH)
-    return np.repeat(ordered, 2, axis=2).reshape(GRID * GRID, -1).astype(np.float32)
 
 
 def embed(

@@ -1,30 +1,28 @@
-"""Sampling from the embedded model, so that an answer depends on nothing but its own question and attempt.
+"""Samples answers from the embedded model so that an answer depends only on its question and attempt.
 
-Every random number comes from sha256(seed, key, attempt), not from a shared generator. And the arithmetic never sees who
-else is in the batch: prompts are padded to one of four lengths, a prefill always has 16 questions and a decoding step always
-16 x 8 tokens (empty ones where there are fewer), so that each goes through the same instructions. On one kind of machine,
-the text is then the same in any company, for any worker count, and for attempts 8 to 11 asked today or at once.
+Every random number comes from sha256(seed, key, attempt), not from a shared generator. The arithmetic
+never depends on who else is in the batch either: prompts are padded to one of four lengths, a prefill
+always has 16 questions, and a decoding step always has 16 x 8 tokens, with padding where there are
+fewer. So each token goes through the same instructions, and on one kind of machine the text is the same
+in any batch, for any number of workers, and whether attempts 8 to 11 are asked today or at once.
 """
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
-from transformers import Qwen2_5_VLForConditionalGeneration
-from transformers.cache_utils import DynamicCache
 
-from omr_data.teachers.tiny.model import (
+from omr_data.teachers.tiny.network import HIDDEN_BIAS, Cache, Network
+from omr_data.teachers.tiny.prompts import (
     END,
+    IMAGE_PAD,
     MAX_PROMPT,
     PAD,
     EncodedPrompt,
-    embed,
-    hidden_states,
     token_id,
 )
 
@@ -32,42 +30,72 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QUESTIONS = 16
+"""Questions in a prefill."""
 ATTEMPTS = 8
+"""Attempts of one question that are decoded together."""
 BUCKETS = (64, 128, 256, MAX_PROMPT)
 """Padded lengths of prompts, in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """A question with the attempts wanted; `key` seeds its random numbers."""
+    """A question with the attempts wanted."""
 
     key: str
+    """Seeds the random numbers, with the attempt."""
     prompt: EncodedPrompt
+    """The question."""
     attempts: tuple[int, ...]
+    """The attempt numbers wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class TinySample:
-    """One answer: its text, how many tokens it took (with the end token, if it got there), and whether it ended."""
+    """One answer."""
 
     text: str
+    """The decoded tokens, without the end token."""
     tokens: int
+    """How many tokens were drawn, the end token included."""
     ended: bool
+    """Whether the end token was drawn before the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefilled:
+    """Sixteen prompts that were read."""
+
+    logits: "NDArray[np.float32]"
+    """Scores of the first new token, shape (16, vocabulary)."""
+    cache: Cache
+    """Keys and values of the prompts, with room for the answers."""
+    bias: "NDArray[np.float32]"
+    """What a new token sees of its prompt, shape (16, 1, 1, length): 0 or HIDDEN_BIAS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """The model with its sampling parameters. Temperature 0 takes the likeliest token."""
+    """The model with its sampling parameters."""
 
-    model: Qwen2_5_VLForConditionalGeneration
+    network: Network
+    """The weights."""
     tokenizer: Tokenizer
+    """The tokenizer that belongs to them."""
     temperature: float
+    """0 takes the likeliest token."""
     max_tokens: int
+    """The longest answer."""
     seed: int
+    """Another seed draws other answers."""
 
-    @torch.inference_mode()
     def sample(self, questions: Sequence[SampleRequest]) -> list[list[TinySample]]:
-        """The answers of each question, in the order of its attempts."""
+        """Returns the answers of each question, in the order of its attempts."""
+        # One thread: products this small lose more to handing work over than they gain, and another
+        # number of threads rounds differently. Workers are processes, one for each core.
+        with threadpool_limits(1, user_api="blas"):
+            return self._sample(questions)
+
+    def _sample(self, questions: Sequence[SampleRequest]) -> list[list[TinySample]]:
         found: dict[tuple[int, int], TinySample] = {}
         buckets: dict[int, list[int]] = {}
         for index, question in enumerate(questions):
@@ -89,67 +117,60 @@ class Sampler:
         length: int,
         found: dict[tuple[int, int], TinySample],
     ) -> None:
-        """Prefills up to 16 questions of one padded length, then decodes their attempts 8 at a time, each at its own place."""
-        logits, cache, mask = self._prefill([question.prompt for question in group], length)
-        for turn in sorted(
-            {attempt // ATTEMPTS for question in group for attempt in question.attempts}
-        ):
+        """Reads up to 16 questions of one padded length, then decodes their attempts 8 at a time."""
+        prefilled = self._prefill([question.prompt for question in group], length)
+        turns = {attempt // ATTEMPTS for question in group for attempt in question.attempts}
+        for turn in sorted(turns):
+            # Attempt 11 is always decoded at place 3 of turn 1, whoever else is asked for.
             slots = [
                 [attempt for attempt in question.attempts if attempt // ATTEMPTS == turn]
                 for question in group
             ]
-            rows = self._decode(group, slots, logits, copy.deepcopy(cache), mask)
+            rows = self._decode(group, slots, prefilled)
             for place, attempts in enumerate(slots):
                 for attempt in attempts:
                     found[names[place], attempt] = rows[place * ATTEMPTS + attempt % ATTEMPTS]
 
-    def _prefill(
-        self, prompts: Sequence[EncodedPrompt], length: int
-    ) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
-        """The next token's logits, shape (16, vocabulary), the cache, and the mask (16, length). Empty rows hold one pad token."""
+    def _prefill(self, prompts: Sequence[EncodedPrompt], length: int) -> _Prefilled:
+        """Reads the prompts. Rows without a prompt hold one pad token."""
         ids = np.full((QUESTIONS, length), token_id(self.tokenizer, PAD))
         positions = np.zeros((3, QUESTIONS, length), dtype=np.int64)
-        mask = np.zeros((QUESTIONS, length), dtype=np.int64)
-        mask[:, 0] = 1
+        held = np.zeros((QUESTIONS, length), dtype=bool)
+        held[:, 0] = True
         patches = np.zeros((QUESTIONS, 64, 384), dtype=np.float32)
-        image_rows = np.full(QUESTIONS, -1)
+        with_image = np.zeros(QUESTIONS, dtype=bool)
         last = np.zeros(QUESTIONS, dtype=np.int64)
         for row, prompt in enumerate(prompts):
             size = len(prompt.ids)
-            ids[row, :size], positions[:, row, :size], mask[row, :size] = (
-                prompt.ids,
-                prompt.positions,
-                1,
-            )
+            ids[row, :size] = prompt.ids
+            positions[:, row, :size] = prompt.positions
+            held[row, :size] = True
             last[row] = size - 1
             if prompt.patches is not None:
-                patches[row], image_rows[row] = prompt.patches, row
-        embeddings = embed(
-            self.model,
-            torch.from_numpy(ids),
-            torch.from_numpy(patches),
-            torch.from_numpy(image_rows),
-        )
-        cache, seen = DynamicCache(), torch.from_numpy(mask)
-        states = hidden_states(self.model, embeddings, torch.from_numpy(positions), seen, cache)
-        return (
-            self.model.lm_head(states[torch.arange(QUESTIONS), torch.from_numpy(last)]),
-            cache,
-            seen,
-        )
+                patches[row] = prompt.patches
+                with_image[row] = True
+        embeddings = self.network.embeddings[ids]
+        # All 16 images are encoded, empty ones too: the shape of a product decides its rounding.
+        seen = self.network.see(patches)
+        marks = (ids == token_id(self.tokenizer, IMAGE_PAD)) & with_image[:, None]
+        embeddings[marks] = seen[with_image].reshape(-1, seen.shape[-1])
+        causal = np.tril(np.ones((length, length), dtype=bool))
+        visible = causal[None, None] & held[:, None, None]
+        cache = Cache.empty(QUESTIONS, length + ATTEMPTS * self.max_tokens)
+        states = self.network.forward(embeddings, positions, _bias(visible), cache)
+        logits = self.network.logits(states[np.arange(QUESTIONS), last])
+        return _Prefilled(logits, cache, _bias(held[:, None, None]))
 
     def _decode(
         self,
         group: Sequence[SampleRequest],
         slots: Sequence[Sequence[int]],
-        logits: torch.Tensor,
-        cache: DynamicCache,
-        mask: torch.Tensor,
+        prefilled: _Prefilled,
     ) -> list[TinySample]:
         """Draws 16 x 8 answers token by token until the last wanted one has ended.
 
-        The 8 attempts of a question are 8 positions of one sequence, and each sees the prompt and its own tokens only: the
-        prompt's keys and values are held and read once, and not once for each attempt.
+        The 8 attempts of a question are 8 positions of one sequence. Each sees the prompt and its own
+        tokens only, so the prompt's keys and values are held and read once instead of 8 times.
         """
         rows = QUESTIONS * ATTEMPTS
         end = token_id(self.tokenizer, END)
@@ -160,19 +181,16 @@ class Sampler:
             position[place] = question.prompt.positions[:, -1].max() + 1
             for attempt in attempts:
                 row = place * ATTEMPTS + attempt % ATTEMPTS
-                uniform[row], running[row] = (
-                    _uniform(self.seed, question.key, attempt, self.max_tokens),
-                    True,
-                )
-        own = torch.eye(ATTEMPTS, dtype=torch.bool).repeat(1, self.max_tokens)[None, None]
-        seen = torch.cat(
-            [
-                mask.bool()[:, None, None].expand(-1, -1, ATTEMPTS, -1),
-                own.expand(QUESTIONS, -1, -1, -1),
-            ],
-            -1,
-        )
-        logits = logits.repeat_interleave(ATTEMPTS, 0)
+                uniform[row] = _uniform(self.seed, question.key, attempt, self.max_tokens)
+                running[row] = True
+        length = prefilled.bias.shape[-1]
+        own = _bias(np.tile(np.eye(ATTEMPTS, dtype=bool), self.max_tokens))[None, None]
+        prompt_bias = np.broadcast_to(prefilled.bias, (QUESTIONS, 1, ATTEMPTS, length))
+        own_bias = np.broadcast_to(own, (QUESTIONS, 1, *own.shape[-2:]))
+        bias = np.concatenate([prompt_bias, own_bias], -1)
+        # A later turn reads the prompt again from the same cache and overwrites the answers in it.
+        cache = Cache(prefilled.cache.keys, prefilled.cache.values, length)
+        logits = np.repeat(prefilled.logits, ATTEMPTS, axis=0)
         drawn: list[list[int]] = [[] for _ in range(rows)]
         for step in range(self.max_tokens):
             tokens = self._choose(logits, uniform[:, step])
@@ -181,28 +199,35 @@ class Sampler:
             running &= tokens != end
             if not running.any() or step + 1 == self.max_tokens:
                 break
-            embeddings = self.model.model.language_model.embed_tokens(
-                torch.from_numpy(tokens).reshape(QUESTIONS, ATTEMPTS)
-            )
-            places = torch.from_numpy(position + step)[None, :, None].expand(3, QUESTIONS, ATTEMPTS)
-            visible = seen[..., : mask.shape[1] + ATTEMPTS * (step + 1)]
-            states = hidden_states(self.model, embeddings, places, visible, cache)
-            logits = self.model.lm_head(states.reshape(rows, -1))
-        return [self._sampled(tokens, end) for tokens in drawn]
+            embeddings = self.network.embeddings[tokens.reshape(QUESTIONS, ATTEMPTS)]
+            places = np.broadcast_to((position + step)[None, :, None], (3, QUESTIONS, ATTEMPTS))
+            visible = bias[..., : length + ATTEMPTS * (step + 1)]
+            states = self.network.forward(embeddings, places, visible, cache)
+            logits = self.network.logits(states.reshape(rows, -1))
+        return [self._decoded(tokens, end) for tokens in drawn]
 
-    def _choose(self, logits: torch.Tensor, uniform: "NDArray[np.float64]") -> "NDArray[np.int64]":
-        """One token a row, by inverting the cumulative distribution at the row's own uniform number."""
+    def _choose(
+        self, logits: "NDArray[np.float32]", uniform: "NDArray[np.float64]"
+    ) -> "NDArray[np.int64]":
+        """Draws one token a row, by inverting the cumulative distribution at its uniform number."""
         if self.temperature == 0:
-            likeliest: NDArray[np.int64] = logits.argmax(-1).numpy()
+            likeliest: NDArray[np.int64] = logits.argmax(-1)
             return likeliest
-        weights = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1).numpy()
-        below: NDArray[np.int64] = (weights < uniform[:, None] * weights[:, -1:]).sum(-1)
-        return np.minimum(below, logits.shape[-1] - 1).astype(np.int64)
+        scaled = logits.astype(np.float64) / self.temperature
+        weights = np.exp(scaled - scaled.max(-1, keepdims=True)).cumsum(-1)
+        below = (weights < uniform[:, None] * weights[:, -1:]).sum(-1)
+        # Rounding can leave the last sum below the number: take the last token then.
+        chosen: NDArray[np.int64] = np.minimum(below, logits.shape[-1] - 1)
+        return chosen
 
-    def _sampled(self, tokens: list[int], end: int) -> TinySample:
+    def _decoded(self, tokens: list[int], end: int) -> TinySample:
         ended = bool(tokens) and tokens[-1] == end
         text = self.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=False)
         return TinySample(text, len(tokens), ended)
+
+
+def _bias(visible: "NDArray[np.bool_]") -> "NDArray[np.float32]":
+    return np.where(visible, np.float32(0), HIDDEN_BIAS)
 
 
 def _uniform(seed: int, key: str, attempt: int, count: int) -> "NDArray[np.float64]":

@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 from omr_data.records import IMAGE_MARK, Message
 from omr_data.teachers import tiny
-from omr_data.teachers.tiny.model import encode_prompt, load
+from omr_data.teachers.tiny.network import load_network
+from omr_data.teachers.tiny.prompts import encode_prompt
 from omr_data.teachers.tiny.sample import Sampler, SampleRequest
 
 MOST_SAMPLES, MOST_TOKENS = 64, 256
@@ -35,7 +36,7 @@ class _Model:
     """The loaded model, used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._model, self._tokenizer = load(tiny.FOLDER)
+        self._network, self._tokenizer = load_network(tiny.FOLDER)
         self._lock = threading.Lock()
         self.name = tiny.Teacher().model_id
 
@@ -55,7 +56,7 @@ class _Model:
         wanted = SampleRequest("", prompt, tuple(range(first, first + samples)))
         with self._lock:
             (answers,) = Sampler(
-                self._model, self._tokenizer, float(temperature), tokens, 0
+                self._network, self._tokenizer, float(temperature), tokens, 0
             ).sample([wanted])
         choices = [
             {

@@ -28,15 +28,9 @@ from omr_data.sources.synthetic import FAMILIES, LEVELS, Problem, distinct, draw
 from omr_data.store.atomic import write_text
 from omr_data.teachers.tiny import TEMPERATURE
 from omr_data.teachers.tiny.export import export_processor
-from omr_data.teachers.tiny.model import (
-    END,
-    PAD,
-    embed,
-    encode_prompt,
-    hidden_states,
-    new_model,
-    train_tokenizer,
-)
+from omr_data.teachers.tiny.model import embed, hidden_states, new_model, train_tokenizer
+from omr_data.teachers.tiny.network import Network
+from omr_data.teachers.tiny.prompts import END, PAD, encode_prompt
 from omr_data.teachers.tiny.sample import Sampler, SampleRequest
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -155,7 +149,7 @@ def _summed_loss(
 def accuracy(
     sampler: Sampler, cells: dict[tuple[str, int], list[Problem]], attempts: int
 ) -> tuple[dict[str, float], float]:
-    """TinySample accuracy by "family level", and the share of questions whose pass rate is strictly between 0 and 1."""
+    """Sampled accuracy by "family level", and the share of questions whose pass rate is strictly between 0 and 1."""
     rates: dict[str, float] = {}
     mixed, total = 0, 0
     for (family, level), members in cells.items():
@@ -222,7 +216,10 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
         summed += loss.item()
         if step % EVERY == 0:
             seconds = time.monotonic() - began
-            rates, _ = accuracy(Sampler(model, tokenizer, 1.0, 64, seed), probe, 4)
+            # Answers are sampled from the saved weights by the code that users run.
+            save(model, tokenizer, out)
+            network = Network(out / "model.safetensors")
+            rates, _ = accuracy(Sampler(network, tokenizer, 1.0, 64, seed), probe, 4)
             curve.append(
                 {
                     "step": step,
@@ -234,7 +231,6 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
             summed = 0.0
             print(f"step {step:,} of {stop:,}  loss {curve[-1]['loss']:.3f}  {step / seconds:.1f} steps/s  "
                   f"{(stop - step) * seconds / step / 60:.0f} min left  {_by_family(rates)}", flush=True)  # fmt: skip
-            save(model, tokenizer, out)
             write_text(out / "curve.json", json.dumps(curve))
     finish(
         model,
@@ -279,8 +275,9 @@ def finish(
         for family in FAMILIES
         for level in LEVELS
     }
-    rates, mixed = accuracy(Sampler(model, tokenizer, TEMPERATURE, 64, run["seed"]), cells, 8)
     save(model, tokenizer, out)
+    network = Network(out / "model.safetensors")
+    rates, mixed = accuracy(Sampler(network, tokenizer, TEMPERATURE, 64, run["seed"]), cells, 8)
     summary = run | {
         "batch": BATCH,
         "seconds": round(seconds),
@@ -303,7 +300,7 @@ def finish(
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """TinySample accuracy by family over training steps."""
+    """Sampled accuracy by family over training steps."""
     import matplotlib
 
     matplotlib.use("Agg")

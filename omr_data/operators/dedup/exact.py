@@ -1,0 +1,44 @@
+"""Copies with equal normal forms and equal image bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from omr_data.operators.dedup.base import Dedup, ReadBytes, shared_columns
+from omr_data.step import Columns, Decisions
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Exact(Dedup):
+    """Equal normal forms of question and options, and the same image bytes in the same order.
+
+    Spacing, case, LaTeX or plain spelling, question numbers, option labels and the place of
+    `<image>` marks do not matter; see docs/dedup.md for the whole list.
+    """
+
+    name: ClassVar[str] = "dedup.Exact"
+    revision: ClassVar[int] = 2
+
+    @property
+    def reason(self) -> str:
+        return "the same problem is there already"
+
+    def extract_keys(self, shard: "pa.Table", read_image: ReadBytes) -> "pl.DataFrame":
+        from omr_data.similar.candidates import normal_columns
+
+        return shared_columns(shard).hstack(normal_columns(shard))
+
+    def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
+        from omr_data.similar.candidates import equal_keys
+        from omr_data.similar.clusters import Components, join_equal
+
+        rows = self.ordered(data.keys)
+        components = Components(rows.height)
+        join_equal(equal_keys(rows), np.arange(rows.height), components)
+        return self.decisions(rows, data, components, lambda pairs: np.ones(len(pairs)))

@@ -1,0 +1,245 @@
+"""Guesses which column of a dataset is what, from the names of the columns and their first cells.
+
+`omr inspect` shows the guess and what it does to the first rows, so that a person decides. A name
+alone is not enough: a column `answer` with long worked solutions is a response, not a gold answer.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from omr_data.sources.columns import Columns, cell_of
+from omr_data.sources.convert import BASE64_STARTS, IMAGE_SUFFIXES
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "messages": ("messages", "conversations", "conversation", "chat", "dialog", "texts", "prompt"),
+    "question": (
+        "question",
+        "problem",
+        "query",
+        "instruction",
+        "prompt",
+        "text",
+        "input",
+    ),
+    "answer": (
+        "answer",
+        "gold",
+        "gold_answer",
+        "ground_truth",
+        "final_answer",
+        "reward_model.ground_truth",
+        "solution",
+        "target",
+        "label",
+        "output",
+    ),
+    "options": ("options", "choices", "option", "candidates", "choice"),
+    "images": (
+        "images",
+        "__images__",
+        "decoded_image",
+        "image",
+        "image_path",
+        "img",
+        "pics",
+        "picture",
+        "file_name",
+        "photo",
+    ),
+    "history": ("history",),
+    "system": ("system", "system_prompt"),
+    "response": ("response", "output", "completion", "generation", "trace", "solution"),
+    "reasoning": ("reasoning", "reasoning_content", "thinking", "rationale"),
+    "id": ("id", "qid", "pid", "uid", "index", "__key__"),
+}
+"""Names of columns by field, the likeliest first. Case does not matter."""
+
+LONG_ANSWER = 200
+"""Characters from which an answer is taken for a worked solution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A mapping, and what a person has to decide."""
+
+    columns: Columns | None
+    """The mapping. None where no column can be the question."""
+    doubts: tuple[str, ...]
+    """What the rows do not tell, each in one sentence."""
+
+
+def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
+    """Guesses the mapping of a dataset.
+
+    Args:
+        rows: Its first rows.
+    """
+    found = {
+        field: [name for name in names if _values(rows, name)] for field, names in _known(rows)
+    }
+    messages = next((name for name in found["messages"] if _is_chat(_values(rows, name))), None)
+    texts = [name for name in found["question"] if name != messages and _is_text(rows, name)]
+    doubts: list[str] = []
+    if messages is None and not texts:
+        return Guess(None, ("No column looks like a question or a chat.",))
+    question: Any = None if messages else texts[0]
+    if question == "instruction" and "input" in texts:
+        # Alpaca: the input is what the instruction is about, and often empty.
+        question = ("instruction", "input")
+    taken = {messages, question, *(question if isinstance(question, tuple) else ())}
+    answer, response = _answer_and_response(rows, found, taken, doubts)
+    columns = Columns(
+        question=question,
+        messages=messages,
+        answer=answer,
+        options=_options(rows, found["options"]),
+        images=_images(rows, found["images"]),
+        response=None if messages else response,
+        history=_first(found["history"], taken),
+        system=_first(found["system"], taken),
+        reasoning=_first(found["reasoning"], taken),
+        id=_unique(rows, found["id"]),
+    )
+    if columns.messages is None:
+        # A chat holds its own history.
+        return Guess(columns, tuple(doubts))
+    return Guess(replace(columns, history=None), tuple(doubts))
+
+
+def _known(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """The columns that are there, spelled as they are there, by field."""
+    spelled = {name.lower(): name for row in rows for name in row}
+    known = []
+    for field, names in NAMES.items():
+        present = [spelled.get(name.partition(".")[0]) for name in names]
+        known.append(
+            (
+                field,
+                [
+                    name.replace(name.partition(".")[0], there, 1)
+                    for name, there in zip(names, present, strict=True)
+                    if there is not None
+                ],
+            )
+        )
+    return known
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    cells = [cell_of(row, name) for row in rows]
+    return [cell for cell in cells if cell is not None and cell != "" and cell == cell]
+
+
+def _is_text(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return all(isinstance(value, str) for value in _values(rows, name))
+
+
+def _is_chat(values: Sequence[Any]) -> bool:
+    for value in values[:10]:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                return False
+        if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+            return False
+    return True
+
+
+def _answer_and_response(
+    rows: Sequence[Mapping[str, Any]],
+    found: Mapping[str, list[str]],
+    taken: set[Any],
+    doubts: list[str],
+) -> tuple[str | None, str | None]:
+    """The columns of the gold answer and of a response, told apart by how long their cells are."""
+    answer = response = None
+    for name in found["answer"]:
+        if name in taken or answer is not None:
+            continue
+        if _is_worked(_values(rows, name)):
+            response = response or name
+            doubts.append(
+                f"{name!r} holds worked solutions, which are taken for responses. No column holds "
+                "the short answer that they are compared with."
+            )
+        else:
+            answer = name
+    free = [name for name in found["response"] if name not in taken and name != answer]
+    response = _first(free, set()) or response
+    if answer is not None:
+        doubts.clear()
+    elif not doubts:
+        doubts.append("No column looks like a gold answer: nothing can be verified.")
+    return answer, response
+
+
+def _is_worked(values: Sequence[Any]) -> bool:
+    texts = [value for value in values if isinstance(value, str)]
+    if not texts:
+        return False
+    marked = sum("<think>" in text or "####" in text for text in texts)
+    length = sum(map(len, texts)) / len(texts)
+    return length > LONG_ANSWER or 2 * marked > len(texts)
+
+
+def _options(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
+    if names:
+        return names[0]
+    # VLMEvalKit writes a column for each option.
+    letters = [letter for letter in "ABCDEFGH" if any(letter in row for row in rows)]
+    return tuple(letters) if len(letters) > 1 else None
+
+
+def _images(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
+    usable = [name for name in names if _has_images(_values(rows, name))]
+    # A column with the image itself is better than one with a path that may lead nowhere.
+    usable.sort(key=lambda name: isinstance(_values(rows, name)[0], str))
+    if usable:
+        return usable[0]
+    numbered = sorted({name for row in rows for name in row if re.fullmatch(r"image_\d", name)})
+    return tuple(numbered) or None
+
+
+def _has_images(values: Sequence[Any]) -> bool:
+    value = values[0]
+    if isinstance(value, list | tuple):
+        value = next(iter(value), None)
+    if isinstance(value, bytes | Mapping) or value is None:
+        return True
+    # Everything else is told by how it begins or ends; "[" begins a JSON list of images.
+    text = str(value).lower()
+    begins = (*(start.lower() for start in BASE64_STARTS), "http", "data:image", "[")
+    return text.endswith(IMAGE_SUFFIXES) or text.startswith(begins)
+
+
+def _unique(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
+    """A column that names each row: one that repeats would give two rows one id."""
+    for name in names:
+        values = [str(value) for value in _values(rows, name)]
+        if len({*values}) == len(rows):
+            return name
+    return None
+
+
+def _first(names: Sequence[str], taken: set[Any]) -> str | None:
+    return next((name for name in names if name not in taken), None)
+
+
+def source_line(arguments: Mapping[str, Any], columns: Columns) -> str:
+    """The line to paste into a recipe.
+
+    Args:
+        arguments: The arguments of the source besides columns, and its class as "class".
+        columns: The mapping.
+    """
+    values = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    given = {name: value for name, value in values.items() if value not in (None, (), False)}
+    shown = dict(arguments)
+    cls = shown.pop("class")
+    first = repr(shown.pop("first"))
+    listed = "".join(f", {name}={value!r}" for name, value in shown.items() if value is not None)
+    return f"{cls}({first}{listed}, columns={given!r})"

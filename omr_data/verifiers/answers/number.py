@@ -1,0 +1,100 @@
+"""Numbers: exact, decimal with places, percent, in a base, in words."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from omr_data.verifiers.answers.base import Answer, Reader, Rules
+from omr_data.verifiers.base import Decision, right, too_close, wrong
+from omr_data.verifiers.numerals import Numeral, close, read_numeral
+
+_BASED = re.compile(
+    r"([0-9A-Fa-f]+)(?:_\{?\s*(\d{1,2})\s*\}?|\s*\(?\s*(?:in )?base[ -]?(\d{1,2})\s*\)?)"
+)
+_PERCENT = re.compile(r"\s*(?:%|per ?cent)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Answer):
+    """One number."""
+
+    numeral: Numeral
+    """Its value, and how it was written."""
+    percent: bool = False
+    """Whether it has a percent sign; the value is then the share of one."""
+    base: int = 0
+    """The base that is written with it; 0 where none is."""
+    written: str = ""
+    """The digits of a number in a base."""
+
+    order = 10
+    arity = "one"
+    exclusive = True
+
+    @property
+    def value(self) -> Fraction:
+        """Its exact value."""
+        return self.numeral.value
+
+    @classmethod
+    def read(cls, text: str, parts: Reader) -> "Number | None":
+        if (numeral := read_numeral(text)) is not None:
+            return cls(numeral)
+        if text.endswith(("%", "t", "T")) and (sign := _PERCENT.search(text)) is not None:
+            share = read_numeral(text[: sign.start()].rstrip())
+            if share is None:
+                return None
+            places = share.places + 2
+            value = share.value / 100
+            return cls(Numeral(value, share.exact, share.digits, places), percent=True)
+        if ("_" in text or "base" in text) and (based := _BASED.fullmatch(text)) is not None:
+            return _in_base(based[1], int(based[2] or based[3]))
+        return None
+
+    def compare(self, claim: Answer, rules: Rules) -> Decision | None:
+        if not isinstance(claim, Number):
+            return None
+        if self.base or claim.base:
+            return self._compare_bases(claim)
+        if self.percent != claim.percent:
+            # 0.45 equals 45%; 45 may or may not mean it; anything else differs.
+            if self.value == claim.value:
+                return right("equal as a share of one")
+            if claim.value in (self.value * 100, self.value / 100):
+                return too_close("only one of the two has a percent sign")
+            return wrong("the values differ, with the percent sign or without")
+        if close(claim.numeral, self.numeral, rules.significant):
+            return right("the same number")
+        return wrong("another number")
+
+    def _compare_bases(self, claim: "Number") -> Decision:
+        if self.base == claim.base:
+            same = self.value == claim.value
+            return right("the same number in its base") if same else wrong("another number")
+        if self.base and claim.base:
+            if self.value == claim.value:
+                return too_close("the same value in another base")
+            return wrong(f"base {claim.base} is not base {self.base}")
+        based, plain = (self, claim) if self.base else (claim, self)
+        # The base may be stated in the question, or the value may be meant in base ten.
+        if plain.value == based.value or _digits(plain.value) == based.written:
+            return too_close("only one of the two says its base")
+        return wrong("another number, in the base or without")
+
+
+def _digits(value: Fraction) -> str:
+    """The digits of a whole number; of others, nothing that a number in a base could be."""
+    if value.denominator != 1 or value < 0 or value.numerator.bit_length() > 200:
+        return "?"
+    return str(value.numerator)
+
+
+def _in_base(written: str, base: int) -> Number | None:
+    """A number in a base from 2 to 16, where all digits are digits of that base."""
+    if not 2 <= base <= 16 or len(written) > 60:
+        return None
+    try:
+        value = int(written, base)
+    except ValueError:
+        return None
+    return Number(Numeral(Fraction(value)), base=base, written=written.upper().lstrip("0"))

@@ -1,0 +1,263 @@
+"""Formulas compared by their values, without a computer algebra system.
+
+A formula is evaluated at points that are made from the names of its variables: exactly (as
+fractions) where its operations are rational, else in floating point, and where those agree once
+more to 50 digits. Values that differ prove that the formulas differ. Equal values at three
+unrelated points are taken as proof that they are equal: for polynomials of degree d the chance of
+an accident is at most d / 2^50 a point (Schwartz 1980, Zippel 1979).
+
+Tolerances are relative to the values, with no absolute floor: e^-40 is not e^-50. A value that
+changes with the precision is rounding noise, and counts as zero.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, Literal
+
+from omr_data.verifiers.arithmetic import DOUBLES, digits_of
+from omr_data.verifiers.formula import Formula, Node
+from omr_data.verifiers.tokens import Unreadable
+
+MAX_BITS = 4_000
+"""Bits of the largest exact number that is computed, so that 9^9^9^9 costs nothing."""
+POINTS = 3
+DIGITS = 50
+_NEAR = 1e-9
+_SURE = Fraction(1, 10**25)
+_LARGEST = 1e6
+"""The largest argument that exp, sin and their like are computed for in 50 digits."""
+_LOG_BASE = Fraction(7393, 1009)
+"""Stands for the base of a logarithm that gives none; any number but a special one will do."""
+
+Point = Mapping[str, Fraction]
+Relation = Literal["equal", "different", "equal where positive", "unknown"]
+
+
+def _evaluate(node: Node, point: Point, maths: Any) -> Any:
+    """The value of a tree: a Fraction where it is rational, else a number of `maths`."""
+    op = node.op
+    if op == "number":
+        return node.value
+    if op == "variable":
+        return point[node.name]
+    if op == "constant":
+        return maths.constants[node.name]
+    parts = [_evaluate(part, point, maths) for part in node.parts]
+    if op == "negate":
+        return -parts[0]
+    if op == "add":
+        total = parts[0]
+        for part in parts[1:]:
+            one, other = _alike(total, part, maths)
+            total = one + other
+        return total
+    if op == "multiply":
+        one, other = _alike(parts[0], parts[1], maths)
+        if isinstance(one, Fraction):
+            _check_size(one, other)
+        return one * other
+    if op == "divide":
+        one, other = _alike(parts[0], parts[1], maths)
+        return one / other
+    if op == "power":
+        return _power(parts[0], parts[1], maths)
+    if op == "call":
+        return _call(node.name, parts, maths)
+    return _unary(op, parts, maths)
+
+
+def _alike(one: Any, other: Any, maths: Any) -> tuple[Any, Any]:
+    if isinstance(one, Fraction):
+        if isinstance(other, Fraction):
+            return one, other
+        return maths.lift(one), other
+    if isinstance(other, Fraction):
+        return one, maths.lift(other)
+    return one, other
+
+
+def _check_size(one: Fraction, other: Fraction) -> None:
+    bits = one.numerator.bit_length() + other.numerator.bit_length()
+    if max(bits, one.denominator.bit_length() + other.denominator.bit_length()) > MAX_BITS:
+        raise Unreadable("a number of that size is not computed")
+
+
+def _unary(op: str, parts: list[Any], maths: Any) -> Any:
+    value = parts[0]
+    if op == "absolute":
+        return abs(value) if isinstance(value, Fraction) else maths.functions["abs"](value)
+    if op == "root":
+        return _root(value, maths)
+    if op == "percent":
+        return value / 100
+    if op == "degrees":
+        return maths.lift(value) * maths.constants["π"] / 180
+    whole = [part for part in parts if isinstance(part, Fraction) and part.denominator == 1]
+    if len(whole) != len(parts) or any(not 0 <= part <= 300 for part in whole):
+        raise Unreadable("factorials and binomials of whole numbers up to 300 are computed")
+    if op == "factorial":
+        return Fraction(math.factorial(int(value)))
+    return Fraction(math.comb(int(parts[0]), int(parts[1])))
+
+
+def _power(base: Any, exponent: Any, maths: Any) -> Any:
+    """Exact for whole exponents; never computes a number of more than MAX_BITS bits."""
+    if isinstance(exponent, Fraction):
+        if exponent.denominator == 1:
+            whole = int(exponent)
+            if isinstance(base, Fraction):
+                bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+                if abs(whole) * bits > MAX_BITS:
+                    raise Unreadable("a number of that size is not computed")
+                return base**whole
+            if abs(whole) > _LARGEST:
+                raise Unreadable("an exponent of that size is not computed")
+            return base**whole
+        if exponent.denominator == 2 and abs(exponent) < 50:
+            return _power(_root(base, maths), exponent * 2, maths)
+        if isinstance(base, Fraction) and base < 0 and exponent.denominator % 2:
+            # An odd root of a negative number is the real one, as the radical sign means it.
+            sign = -1 if exponent.numerator % 2 else 1
+            return sign * _power(-base, exponent, maths)
+    base, exponent = maths.lift(base), maths.lift(exponent)
+    if base == 0:
+        raise Unreadable("a power of zero")
+    if abs(exponent) > _LARGEST or abs(exponent) * abs(math.log(float(abs(base)))) > _LARGEST:
+        raise Unreadable("a number of that size is not computed")
+    return base**exponent
+
+
+def _root(value: Any, maths: Any) -> Any:
+    """A square root: exact where it is rational."""
+    if isinstance(value, Fraction):
+        if value >= 0:
+            top, bottom = math.isqrt(value.numerator), math.isqrt(value.denominator)
+            if top * top == value.numerator and bottom * bottom == value.denominator:
+                return Fraction(top, bottom)
+        value = maths.lift(value)
+    return maths.functions["sqrt"](value)
+
+
+def _call(name: str, parts: list[Any], maths: Any) -> Any:
+    value = parts[0]
+    if name in ("floor", "ceil"):
+        if not isinstance(value, Fraction):
+            value = Fraction(float(maths.lift(value).real))
+        return Fraction(math.floor(value) if name == "floor" else math.ceil(value))
+    lifted = maths.lift(value)
+    if name == "log":
+        base = maths.lift(parts[1] if len(parts) > 1 else _LOG_BASE)
+        return maths.functions["ln"](lifted) / maths.functions["ln"](base)
+    if name != "ln" and abs(lifted) > _LARGEST:
+        raise Unreadable("a function of a number of that size is not computed")
+    if name in ("sin", "tan") and isinstance(value, Fraction) and value == 0:
+        return value
+    return maths.functions[name](lifted)
+
+
+@functools.lru_cache(maxsize=4_096)
+def coordinate(name: str, number: int) -> Fraction:
+    """A number of 50 random bits from 0.5 to 2.5, made from a variable's name.
+
+    Args:
+        name: The variable.
+        number: Which point. The last one is negative, so that |x| and x differ there.
+    """
+    bits = int.from_bytes(hashlib.sha256(f"{name}:{number}".encode()).digest()[:7]) >> 6
+    size = Fraction(1, 2) + Fraction(bits, 2**49)
+    return -size if number == POINTS - 1 else size
+
+
+def point_of(names: frozenset[str], number: int) -> Point:
+    """The point of that number for these variables."""
+    return {name: coordinate(name, number) for name in names}
+
+
+def value_at(formula: Formula, point: Point, digits: int = 0) -> Any:
+    """The value of a formula at a point.
+
+    Args:
+        formula: What to evaluate.
+        point: A value for each of its variables.
+        digits: Decimal digits of inexact values; 0 for floating point.
+
+    Raises:
+        Unreadable: It has no value there, or one too large to compute.
+    """
+    maths = digits_of(digits) if digits else DOUBLES
+    try:
+        return _evaluate(formula.root, point, maths)
+    except (ArithmeticError, ValueError, TypeError, RecursionError) as error:
+        raise Unreadable(f"it has no value at a point: {error}") from error
+
+
+def exact_value(formula: Formula) -> Fraction | None:
+    """The value of a formula without variables, where it is rational and found exactly."""
+    if formula.variables:
+        return None
+    try:
+        value = value_at(formula, {})
+    except Unreadable:
+        return None
+    return value if isinstance(value, Fraction) else None
+
+
+def same_at(one: Formula, other: Formula, point: Point) -> bool:
+    """Whether two formulas have the same value at a point. Raises Unreadable where that is open."""
+    try:
+        first, second = value_at(one, point), value_at(other, point)
+    except Unreadable:
+        first = second = None
+    if isinstance(first, Fraction) and isinstance(second, Fraction):
+        return first == second
+    if first is not None and second is not None:
+        difference = abs(complex(first) - complex(second))
+        largest = max(abs(complex(first)), abs(complex(second)))
+        # Doubles tell values of ordinary size apart; the rest needs more digits.
+        if largest > 1e-3 and difference > 1e-6 * largest:
+            return False
+    return _same_value(_settled(one, point), _settled(other, point))
+
+
+def _settled(formula: Formula, point: Point) -> Any:
+    """The value to 50 digits, or exactly zero where it is nothing but rounding noise."""
+    value = value_at(formula, point, DIGITS)
+    if isinstance(value, Fraction):
+        return value
+    if abs(value) < 1e-6:
+        finer = value_at(formula, point, 2 * DIGITS)
+        if abs(finer - value) > abs(finer) * _NEAR:
+            return Fraction(0)
+    return value
+
+
+def _same_value(first: Any, second: Any) -> bool:
+    if isinstance(first, Fraction) and isinstance(second, Fraction):
+        return first == second
+    maths = digits_of(DIGITS)
+    first, second = maths.lift(first), maths.lift(second)
+    largest = max(abs(first), abs(second))
+    return bool(abs(first - second) <= largest * maths.context.mpf(10) ** -25)
+
+
+def relate(one: Formula, other: Formula) -> Relation:
+    """How two formulas relate by their values.
+
+    "equal where positive" says that they differ at the negative point only, as ln(x^2) and
+    2 ln(x) do, which people count as equal.
+    """
+    names = one.variables | other.variables
+    try:
+        same = [
+            same_at(one, other, point_of(names, number)) for number in range(POINTS if names else 1)
+        ]
+    except Unreadable:
+        return "unknown"
+    if all(same):
+        return "equal"
+    if names and all(same[:-1]):
+        return "equal where positive"
+    return "different"

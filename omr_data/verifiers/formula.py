@@ -1,0 +1,265 @@
+r"""Formulas in plain notation (see `normalize`), read completely into a tree.
+
+**Node**: an operation with its parts. `parse_formula` succeeds only when it has read every
+character, so "3x apples" has no tree. Two factors side by side are multiplied, a letter is a
+variable (`e`, `i` and π are constants), and `\log` without a base has an unknown base, because
+people mean ten or e by it.
+"""
+
+import functools
+from dataclasses import dataclass
+from fractions import Fraction
+
+from omr_data.verifiers.tokens import FUNCTIONS, Unreadable, tokens_of
+
+MAX_LENGTH = 400
+MAX_DEPTH = 40
+"""Nested brackets beyond this are refused: each costs a few frames of Python's stack."""
+_CONSTANTS = ("e", "i", "π")
+_ACCENTS = ("vec", "overline", "bar", "hat", "mathcal", "mathbb")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation of a formula."""
+
+    op: str
+    """What is done: number, constant, variable, add, multiply, divide, power, negate, call, ..."""
+    parts: tuple["Node", ...] = ()
+    """The operands, in order."""
+    value: Fraction | None = None
+    """The value of a number."""
+    name: str = ""
+    """The name of a variable, constant or function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A formula that was read completely."""
+
+    root: Node
+    """Its tree."""
+    variables: frozenset[str]
+    """The names of its variables."""
+    traits: frozenset[str]
+    """What a comparison must know of it: "log" for a base that is not given, "divides", "root"."""
+
+
+@functools.lru_cache(maxsize=8_192)
+def _parse_short(text: str) -> Formula | None:
+    try:
+        parser = _Parser(tokens_of(text))
+        root = parser.sum(0)
+        if parser.at < len(parser.tokens):
+            return None
+    except (Unreadable, IndexError, ZeroDivisionError):
+        return None
+    return Formula(root, frozenset(parser.variables), frozenset(parser.traits))
+
+
+def parse_formula(text: str) -> Formula | None:
+    """Returns the formula that a normalized text is, or None."""
+    if len(text) > MAX_LENGTH:
+        return None
+    return _parse_short(text)
+
+
+_ONE = Node("number", value=Fraction(1))
+_TEN = Node("number", value=Fraction(10))
+_CLOSING = {"(": ")", "{": "}", "[": "]", "|": "|"}
+
+
+class _Parser:
+    """Recursive descent: sum > product > power > atom."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens, self.at = tokens, 0
+        self.variables: set[str] = set()
+        self.traits: set[str] = set()
+
+    def peek(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def take(self, expected: str = "") -> str:
+        token = self.peek()
+        if not token or (expected and token != expected):
+            raise Unreadable(f"{expected or 'more'} is missing")
+        self.at += 1
+        return token
+
+    def sum(self, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise Unreadable("nested too deeply")
+        terms: list[Node] = []
+        while True:
+            negative = False
+            # A first sign, the sign between terms, and the second one of "x + -5".
+            for _ in range(2):
+                if self.peek() in ("+", "-"):
+                    negative ^= self.take() == "-"
+            term = self.product(depth)
+            terms.append(Node("negate", (term,)) if negative else term)
+            if self.peek() not in ("+", "-"):
+                return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
+
+    def product(self, depth: int) -> Node:
+        result = self.power(depth)
+        while True:
+            token = self.peek()
+            if token in ("*", "/"):
+                self.take()
+                factor = self.signed(depth)
+                if token == "/":
+                    self.traits.add("divides")
+                result = Node("multiply" if token == "*" else "divide", (result, factor))
+            elif token and (token[0].isalnum() or token[0] == "\\" or token in ("(", "{", "[")):
+                before = self.tokens[self.at - 1]
+                # "x2" may be a power or a name, and "3 4" two numbers: neither is a product.
+                if token[0].isdigit() and before[0].isalnum():
+                    raise Unreadable("a number after a letter or a number")
+                result = Node("multiply", (result, self.power(depth)))
+            else:
+                return result
+
+    def signed(self, depth: int) -> Node:
+        if self.peek() in ("-", "+"):
+            negative = self.take() == "-"
+            factor = self.power(depth)
+            return Node("negate", (factor,)) if negative else factor
+        return self.power(depth)
+
+    def power(self, depth: int) -> Node:
+        base = self.atom(depth)
+        while self.peek() in ("!", "°", "%"):
+            base = Node({"!": "factorial", "°": "degrees", "%": "percent"}[self.take()], (base,))
+        if self.peek() == "^":
+            self.take()
+            if self.peek() in ("-", "+", "("):
+                exponent = self.signed(depth + 1)
+            else:
+                exponent = self.argument(depth + 1, powered=True)
+            base = Node("power", (base, exponent))
+        return base
+
+    def argument(self, depth: int, powered: bool = False) -> Node:
+        """What a command takes: a group in braces, or one token (\\frac12, x^2)."""
+        if self.peek() == "{":
+            self.take()
+            inside = self.sum(depth + 1)
+            self.take("}")
+            return inside
+        token = self.peek()
+        if token[:1].isdigit() and len(token) > 1:
+            if powered:
+                # x^12 in plain text is the twelfth power, although LaTeX would take one digit.
+                return self.atom(depth + 1)
+            self.tokens[self.at : self.at + 1] = list(token)
+        return self.atom(depth + 1)
+
+    def atom(self, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise Unreadable("nested too deeply")
+        token = self.take()
+        if token[0].isdigit() or (token[0] == "." and len(token) > 1):
+            return Node("number", value=Fraction(token))
+        closing = _CLOSING.get(token)
+        if closing:
+            inside = self.sum(depth + 1)
+            self.take(closing)
+            return Node("absolute", (inside,)) if token == "|" else inside
+        if token[0] == "\\":
+            return self.command(token[1:], depth)
+        if token.isalpha():
+            return self.named(token)
+        raise Unreadable(f"{token!r} is not expected there")
+
+    def named(self, name: str) -> Node:
+        """A variable with its subscript and primes, or a constant."""
+        if self.peek() == "_":
+            self.take()
+            if self.peek() == "{":
+                self.take()
+                # A subscript is a name of its own: a_{n+1} is not a_n + 1.
+                subscript = ""
+                while self.peek() != "}":
+                    subscript += self.take()
+                self.take("}")
+            else:
+                subscript = self.take()
+            name = f"{name}_{subscript}"
+        while self.peek() == "'":
+            name += self.take()
+        if name in _CONSTANTS:
+            return Node("constant", name=name)
+        self.variables.add(name)
+        return Node("variable", name=name)
+
+    def command(self, name: str, depth: int) -> Node:
+        if name == "frac":
+            top = self.argument(depth)
+            bottom = self.argument(depth)
+            if bottom.op != "number":
+                self.traits.add("divides")
+            return Node("divide", (top, bottom))
+        if name == "sqrt":
+            self.traits.add("root")
+            return self.root(depth)
+        if name == "binom":
+            top = self.argument(depth)
+            return Node("binomial", (top, self.argument(depth)))
+        if name in ("lfloor", "lceil"):
+            inside = self.sum(depth + 1)
+            self.take("\\rfloor" if name == "lfloor" else "\\rceil")
+            return Node("call", (inside,), name="floor" if name == "lfloor" else "ceil")
+        if name in FUNCTIONS:
+            return self.function(name, depth)
+        if name in _ACCENTS and self.peek() == "{":
+            self.take()
+            letters = ""
+            while self.peek() != "}":
+                letters += self.take()
+            self.take("}")
+            self.variables.add(f"{name} {letters}")
+            return Node("variable", name=f"{name} {letters}")
+        raise Unreadable(f"\\{name} is not understood")
+
+    def root(self, depth: int) -> Node:
+        if self.peek() == "[":
+            self.take()
+            degree = self.sum(depth + 1)
+            self.take("]")
+            return Node("power", (self.argument(depth), Node("divide", (_ONE, degree))))
+        if self.peek()[:1].isdigit():
+            # \sqrt 12 in plain text means the root of twelve.
+            return Node("root", (self.atom(depth + 1),))
+        return Node("root", (self.argument(depth),))
+
+    def function(self, name: str, depth: int) -> Node:
+        base: Node | None = None
+        power: Node | None = None
+        if name == "lg":
+            name, base = "log", _TEN
+        if name == "log" and self.peek() == "_":
+            self.take()
+            base = self.argument(depth, powered=True)
+        if self.peek() == "^":
+            self.take()
+            power = self.signed(depth) if self.peek() == "-" else self.argument(depth)
+        if power is not None and power.op == "negate":
+            # \sin^{-1} x is the inverse function to some and a reciprocal to others.
+            raise Unreadable("a negative power of a function")
+        inside = self.argument(depth) if self.peek() in ("{", "(") else self.bare_argument(depth)
+        if name == "log" and base is None:
+            self.traits.add("log")
+        parts = (inside,) if base is None else (inside, base)
+        value = Node("call", parts, name=name)
+        return value if power is None else Node("power", (value, power))
+
+    def bare_argument(self, depth: int) -> Node:
+        """An argument without brackets takes the factors up to the next sign: \\sin 2x."""
+        result = self.signed(depth + 1)
+        while (token := self.peek()) and (
+            token[0].isalnum() or (token[0] == "\\" and token[1:] not in FUNCTIONS)
+        ):
+            result = Node("multiply", (result, self.power(depth + 1)))
+        return result

@@ -1,0 +1,138 @@
+"""Inequalities in one variable, solved where they are linear: -x > -7 is x < 7.
+
+**Half**: one bound of an interval. **Solved**: the intervals in which an inequality holds.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from omr_data.verifiers.evaluate import value_at
+from omr_data.verifiers.formula import Formula, Node, parse_formula
+from omr_data.verifiers.tokens import Unreadable
+
+_SIGNS = re.compile(r"(<=|>=|!=|<|>|=)")
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_AND = re.compile(r"\s*(?:\band\b|且|,|;|\x1e)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A bound of an interval."""
+
+    bound: Formula
+    """Where it ends."""
+    closed: bool
+    """Whether the bound belongs to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """Where an inequality holds."""
+
+    pieces: tuple[tuple[Half | None, Half | None], ...]
+    """Intervals as lower and upper bound; None where there is none."""
+    name: str
+    """The variable."""
+
+
+def split_signs(text: str) -> list[str]:
+    """Sides and signs of an inequality in turn: ["0", "<=", "x", "<", "1"]."""
+    return [part.strip() for part in _SIGNS.split(text)]
+
+
+def solve(text: str) -> Solved | None:
+    """The intervals in which an inequality holds, or None unless it is linear in one variable."""
+    low: Half | None = None
+    high: Half | None = None
+    name = ""
+    clauses = _AND.split(text)
+    if len(clauses) > 2:
+        return None
+    for clause in clauses:
+        parts = split_signs(clause)
+        if not 3 <= len(parts) <= 5 or len(parts) % 2 == 0 or "=" in parts[1::2]:
+            return None
+        if "!=" in parts[1::2]:
+            return _all_but(parts) if len(clauses) == 1 else None
+        for at in range(0, len(parts) - 2, 2):
+            half = _half(parts[at : at + 3])
+            if half is None or (name and half[0] != name):
+                return None
+            name = half[0]
+            # Two bounds on one side ("x > 2 and x > 3") are left to a reader of sets.
+            if half[1] == "low" and low is None:
+                low = half[2]
+            elif half[1] == "high" and high is None:
+                high = half[2]
+            else:
+                return None
+    return Solved(((low, high),), name)
+
+
+def _all_but(parts: Sequence[str]) -> Solved | None:
+    if len(parts) != 3:
+        return None
+    found = _zero(parts[0], parts[2])
+    if found is None:
+        return None
+    name, bound, _ = found
+    open_end = Half(bound, False)
+    return Solved(((None, open_end), (open_end, None)), name)
+
+
+def _half(parts: Sequence[str]) -> tuple[str, str, Half] | None:
+    """The bound that one sign gives: its variable, which bound it is, and the bound."""
+    found = _zero(parts[0], parts[2])
+    if found is None:
+        return None
+    name, bound, rising = found
+    sign = parts[1] if rising else _FLIPPED[parts[1]]
+    side = "high" if sign in ("<", "<=") else "low"
+    return name, side, Half(bound, sign in ("<=", ">="))
+
+
+def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
+    """Where left minus right is zero, if it is linear in one variable, and whether it rises."""
+    one, other = parse_formula(left), parse_formula(right)
+    if one is None or other is None:
+        return None
+    bare = _bare_side(one, other)
+    if bare is not None:
+        return bare
+    names = one.variables | other.variables
+    if len(names) != 1:
+        return None
+    (name,) = names
+    root = Node("add", (one.root, Node("negate", (other.root,))))
+    difference = Formula(root, names, frozenset())
+    try:
+        values = [value_at(difference, {name: Fraction(at)}) for at in (0, 1, 2)]
+    except Unreadable:
+        return None
+    if not all(isinstance(value, Fraction) for value in values):
+        return None
+    slope = values[1] - values[0]
+    # Three points on a line do not prove one, but a coincidence needs a formula made for it; the
+    # fourth point catches polynomials up to the third degree.
+    fourth = value_at(difference, {name: Fraction(17, 5)})
+    linear = values[2] - values[1] == slope and fourth == values[0] + slope * Fraction(17, 5)
+    if slope == 0 or not linear:
+        return None
+    zero = Node("number", value=-values[0] / slope)
+    return name, Formula(zero, frozenset(), frozenset()), slope > 0
+
+
+def _bare_side(one: Formula, other: Formula) -> tuple[str, Formula, bool] | None:
+    """ "x < a + 1": a bare name with a bound that does not hold it."""
+    if _is_bare(one, other):
+        return one.root.name, other, True
+    if _is_bare(other, one):
+        return other.root.name, one, False
+    return None
+
+
+def _is_bare(one: Formula, other: Formula) -> bool:
+    name = one.root.name
+    return one.root.op == "variable" and other.root.op != "variable" and name not in other.variables
