@@ -107,7 +107,7 @@ def ask_teacher(
     if not total:
         return
     teacher = step.get_teacher().kept_in(workspace.root)
-    outcome = Outcome(total, teacher.model_id)
+    outcome = AskOutcome(total, teacher.model_id)
     requests = (request for table in tables for request in read_requests(table))
     with (
         RolloutStore.write(workspace.rollouts) as store,
@@ -124,7 +124,7 @@ def ask_teacher(
 
 
 @dataclass(slots=True)
-class Outcome:
+class AskOutcome:
     """What came of the attempts of one run."""
 
     total: int
@@ -209,7 +209,7 @@ def _ask(
     store: RolloutStore,
     bar: Bar,
     budget: Budget,
-    outcome: Outcome,
+    outcome: AskOutcome,
 ) -> None:
     before = budget.spent
     for answers in session.answer(batches):

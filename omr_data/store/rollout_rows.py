@@ -21,6 +21,9 @@ from omr_data.teacher import JSON_FIELDS, AttemptStatus, Failure, canonical_json
 
 FORMAT = 2
 """The format of the store, and of its exports."""
+HAVE_OTHER_DEFAULTS = ("temperature", "seed")
+"""Fields of a teacher that may be None but are something else by default. Their None is identity;
+that of all other fields is left out of the canonical form."""
 TABLES = {"requests", "rollouts", "failures"}
 SCHEMA = (
     "CREATE TABLE requests (key BLOB PRIMARY KEY, identity BLOB NOT NULL) WITHOUT ROWID",
@@ -187,7 +190,11 @@ def _renewed(value: Any, name: str = "") -> Canonical:
         return [_renewed(item) for item in value]
     if isinstance(value, dict):
         if name == "fields":
-            value = {key: item for key, item in value.items() if item is not None}
+            value = {
+                key: item
+                for key, item in value.items()
+                if item is not None or key in HAVE_OTHER_DEFAULTS
+            }
         return {key: _renewed(item, key) for key, item in value.items()}
     if name in JSON_FIELDS and isinstance(value, str):
         return canonical_json(json.loads(value))
