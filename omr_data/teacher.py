@@ -3,8 +3,8 @@
 A **teacher** is a model that answers requests; a **judge** is a teacher that votes on verdicts.
 **Request**: what a model is asked: one chat with its images, and the attempt numbers wanted.
 **Rollout**: one stored answer to a request. Its key is the sha256 of everything that decides the
-answer (messages, image hashes, the teacher's identity fields), and nothing else, so a changed URL or
-concurrency finds every paid answer again.
+answer (messages, image hashes, the teacher's identity fields), and nothing else. So a changed URL
+or concurrency finds every paid answer again.
 
 Adding a teacher is adding one file to `omr_data/teachers/`, or a class in a recipe:
 
@@ -25,7 +25,7 @@ Adding a teacher is adding one file to `omr_data/teachers/`, or a class in a rec
         def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
             for batch in self._budget.within(batches):
                 yield [
-                    (request, [Response("42", attempt, "always-42") for attempt in request.attempts])
+                    (request, [Response("42", one, "always-42") for one in request.attempts])
                     for request in batch
                 ]
 
@@ -230,8 +230,8 @@ class Estimate:
 class Teacher(Spec):
     """A model that answers requests.
 
-    Its identity fields (model, revision, sampling parameters) are part of every rollout key. Declare
-    what is not, such as URLs and limits, with `runtime_field`.
+    Its identity fields (model, revision, sampling parameters) are part of every rollout key.
+    Declare what is not, such as URLs and limits, with `runtime_field`.
     """
 
     def request(

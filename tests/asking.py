@@ -35,7 +35,7 @@ def question(number: int = 0, fault: str = "", times: int = 10**6, **given: Any)
 def ask(
     asked: Teacher, records: Sequence[Record], n: int = 2, budget: Budget | None = None
 ) -> Answered:
-    """Everything that came back, by request in the order given; an unpaid request has no results."""
+    """Everything that came back, by request in the order given. An unsent one has no results."""
     requests = [request for one in records for request in Sample(asked, n=n).requests(one)]
     found: dict[str, tuple[Request, list[Response | Failure]]] = {
         request.key: (request, []) for request in requests

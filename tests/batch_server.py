@@ -1,8 +1,8 @@
-"""A real HTTP server that behaves like a hosted provider's Files and Batches, and misbehaves as it is told: `python -m tests.batch_server`.
+"""A real HTTP server with a hosted provider's Files and Batches: `python -m tests.batch_server`.
 
-It prints its port, listens on 127.0.0.1 and ends when its standard input closes. A question may say in JSON what becomes
-of its line, and how often: `{"fault": "429", "times": 1}`. `GET /log` tells what was bought; `POST /go` lets go of a request
-that is held (see `--hold`).
+It prints its port, listens on 127.0.0.1 and ends when its standard input closes. It misbehaves as it
+is told. A question may say in JSON what becomes of its line, and how often: `{"fault": "429",
+"times": 1}`. `GET /log` tells what was bought; `POST /go` lets go of a held request (see `--hold`).
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Server:
         self.holding = ""
         self.going = asyncio.Event()
 
-    # Files ------------------------------------------------------------------------------------------------
+    # Files ----------------------------------------------------------------------------------------
 
     async def upload(self, request: web.Request) -> web.Response:
         fields = {part.name: await part.read() async for part in await request.multipart()}
@@ -54,7 +54,7 @@ class Server:
             return web.Response(status=503)
         return web.Response(body=self.files[request.match_info["id"]])
 
-    # Batches ----------------------------------------------------------------------------------------------
+    # Batches --------------------------------------------------------------------------------------
 
     async def make(self, request: web.Request) -> web.Response:
         asked = await request.json()
@@ -209,7 +209,7 @@ class Server:
             "error": {"code": "batch_expired", "message": "too late"},
         }
 
-    # For tests --------------------------------------------------------------------------------------------
+    # For tests ------------------------------------------------------------------------------------
 
     async def hold(self, moment: str) -> None:
         if self.options.hold == moment and not self.going.is_set():

@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks chat completions and misbehaves as told: `python -m tests.fault_server`.
+"""A real HTTP server that speaks chat completions and misbehaves: `python -m tests.fault_server`.
 
 It prints its port, listens on 127.0.0.1 and ends when its standard input closes.
 

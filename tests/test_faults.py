@@ -1,4 +1,4 @@
-"""Every fault of a server ends as a recorded state: nothing paid is lost, and nothing is paid twice.
+"""Every fault of a server ends as a recorded state: nothing paid is lost or paid twice.
 
 The faults are played by `tests.fault_server`. A cut of them runs in `make test`, and all of them in
 `make test-slow`.

@@ -112,7 +112,7 @@ def entries(folder: Path) -> list[Path]:
     return list((folder / "work" / "batches").iterdir())
 
 
-# ---------------------------------------------------------------------------------------------- answers
+# -------------------------------------------------------------------------------------- answers
 
 
 def test_all_attempts_of_a_question_are_one_request_at_half_the_price_with_the_seeds_that_it_has_live(
@@ -190,7 +190,7 @@ def test_while_it_waits_it_says_how_far_the_provider_is(tmp_path: Path) -> None:
     assert (False, "1 batch, 0 of 3 requests done") in notes
 
 
-# ----------------------------------------------------------------------------------------------- faults
+# --------------------------------------------------------------------------------------- faults
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_what_it_needs_is_said(
         ask(teacher(server, tmp_path), [question()])
 
 
-# ------------------------------------------------------------------------------------------------ budget
+# --------------------------------------------------------------------------------------- budget
 
 
 @pytest.mark.slow
@@ -394,7 +394,7 @@ def test_a_budget_in_dollars_is_kept_by_what_each_line_can_cost_at_most(tmp_path
         assert sum(server.told()["batches"]) == done
 
 
-# ------------------------------------------------------------------------------------- kill -9, and others
+# -------------------------------------------------------------------------- kill -9, and others
 
 
 def build_and_kill(

@@ -1,4 +1,4 @@
-"""The store of paid answers notices damage, keeps its format, and takes over what was stored before."""
+"""The store of paid answers notices damage, keeps its format, and takes over older stores."""
 
 import hashlib
 import json

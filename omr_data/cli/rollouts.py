@@ -1,4 +1,4 @@
-"""`omr rollouts`: what the store of paid answers holds, what failed, and parquet in and out of it."""
+"""`omr rollouts`: what the store of paid answers holds, what failed, and parquet in and out."""
 
 import json
 from collections.abc import Sequence
@@ -43,14 +43,20 @@ def stats_command(work: Work = WORK) -> None:
 
 @app.command("failures")
 def failures_command(work: Work = WORK) -> None:
-    """Attempts without an answer, by kind, each with what the server said and an example question."""
+    """Show attempts without an answer, by kind.
+
+    Each kind has its count, what the server said and an example question.
+    """
     with RolloutStore.read(Workspace(work).rollouts) as store:
         print_failures(Console(), store.failure_groups())
 
 
 @app.command("retry")
 def retry_command(kind: Kind = None, work: Work = WORK) -> None:
-    """Forget failures: the next build asks for exactly these attempts, and rebuilds what they touch."""
+    """Forget failures, so that the next build asks for these attempts again.
+
+    It asks for exactly these, and rebuilds what was made without them.
+    """
     workspace = Workspace(work)
     with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
         forgotten = store.forget_failures(kind)

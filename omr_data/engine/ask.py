@@ -1,4 +1,4 @@
-"""Asking a teacher: only for what the store does not hold, in batches that are the same on every run.
+"""Asking a teacher only for what the store does not hold, in the same batches on every run.
 
 Requests are cut into batches of `teacher.batch` questions over the whole input, before anything
 stored is left out. So after a crash a batch is asked whole or not at all, and a teacher whose text

@@ -1,4 +1,4 @@
-"""Attempts that a finished step left open: the share that a release may have, and what reopens them.
+"""Attempts that a finished step left open: how many a release may have, and what reopens them.
 
 A refused or rejected attempt is settled, so its step is done without it. Two things follow. The
 share of such attempts is limited when a release is written. And when `omr rollouts retry` or an
@@ -78,7 +78,7 @@ def _is_reopened(
 
 
 def drop_stale(folders: Sequence[StageFolder], stale: frozenset[int]) -> None:
-    """Deletes stale stages, the last one first, so that a kill in between leaves none that is wrong.
+    """Deletes stale stages, the last one first, so that a kill in between leaves no wrong one.
 
     Args:
         folders: Where the plan's stages are.

@@ -80,7 +80,7 @@ class Sample(AskStep):
 
     def requests(self, record: Record) -> Sequence[Request]:
         try:
-            # Sources are checked when they are read; a Map between them and here may have broken it.
+            # Sources are checked when they are read. A Map in between may have broken it.
             check_marks(record)
         except BadRow as error:
             raise StepError(

@@ -288,7 +288,7 @@ class RolloutStore:
     # ------------------------------------------------------------------------------ writing
 
     def put(self, answers: Iterable[tuple[Request, Sequence[Response | Failure]]]) -> None:
-        """Stores answers and failures in one transaction: all of them or, if the process dies, none.
+        """Stores answers and failures in one transaction: all or, if the process dies, none.
 
         An answer that is already there stays. A failure is forgotten once its attempt is answered,
         and is not stored for an answered one.
@@ -315,8 +315,8 @@ class RolloutStore:
                 "DELETE FROM failures WHERE key = ? AND attempt = ?", [row[:2] for row in rollouts]
             )
             self._db.executemany(
-                f"INSERT OR REPLACE INTO failures SELECT {_places(FAILURE_COLUMNS)} WHERE NOT EXISTS "
-                "(SELECT 1 FROM rollouts WHERE key = ?1 AND attempt = ?2)",
+                f"INSERT OR REPLACE INTO failures SELECT {_places(FAILURE_COLUMNS)} "
+                "WHERE NOT EXISTS (SELECT 1 FROM rollouts WHERE key = ?1 AND attempt = ?2)",
                 failures,
             )
 

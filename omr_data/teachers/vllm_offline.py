@@ -52,7 +52,8 @@ OF_THE_CHAT = (
     "continue_final_message",
     "mm_processor_kwargs",
 )
-"""Fields of `extra_body` that say how a chat becomes a prompt; the others are vLLM's sampling parameters."""
+"""Fields of `extra_body` that say how a chat becomes a prompt. The others are vLLM's sampling
+parameters."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class _Session:
                 self._results.append((run.request, self._read(run, output)))
 
     def _read(self, run: _Run, output: "RequestOutput") -> list[Response | Failure]:
-        """Each sample as a response, or as the failure that it is. The first carries the prompt's tokens."""
+        """Each sample as a response or a failure. The first carries the prompt's tokens."""
         seconds = round(time.monotonic() - run.began, 3)
         found: list[Response | Failure] = []
         for place, (attempt, sample) in enumerate(zip(run.attempts, output.outputs, strict=True)):

@@ -23,7 +23,10 @@ __all__ = ["KEY", "URLS", "Teacher"]
 
 @dataclass(frozen=True)
 class Teacher(ServedModel):
-    """A model behind a server, asked live. Its fields are those of `ChatModel` and `ServedModel`."""
+    """A model behind a server, asked live.
+
+    Its fields are those of `ChatModel` and `ServedModel`.
+    """
 
     name: ClassVar[str] = ServedModel.name
 

@@ -48,8 +48,8 @@ DRAW_SECONDS = 1.0
 LARGE = 2**14
 """Bytes of a body from which it is sent as it lies, and not copied together for each request."""
 TURNS = 5
-"""A request may be turned away (429, 503) this many times as often as it may fail, as long as others
-are answered. Sharing a busy server is no fault of the request."""
+"""A request may be turned away (429, 503) this many times as often as it may fail, as long as
+others are answered. Sharing a busy server is no fault of the request."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 """Seconds before a request is tried again: doubled with each try."""
 

@@ -18,7 +18,7 @@ from omr_data.teachers.openai_api.model import ChatModel
 URLS = "OMR_TEACHER_URL"
 KEY = "OMR_TEACHER_KEY"
 PATCH = 28
-"""Pixels of one merged patch of Qwen-VL: an image costs about one token for each. Estimates only."""
+"""Pixels of one merged patch of Qwen-VL: an image costs about one token each. Estimates only."""
 CHAT_TOKENS = 1_024
 """Most tokens that a chat template adds to the texts of a prompt."""
 
@@ -140,7 +140,7 @@ class ServedModel(ChatModel):
         return Usage(text + images + CHAT_TOKENS, samples * self.max_tokens)
 
     def estimate(self, requests: Iterator[Request]) -> Estimate:
-        """Estimates prompts at four characters a token, and answers at a quarter of `max_tokens`."""
+        """Estimates prompts at four characters a token, answers at a quarter of `max_tokens`."""
         sent = prompt = completion = 0
         for request in requests:
             asked = -(-len(request.attempts) // self.samples_per_request)

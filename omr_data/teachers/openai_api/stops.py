@@ -60,7 +60,7 @@ class StopRules:
 
     @property
     def waits_for_a_success(self) -> bool:
-        """Whether so much was rejected that nothing is sent before one request in flight succeeds."""
+        """Whether nothing is sent before one request in flight succeeds: so much was rejected."""
         return not self.succeeded and len(self._held_keys) >= FIRST_STRETCH
 
     def answer_came(self) -> list[Result]:

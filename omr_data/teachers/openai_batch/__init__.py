@@ -32,7 +32,10 @@ TRANSFER_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Teacher(BatchModel):
-    """A model asked in batches. Its fields are those of `ChatModel`, `ServedModel`, `BatchModel`."""
+    """A model asked in batches.
+
+    Its fields are those of `ChatModel`, `ServedModel` and `BatchModel`.
+    """
 
     name: ClassVar[str] = BatchModel.name
 

@@ -47,7 +47,7 @@ from omr_data.teachers.openai_batch.settings import BatchModel
 GROUP = 512
 """Requests whose answers are handed over, and committed, at once."""
 TOO_MANY_TOKENS = "token_limit_exceeded"
-"""What a provider says of a batch when too much of the account is waiting. It passes as batches end."""
+"""A provider says so of a batch when too much of the account waits. It passes as batches end."""
 
 Result = tuple[Request, Sequence[Response | Failure]]
 
