@@ -65,7 +65,9 @@ class Meaning(enum.Enum):
     """This request cannot be served as it was asked."""
 
 
+# 529 is Anthropic's "overloaded", 425 means that a connection was too young.
 BUSY_STATUSES = (408, 425, 429, 502, 503, 504, 529)
+# 405, 410 and 421 are what wrong addresses and retired models get.
 ACCESS_STATUSES = (401, 402, 403, 404, 405, 407, 410, 421)
 ACCESS_CODES = (
     "billing_hard_limit_reached",
@@ -88,6 +90,7 @@ def meaning(status: int, body: bytes = b"") -> Meaning:
     """
     if 200 <= status < 300:
         return Meaning.REPLY
+    # A gateway's 5xx page may be large, and holds no code of the provider.
     codes = _error_codes(body) if status < 500 else set()
     if codes.intersection(POLICY_CODES):
         return Meaning.POLICY
@@ -104,6 +107,7 @@ def _error_codes(body: bytes) -> set[str]:
     try:
         error = json.loads(body)["error"]
         found = [error.get("code"), error.get("type")]
+        # Azure puts the content filter's code one level deeper.
         inner = error.get("innererror")
         if isinstance(inner, dict):
             found.append(inner.get("code"))
@@ -149,6 +153,7 @@ class Pauses:
         """
         now = time.monotonic()
         self.began = now if self.began is None else self.began
+        # The server's own wish does not change the pauses that follow it.
         self._next = min(self.longest, max(self.first, 2 * self._next))
         pause = self._next * random.uniform(0.8, 1.2) if asked is None else asked
         left = self.began + self.outage - now
@@ -212,6 +217,7 @@ async def send(
             may_pass = found in (Meaning.BUSY, Meaning.BROKEN)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault, status, may_pass = f"{type(error).__name__}: {error}", 0, True
+        # What cannot pass is told at once: waiting would only hide the server's words.
         pause = pauses.after_failure(asked) if may_pass else None
         if pause is None:
             raise HttpError(f"{shown_url(url)}: {redact(fault, secrets)}", status)
@@ -224,6 +230,7 @@ async def read_limited(reply: aiohttp.ClientResponse, most: int = REPLY_BYTES) -
     A few MB of gzip can unpack to many GB. aiohttp unpacks piece by piece, so counting the pieces
     bounds the memory.
     """
+    # Nearly all replies take this way: their size is known, so one read is enough.
     if "Content-Encoding" not in reply.headers and (reply.content_length or most) < most:
         return await reply.read()
     pieces, size = [], 0
@@ -292,6 +299,7 @@ def proxy_of(url: str) -> str | None:
 def join_url(url: str, path: str) -> str:
     """Puts a path below a base URL, before its query: `http://h/v1?api-key=x` keeps its key."""
     base = URL(url, encoded=True)
+    # yarl's own joining drops the query, and with it the key of some providers.
     whole = base.with_path(f"{base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
     return str(whole)
 
@@ -322,6 +330,7 @@ def shown_url(url: str) -> str:
 
 def secrets_of(urls: Iterable[str], key: str | None) -> tuple[str, ...]:
     """Texts that no message may show: the key, and users, passwords and query values of URLs."""
+    # Query values are taken whole: which of them is a key differs between providers.
     found = [key or ""]
     for url in urls:
         parts = URL(url)

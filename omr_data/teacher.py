@@ -158,6 +158,7 @@ class Budget:
             most: US dollars that the request can cost at most.
         """
         has_requests = self.requests is None or self.sent < self.requests
+        # Equality is allowed, so that a budget of 0 still asks teachers that cost nothing.
         has_dollars = self.usd is None or self.spent + self.reserved + most <= self.usd
         if not (has_requests and has_dollars):
             return False
@@ -186,6 +187,7 @@ class Budget:
         This is for teachers that cost nothing, where only `--max-requests` can stop a run.
         """
         while self.requests is None or self.sent < self.requests:
+            # Taken only after the check, so that a paused run has not read what it does not ask.
             batch = next(batches, None)
             if batch is None:
                 return

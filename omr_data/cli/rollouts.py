@@ -62,6 +62,7 @@ def retry_command(kind: Kind = None, work: Work = WORK) -> None:
         forgotten = store.forget_failures(kind)
         kinds = sorted({group.kind for group in store.failure_groups()})
     print(f"{forgotten:,} attempts will be asked again by the next build.")
+    # A mistyped kind would otherwise look like success.
     if not forgotten and kinds:
         print(f"No failure is of the kind {kind!r}. There are: {', '.join(kinds)}.")
 
@@ -116,6 +117,7 @@ def print_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
         console: Where it is printed.
         groups: The failures, the largest group first.
     """
+    # A table without rows would look like an error.
     if not groups:
         console.print("No attempt is without an answer.")
         return

@@ -52,6 +52,7 @@ def unsettled(
         store: The store, or None where there is none yet.
     """
     distinct = _distinct(requests)
+    # One query per batch: a query per question would cost more than the answer's commit.
     while batch := list(islice(distinct, batch_size)):
         settled = store.settled([request.key for request in batch]) if store else {}
         left = [_without(request, settled.get(request.key, set())) for request in batch]
@@ -183,6 +184,7 @@ class AskOutcome:
             IncompleteError: The budget is spent, or some attempts failed.
             TeacherError: The teacher did not give each attempt back.
         """
+        # A pause is no fault of the teacher, and says how to go on.
         if self.returned != self.total and budget.reached:
             raise IncompleteError(
                 f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), "
@@ -213,10 +215,12 @@ def _ask(
 ) -> None:
     before = budget.spent
     for answers in session.answer(batches):
+        # Stored before it is shown: what a person sees done is done.
         if answers:
             store.put(answers)
         group = outcome.add(answers)
         failed = outcome.failures.total()
+        # The mean cost is that of an answer, and failures may have cost nothing.
         answered = outcome.returned - failed
         notes = [
             f"{failed:,} without an answer" if failed else "",

@@ -52,6 +52,7 @@ class Wanted:
 def make_requests(task: RequestsTask) -> int:
     """Works out and commits the requests of one shard. Returns how many there are."""
     rows = []
+    # Rows of one record stand together, in the order that `attach` expects.
     for number, group in enumerate(iter_groups(task.step, task.shard)):
         rows += [_row(number, request) for request in group]
     import pyarrow as pa
@@ -103,6 +104,7 @@ def _rows(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any]]:
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            # Page checksums are verified: a damaged prompt must not be paid for.
             for batch in file.iter_batches(batch_size=ROWS, columns=columns):
                 yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:

@@ -42,6 +42,7 @@ def stale_stages(
     """
     stale: set[int] = set()
     for number, (stage, folder) in enumerate(zip(stages.stages, folders, strict=True)):
+        # References count as well: what was compared with them changes with them.
         read = {*stage.inputs, *(index for group in stage.references for index in group)}
         if not folder.done():
             continue
@@ -61,6 +62,7 @@ def _is_reopened(
     inputs: Sequence[StageFolder],
     workspace: Workspace,
 ) -> bool:
+    # The step's own count; fused steps after it have theirs.
     count = next(count for count in folder.counts() if count.fingerprint == fingerprint)
     has_open = any(count.tally[name] for name in (*OPEN, OPEN_ONCE))
     # Without a store nothing was reopened: its answers are elsewhere, and asking for all of them
@@ -108,6 +110,7 @@ def check_unanswered(
             continue
         shown = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
         asked = left + count.tally["answers"]
+        # Per attempt and record: two records that share a request count twice.
         share = left / asked
         if step.unanswered_at_most >= share:
             reporter.say(f"  {step.name}: attempts without an answer: {shown}")
@@ -126,6 +129,7 @@ def _words(rollouts: Path) -> str:
     if not RolloutStore.is_there(rollouts):
         return ""
     with RolloutStore.read(rollouts) as store:
+        # The largest group comes first, and is most likely the cause.
         settled = [group for group in store.failure_groups() if group.status.settled]
     if not settled:
         return ""

@@ -110,6 +110,7 @@ def import_rollouts(store: RolloutStore, path: Path) -> tuple[int, int]:
 
 
 def _import(store: RolloutStore, read: Callable[[], Iterator[Row]]) -> tuple[int, int]:
+    # The first pass only checks: nothing of a damaged file is stored.
     answers = sum(isinstance(result, Response) for _, _, result in read())
     before = store.stats().rollouts
     rows = read()
@@ -134,6 +135,7 @@ def _read_export(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=ROWS, columns=wanted):
                 for row in batch.to_pylist():
                     key, identity = row.pop("key"), row.pop("request")
+                    # Rows of a request stand together, so its identity is hashed once.
                     if known[0] != key:
                         known = (key, _checked_identity(path, key, identity, version))
                     # Another identity means that an earlier format had other keys.
@@ -154,6 +156,7 @@ def _format(path: Path, schema: "pa.Schema") -> int:
             f"omr_data made; this one reads formats 1 and {FORMAT}. Import it with that version, "
             "or export it again with this one."
         )
+    # `logprob` came to format 1 later, so it may be missing there.
     needed = FIRST_COLUMNS if said == b"1" else _schema().names
     missing = sorted({*needed} - {"logprob", *schema.names})
     if missing:

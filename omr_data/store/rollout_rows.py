@@ -68,6 +68,7 @@ class RowCodec:
             response: The answer.
             now: The time, in seconds since 1970.
         """
+        # Absent fields cost nothing, and old rows without them read the same.
         content: dict[str, Any] = {"text": response.text}
         if response.reasoning is not None:
             content["reasoning"] = response.reasoning
@@ -86,7 +87,13 @@ class RowCodec:
         )
 
     def failure_row(self, key: bytes, failed: Failure, now: float) -> tuple[Any, ...]:
-        """The row of a failed attempt. Arguments as for `rollout_row`."""
+        """The row of a failed attempt.
+
+        Args:
+            key: The request's key, 32 bytes.
+            failed: The failure.
+            now: The time, in seconds since 1970.
+        """
         return _sealed(
             key,
             failed.attempt,
@@ -168,6 +175,7 @@ def _seal(values: Sequence[Any]) -> bytes:
     """sha256 over the values of a row, with their types and lengths."""
     digest = hashlib.sha256()
     for value in values:
+        # repr tells 1 from "1", and writes a float so that it can be read back exactly.
         data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data))
         digest.update(data)
@@ -213,6 +221,7 @@ def upgrade(database: sqlite3.Connection, codec: RowCodec) -> None:
         database.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     for statement in SCHEMA:
         database.execute(statement)
+    # Two old keys may become one: how a JSON text was laid out no longer counts.
     keys: dict[bytes, bytes] = {}
     for old, packed in database.execute("SELECT key, identity FROM old_requests"):
         identity = renew_identity(codec.unpack(packed))
@@ -238,6 +247,7 @@ def upgrade(database: sqlite3.Connection, codec: RowCodec) -> None:
     for key, attempt, kind, http_status, tries, detail, stored_at in database.execute(
         "SELECT key, attempt, kind, status, tries, detail, stored_at FROM old_failures"
     ):
+        # Which of them were rightly permanent cannot be told any more.
         failed = Failure(attempt, AttemptStatus.FAILED, kind, detail, http_status, tries)
         _put_failure(database, codec.failure_row(keys[key], failed, stored_at))
     for table in sorted(TABLES):

@@ -106,7 +106,9 @@ class RolloutStore:
             )
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
+                # A committed answer was paid for, so it must survive a power cut as well.
                 connection.execute("PRAGMA synchronous = FULL")
+                # Finds damaged pages when they are read, and not when they crash a query.
                 connection.execute("PRAGMA cell_size_check = ON")
                 store = cls(path, connection)
                 store._make_tables()
@@ -179,6 +181,7 @@ class RolloutStore:
         query = "SELECT hex(key), attempt FROM rollouts WHERE key IN ({})"
         for key, attempt in self._select(query, keys):
             found.setdefault(key.lower(), set()).add(attempt)
+        # Failed attempts are not in it: they are what a run asks for again.
         for key, failures in self.unanswered(keys).items():
             found.setdefault(key, set()).update(failures)
         return found
@@ -242,6 +245,7 @@ class RolloutStore:
         )
         rollouts, prompt_tokens, completion_tokens = tokens.fetchone()
         (requests,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
+        # Failures are few, so they are counted without an index.
         by_status = self._db.execute("SELECT status, count(*) FROM failures GROUP BY status")
         failures = dict(by_status.fetchall())
         by_model = self._db.execute(
@@ -305,6 +309,7 @@ class RolloutStore:
                 else:
                     storable = self._storable(result)
                     rollouts.append(self._codec.rollout_row(key, storable, now))
+        # Stored once for all attempts, and even for failures: an error needs its question.
         requests = [(key, self._codec.pack(text)) for key, text in identities.items()]
         with _errors(self.path), self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?)", requests)

@@ -31,6 +31,13 @@ class Teacher(teacher.Teacher):
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
+        """Starts at once.
+
+        Args:
+            workers: Not used.
+            read_image: Not used: nothing is looked at.
+            budget: What may be asked.
+        """
         # Nothing to connect to: the answers are computed here.
         yield _Session(self, budget)
 
@@ -53,6 +60,7 @@ class _Session:
         return ""
 
     def _response(self, request: Request, attempt: int) -> Response:
+        # A hash and no random number, so that every run and every process agree.
         digest = hashlib.sha256(f"{request.key}:{attempt}".encode()).digest()
         answer = self.teacher.answers[int.from_bytes(digest[:4]) % len(self.teacher.answers)]
         text = f"<think>I say {answer}</think><answer>{answer}</answer>"

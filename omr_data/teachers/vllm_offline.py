@@ -169,6 +169,7 @@ class _Session:
                 self._step()
             except TeacherError as error:
                 fatal = error
+            # Commits are grouped: one per answer would slow the engine's own loop.
             if self._results and (
                 time.monotonic() - handed >= GROUP_SECONDS or fatal or not (left or self._waiting)
             ):
@@ -227,6 +228,7 @@ class _Session:
             outputs = self._llm.llm_engine.step()
         except VLLMServerError as error:
             raise _stopped(error) from error
+        # Unfinished outputs are looked at again after the next step.
         for output in outputs:
             if output.finished:
                 run = self._waiting.pop(output.request_id)
@@ -272,6 +274,7 @@ def _wanted(teacher: Teacher) -> dict[str, Any]:
     """
     from vllm.sampling_params import StructuredOutputsParams
 
+    # 0 log-probabilities beside the sampled token's own are enough for their sum.
     fields = sampling(teacher) | {
         "max_tokens": teacher.max_tokens,
         "logprobs": 0 if teacher.logprob == "sum" else None,

@@ -130,6 +130,7 @@ class Client:
 
     async def close(self) -> None:
         """Drops what is in flight and closes the connections."""
+        # What is in flight is lost here, so a stopped run waits for it before closing.
         tasks = [*self._tasks, *([self._listener] if self._listener else [])]
         for task in tasks:
             task.cancel()
@@ -159,6 +160,7 @@ class Client:
         most = self.teacher.samples_per_request
         for request in batch:
             prepared = prepare(self.teacher, request, self._read_image)
+            # A gap in the attempts is a request of its own, because of the seeds.
             for attempts in runs(request.attempts, most):
                 bound = self.teacher.usage_at_most(request, len(attempts))
                 self._ready.append(PendingRequest(request, prepared, attempts, bound))
@@ -180,6 +182,7 @@ class Client:
             if more and self.has_room() and len(self._ready) < self._limit() // 2:
                 break  # the queue would run dry
             await self._wait(end, GROUP_MOST)
+        # Nothing can succeed any more, so held rejections are decided about now.
         if not more and self._idle():
             self._results += self.rules.all_returned()
         results, self._results = self._results, []
@@ -197,6 +200,7 @@ class Client:
         """
         now = time.monotonic()
         times = [until]
+        # Whatever ends first is worth a look: a rest, a pause, or the group.
         times += [one.resting_until for one in self.endpoints if one.resting_until > now]
         if self._later:
             times.append(self._later[0][0])
@@ -221,6 +225,7 @@ class Client:
         while True:
             await asyncio.sleep(silence / 2)
             for endpoint in self.endpoints:
+                # An idle endpoint owes no answer, and is not asked.
                 if not endpoint.in_flight or time.monotonic() - endpoint.heard_at < silence:
                     deaf[endpoint.url] = 0
                     continue
@@ -242,6 +247,7 @@ class Client:
             return False
 
     def _give_up(self, endpoint: Endpoint) -> None:
+        # Marked first, so that the task can tell this from the end of the session.
         for task, where in self._tasks.items():
             if where is endpoint:
                 self._silenced.add(task)
@@ -252,6 +258,7 @@ class Client:
     def _dispatch(self) -> None:
         """Sends what can be sent now."""
         now = time.monotonic()
+        # Retries go behind what waits already: a poison question must not hold others up.
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
         if self.rules.waits_for_a_success:
@@ -263,9 +270,11 @@ class Client:
             self._drop_queue()
         while self._ready and (endpoint := choose(self.endpoints, now)) is not None:
             job = self._ready.popleft()
+            # This server gives one answer a request, whatever n says.
             if len(job.attempts) > 1 and endpoint.several is False:
                 self._ready.extendleft(reversed(self._split(job)))
                 continue
+            # Without prices this is 0, and only the number of requests is limited.
             reserved = self.teacher.dollars(job.most)
             if not self.budget.reserve(reserved):
                 self._ready.appendleft(job)
@@ -354,6 +363,7 @@ class Client:
             self.rules.paid_without_answer(reply.fault)
             self._again(job, job.attempts, reply.fault, reply.detail, status)
             return
+        # Before anything is handed over: a stored answer is never taken back.
         reply = self._of_the_asked_model(reply)
         if reply.responses:
             self._results += self.rules.answer_came()
@@ -366,6 +376,7 @@ class Client:
         """With `served_as`, answers of another model become failures."""
         if self.teacher.accepts(reply.served):
             return reply
+        # Kept as failures, so that `omr rollouts failures` names the other model.
         detail = f"asked for {self.teacher.model}, and {reply.served} was served"
         others = [
             failure(one.attempt, AttemptStatus.FAILED, "another model", detail, 200)
@@ -378,6 +389,7 @@ class Client:
         if settled:
             # The filter or the tools are of this request: it says nothing about the server.
             self._results.append((job.request, [*settled]))
+        # Each is asked again alone: its neighbours are stored already.
         failed = [one for one in reply.failures if not one.status.settled]
         if not reply.responses and not settled:
             self.rules.paid_without_answer(failed[0].kind if failed else "no choices")
@@ -385,6 +397,7 @@ class Client:
             self._again(job, (one.attempt,), one.kind, one.detail, one.http_status)
 
     def _missing_choices(self, job: PendingRequest, endpoint: Endpoint, reply: ChatReply) -> None:
+        # Split because of a refusal, and answered alone: so it was n that was refused.
         if job.alone and endpoint.several is None:
             endpoint.several = False
         elif len(job.attempts) > 1:
@@ -431,6 +444,7 @@ class Client:
     def _turned_away(self, sent: Try, status: int, words: str, asked: float | None) -> None:
         """Acts on a server that has too much to do, or says that it is away."""
         job, endpoint, now = sent.job, sent.endpoint, time.monotonic()
+        # Without Retry-After the pauses grow by themselves.
         kind = "rate limited" if status == 429 else "server error"
         if status in (429, 503):
             endpoint.too_much(now, sent.sent, asked, f"{status} {words}")
@@ -450,6 +464,7 @@ class Client:
         detail = self.rules.redacted(detail)
         # Nothing was sent to a server that could not be reached, so it costs nothing.
         self.budget.settle(sent.reserved, 0.0 if gone else sent.reserved)
+        # A reset may be the fault of this request, so it counts as a try below.
         sent.endpoint.failed(now, sent.sent, f"{kind}: {detail}", gone)
         if gone:
             self._put_back(job)
@@ -469,6 +484,7 @@ class Client:
             self._put_back(job)
 
     def _put_back(self, job: PendingRequest, asked: float | None = None) -> None:
+        # The run ends: what is not sent now comes back in the next one.
         if self.rules.fatal or self.paused:
             return
         tried = min(16, job.tries + job.turned_away)
@@ -493,6 +509,7 @@ class Client:
         rate = self._tokens / max(now - self._began, 0.001)
         notes = [f"{self.in_flight:,} in flight, {rate:,.0f} tokens/s"]
         for endpoint in self.endpoints:
+            # Only while it rests: a single fault among answers is no news.
             if endpoint.failing_since is not None and endpoint.resting_until > now:
                 waited = int(now - endpoint.failing_since)
                 trouble = endpoint.trouble[:60]

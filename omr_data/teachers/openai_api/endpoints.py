@@ -102,6 +102,7 @@ class Endpoint:
 
     def sent(self, now: float) -> None:
         """A request leaves."""
+        # Silence is counted from the first request that waits, and not from the last reply.
         if not self.in_flight:
             self.heard_at = now
         self.in_flight += 1
@@ -129,6 +130,7 @@ class Endpoint:
         """Ends a round: was its limit worth it?"""
         tried = self.limit > self._proven
         if tried and rate < GAIN * self._rate:
+            # The larger limit stays while it is on trial: one slow round proves little.
             self._trials += 1
             if self._trials == TRIALS:
                 self.limit, self._climbing, self._quiet, self._trials = self._proven, False, 0, 0
@@ -154,6 +156,7 @@ class Endpoint:
         """
         self._note(now, trouble)
         self._cut(now, sent)
+        # Taken literally, even when other requests were answered meanwhile.
         if retry_after is not None:
             self.resting_until = max(self.resting_until, now + retry_after)
         else:
@@ -169,6 +172,7 @@ class Endpoint:
             gone: Whether the server could not be reached at all.
         """
         self._note(now, trouble)
+        # A server that cannot be reached is away at once.
         self.strikes = max(self.strikes + 1, STRIKES if gone else 0)
         if self.away:
             self._cut(now, sent)

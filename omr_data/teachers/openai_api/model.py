@@ -74,6 +74,7 @@ class ChatModel(teacher.Teacher):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Subclasses add their own fields to these lists.
         for name in self.at_least_one:
             if getattr(self, name) < 1:
                 raise TeacherError(
@@ -84,6 +85,7 @@ class ChatModel(teacher.Teacher):
             if text is not None:
                 # The field itself becomes canonical, so spacing is neither identity nor sent.
                 object.__setattr__(self, name, self._canonical_json(name, text))
+        # Checked here and not when asking: a plan should refuse it, too.
         taken = sorted(set(OUR_FIELDS) & set(json.loads(self.extra_body)))
         if taken:
             raise TeacherError(

@@ -91,9 +91,11 @@ def read_reply(
     responses: list[Response] = []
     failures: list[Failure] = []
     sizes: list[int] = []
+    # More choices than attempts are ignored: nobody asked for them.
     for attempt, raw_choice in zip(attempts, _in_order(listed), strict=False):
         choice = _choice(raw_choice)
         failed = judge(attempt, choice)
+        # Bad choices have a share as well, or good ones would seem to cost more.
         sizes.append(len(choice.text) + len(choice.reasoning or ""))
         if failed is not None:
             failures.append(replace(failed, http_status=200))
@@ -124,6 +126,7 @@ def judge(attempt: int, choice: Choice) -> Failure | None:
     if choice.refusal or reason in FILTER_REASONS:
         detail = choice.refusal or f"the finish reason is {reason!r}"
         return failure(attempt, AttemptStatus.REFUSED, "content filter", detail)
+    # Asked again with the same seed, the model would call the tool again.
     if reason in TOOL_REASONS:
         return failure(
             attempt,
@@ -174,6 +177,7 @@ def is_served_as_asked(asked: str, served: str) -> bool:
 
     Hosted servers add a date or a build (`gpt-4o-2024-08-06`), local ones show the folder's name.
     """
+    # Prefixes of a path or an organization differ between servers of one model.
     asked_name, served_name = asked.rpartition("/")[2], served.rpartition("/")[2]
     return not served or served_name.startswith(asked_name) or asked.endswith(served)
 
@@ -186,6 +190,7 @@ def _in_order(choices: Sequence[Any]) -> list[Any]:
         return found if isinstance(found, int) else -1
 
     indexes = [index(choice) for choice in choices]
+    # An index that is missing or used twice says nothing about any of them.
     whole = sorted(indexes) == list(range(len(choices)))
     return sorted(choices, key=index) if whole else list(choices)
 
@@ -196,6 +201,7 @@ def _choice(raw: Any) -> Choice:
     if not isinstance(message, dict):
         return Choice("", None, "malformed")
     content = message.get("content")
+    # Some servers answer in parts, as requests may be asked.
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(text for text in texts if isinstance(text, str))
@@ -215,6 +221,7 @@ def _usage(given: Any) -> Usage | None:
         counts = [plain_number(given[name]) for name in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, TypeError):
         return None
+    # Float counts like 7.0 became integers above; 7.5 tokens are not believed.
     prompt, completion = counts
     if not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts):
         return None
@@ -251,6 +258,7 @@ def _shares(total: int, sizes: Sequence[int]) -> list[int]:
     for size in sizes[:-1]:
         before += size
         upto = total * before // whole
+        # Rounding down the running total keeps the sum exact.
         shares.append(upto - given)
         given = upto
     return [*shares, total - given]

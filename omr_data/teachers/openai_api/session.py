@@ -26,6 +26,7 @@ class HttpSession:
         client = self._client
         left = True
         while True:
+            # Batches are read as there is room, so that millions of questions are never in memory.
             while left and client.has_room():
                 batch = next(batches, None)
                 left = batch is not None

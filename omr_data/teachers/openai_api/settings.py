@@ -81,6 +81,7 @@ class ServedModel(ChatModel):
         Raises:
             TeacherError: There is none, or one is not an http:// or https:// URL.
         """
+        # A recipe's own URLs win: a judge often stands elsewhere than the teacher.
         given = self.urls or tuple(os.environ.get(URLS, "").split(","))
         urls = tuple(url.strip().rstrip("/") for url in given if url.strip())
         if not urls:
@@ -135,6 +136,7 @@ class ServedModel(ChatModel):
             request: The question.
             samples: How many answers the request asks for.
         """
+        # Bytes bound tokens in every byte-level tokenizer; most texts have a quarter of it.
         text = sum(len(message.text.encode()) for message in request.messages)
         images = len(request.images) * self.image_tokens_at_most
         return Usage(text + images + CHAT_TOKENS, samples * self.max_tokens)
@@ -143,6 +145,7 @@ class ServedModel(ChatModel):
         """Estimates prompts at four characters a token, answers at a quarter of `max_tokens`."""
         sent = prompt = completion = 0
         for request in requests:
+            # Prompt tokens are charged once per request, however many answers it asks for.
             asked = -(-len(request.attempts) // self.samples_per_request)
             patches = sum(
                 -(-image.width // PATCH) * -(-image.height // PATCH) for image in request.images
@@ -151,6 +154,7 @@ class ServedModel(ChatModel):
             sent += asked
             prompt += asked * (characters // 4 + patches)
             completion += len(request.attempts) * self.max_tokens // 4
+        # One known price gives a lower bound, which is better than none in a plan.
         has_price = self.prompt_price is not None or self.completion_price is not None
         usd = self.dollars(Usage(prompt, completion)) if has_price else None
         return Estimate(sent, prompt, completion, usd)

@@ -77,6 +77,7 @@ class StopRules:
     def paid_without_answer(self, kind: str) -> None:
         """Notes a reply that was paid for and holds no answer."""
         self._paid.append(kind)
+        # Only paid replies are in the window: an outage must not look like a bad model.
         failed = Counter(fault for fault in self._paid if fault)
         if len(self._paid) == WINDOW and failed.total() > self._teacher.stop_share * WINDOW:
             kinds = ", ".join(f"{count} {fault}" for fault, count in failed.most_common())
@@ -93,6 +94,7 @@ class StopRules:
             status: The HTTP status.
             words: What the server said.
         """
+        # Any answer of the endpoint sets this back to 0.
         endpoint.denied += 1
         if not self.succeeded or endpoint.denied >= DENIED_IN_A_ROW:
             self.stop(
@@ -110,6 +112,7 @@ class StopRules:
         """
         if self.succeeded:
             return [result]
+        # Held in memory only: a killed run has settled none of them.
         self._held.append(result)
         self._held_keys.add(result[0].key)
         self._words = f"{status}: {words[:300]}"
@@ -127,6 +130,7 @@ class StopRules:
                 f"rejected, and none was answered. The last one with {self._words}. Mend the "
                 f"teacher's fields or the server: nothing was settled by this. {KEPT}"
             )
+            # Not handed over, so that the next run asks for them again.
             self._held.clear()
         return self.release()
 
@@ -137,6 +141,7 @@ class StopRules:
             now: The time.
             in_flight: Other requests in flight. While there are any, an answer may come.
         """
+        # One endpoint that works is enough to go on.
         since = [endpoint.failing_since for endpoint in self._endpoints]
         began = [at for at in since if at is not None]
         if in_flight or len(began) < len(since) or now - max(began) < self._teacher.outage:
@@ -155,6 +160,7 @@ class StopRules:
             usage: What the server counted.
             most: The bound that was reserved.
         """
+        # The answer itself is kept: it was paid for.
         if usage.prompt <= most.prompt and usage.completion <= most.completion:
             return False
         self.stop(

@@ -40,6 +40,7 @@ def prepare(teacher: ServedModel, request: Request, read_image: ReadImage) -> by
     Raises:
         TeacherError: The chat's image marks and its images do not match.
     """
+    # Hashes stand for images until the JSON is written: base64 needs no escaping.
     chat = messages(request, lambda image: data_url(image, _mark(image)))
     body = {
         "model": teacher.model,
@@ -61,6 +62,7 @@ def sampling(model: ChatModel) -> dict[str, Any]:
         fields["stop"] = list(model.stop)
     if model.response_format is not None:
         fields["response_format"] = json.loads(model.response_format)
+    # Last, so that it may replace a sampling field that a server calls otherwise.
     extra: dict[str, Any] = json.loads(model.extra_body)
     return fields | extra
 
@@ -75,6 +77,7 @@ def _with_images(body: bytes, images: Sequence[ImageRef], read_image: ReadImage)
     parts, at = [], 0
     for image in images:
         mark = _mark(image).encode()
+        # Searching from the last place keeps two uses of one image apart.
         found = body.index(mark, at)
         parts += [body[at:found], base64.b64encode(read_image(image))]
         at = found + len(mark)
@@ -110,6 +113,7 @@ def seed(base: int, key: str, attempt: int) -> int:
         key: The question's key.
         attempt: The attempt number.
     """
+    # The key is part of it, so that equal attempts of two questions differ.
     digest = hashlib.sha256(f"{base}:{key}".encode()).digest()
     return (int.from_bytes(digest[:4]) + attempt) % 2**31
 
@@ -134,6 +138,7 @@ def messages(request: Request, url: Callable[[ImageRef], str]) -> list[dict[str,
     Raises:
         TeacherError: Marks and images do not match.
     """
+    # One iterator over all messages: marks take images in the order of the chat.
     images = iter(request.images)
     found = [
         {"role": message.role, "content": _content(message, images, url)}
@@ -161,6 +166,7 @@ def _content(
                     f"a message has more {IMAGE_MARK} marks than images: {message.text[:80]!r}."
                 )
             parts.append({"type": "image_url", "image_url": {"url": url(image)}})
+        # Empty text parts are refused by some servers.
         if text:
             parts.append({"type": "text", "text": text})
     return parts

@@ -77,6 +77,7 @@ def write_line(teacher: BatchModel, line: BatchLine, read_image: ReadImage) -> b
         TeacherError: No file may hold a line of this size.
     """
     start = prepare(teacher, line.request, read_image)
+    # The body is byte for byte that of a live request, so answers are comparable.
     body = start + tail(teacher, line.request.key, line.attempts)
     raw = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n' % (
         line.id.encode(),
@@ -111,6 +112,7 @@ def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: floa
     """
     response, error = answer.get("response"), answer.get("error")
     if not isinstance(response, dict):
+        # Cut short: a broken line may be as large as an answer.
         said = error if isinstance(error, dict) else {"message": str(answer)[:300]}
         code = str(said.get("code", ""))
         kind = ENDINGS.get(code, "server error")
@@ -123,6 +125,7 @@ def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: floa
         return _read_reply(line, body, model, seconds, status)
     found = meaning(status, body)
     said_words = body.decode()
+    # The filter speaks of the question, however many answers were asked for.
     if found is Meaning.POLICY:
         return LineResult(
             failures(line, "content filter", said_words, status, AttemptStatus.REFUSED)

@@ -54,6 +54,7 @@ class Provider:
         """Uploads a file of requests. Returns its id."""
 
         def upload() -> str:
+            # Opened anew for each try: the last one may have read half of it.
             with open(path, "rb") as stream:
                 made = self._client.files.create(file=("requests.jsonl", stream), purpose="batch")
             return made.id
@@ -112,6 +113,7 @@ class Provider:
 
         def download() -> None:
             content = self._client.files.with_streaming_response.content(file)
+            # Streamed to disk: an output file may be larger than memory.
             with content as answer, atomic_path(path) as whole, open(whole, "wb") as stream:
                 for piece in answer.iter_bytes(2**20):
                     stream.write(piece)

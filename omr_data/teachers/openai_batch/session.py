@@ -96,6 +96,7 @@ class Bought:
             return False
         if remote.output_file_id or remote.error_file_id or remote.status == "failed":
             return True
+        # One that was cancelled before it began has no files, and needs none.
         counts = remote.request_counts
         done = counts.completed + counts.failed if counts else 0
         return remote.status != "completed" and not done
@@ -145,6 +146,7 @@ class BatchSession:
         """
         self._recall()
         lines = self._lines(batches)
+        # Buying comes before looking, so that the provider works while this process waits.
         while True:
             while len(self._busy()) < self._at_once and (load := self._compose(lines)).lines:
                 self._buy(load)
@@ -192,6 +194,7 @@ class BatchSession:
                 found = self._provider.find(entry.file)
                 entry = replace(entry, batch=found.id) if found else replace(entry, lines=())
                 self._journal.write(entry)
+            # Entries of other providers stay in view: their questions must not be bought twice.
             bought = Bought(entry)
             self._bought.append(bought)
             for key, first, count in entry.lines:
@@ -241,6 +244,7 @@ class BatchSession:
         with atomic_path(self._journal.draft()) as path, open(path, "wb") as file:
             while len(load.lines) < most_lines and (line := self._next(lines)) is not None:
                 raw = write_line(self._teacher, line, self._read_image)
+                # A single line over the limit was refused above.
                 is_full = load.lines and load.size + len(raw) > self._teacher.bytes_per_file
                 bound = self._teacher.usage_at_most(line.request, len(line.attempts))
                 reserved = self._teacher.dollars(bound)
@@ -289,6 +293,7 @@ class BatchSession:
         self._journal.write(entry)
         entry = replace(entry, batch=self._provider.make(file).id)
         self._journal.write(entry)
+        # Whether "too much is waiting" can pass depends on who else was waiting.
         others = self._busy()
         for other in others:
             other.alone = False
@@ -306,6 +311,7 @@ class BatchSession:
         if remote.status == "failed" and not has_files:
             self._failed(bought, remote)
             return
+        # Taken before reading: reading empties the claims.
         names = set(bought.claimed)
         group: list[Result] = []
         contradiction: TeacherError | None = None
@@ -320,6 +326,7 @@ class BatchSession:
         kind = remote.status if remote.status in ("expired", "cancelled") else "no answer"
         detail = f"the batch {remote.id} is {remote.status}, and holds no answer to this request"
         for name, line in bought.claimed.items():
+            # Providers do not charge for lines that they did not run.
             self._budget.settle(bought.load.reserved.pop(name, 0.0), 0.0)
             group.append((line.request, failures(line, kind, detail)))
         yield group
@@ -344,6 +351,7 @@ class BatchSession:
             with open(path, "rb") as stream:
                 for raw in stream:
                     answer = parse_line(raw)
+                    # A line that appears twice, or that nobody claims, is passed over.
                     line = bought.claimed.pop(str(answer.get("custom_id")), None)
                     if line is not None:
                         yield line, answer
@@ -402,6 +410,7 @@ class BatchSession:
         self._journal.write(replace(bought.entry, lines=()))
         for reserved in bought.load.reserved.values():
             self._budget.settle(reserved, 0.0)
+        # It passes when other batches end, unless there are none.
         too_much = any(error.code == TOO_MANY_TOKENS for error in errors)
         if not bought.alone and too_much:
             self._at_once = max(1, len(self._busy()))
