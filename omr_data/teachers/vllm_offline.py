@@ -68,8 +68,11 @@ class Teacher(ChatModel):
     """
 
     name: ClassVar[str] = ChatModel.name
+    """One name for all ways of asking a model, so that they share rollout keys."""
     at_least_one: ClassVar[tuple[str, ...]] = (*ChatModel.at_least_one, "concurrency")
+    """Fields that must be 1 or more."""
     json_objects: ClassVar[tuple[str, ...]] = (*ChatModel.json_objects, "engine")
+    """Fields that hold a JSON object as text."""
 
     path: str | None = runtime_field(None)
     """A folder with the weights. Without it, `model` is fetched from the Hub."""

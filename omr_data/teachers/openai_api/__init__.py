@@ -29,6 +29,7 @@ class Teacher(ServedModel):
     """
 
     name: ClassVar[str] = ServedModel.name
+    """One name for all ways of asking a model, so that they share rollout keys."""
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:

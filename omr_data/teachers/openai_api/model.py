@@ -38,6 +38,7 @@ class ChatModel(teacher.Teacher):
     """
 
     name: ClassVar[str] = "openai_api.Teacher"
+    """One name for all ways of asking a model, so that they share rollout keys."""
     at_least_one: ClassVar[tuple[str, ...]] = ("max_tokens",)
     """Fields that must be 1 or more."""
     json_objects: ClassVar[tuple[str, ...]] = JSON_FIELDS

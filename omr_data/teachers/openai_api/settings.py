@@ -38,12 +38,14 @@ class ServedModel(ChatModel):
     """A model behind a server. Times are in seconds, prices in US dollars for a million tokens."""
 
     name: ClassVar[str] = ChatModel.name
+    """One name for all ways of asking a model, so that they share rollout keys."""
     at_least_one: ClassVar[tuple[str, ...]] = (
         *ChatModel.at_least_one,
         "samples_per_request",
         "concurrency",
         "tries",
     )
+    """Fields that must be 1 or more."""
     price_share: ClassVar[float] = 1.0
     """What this way of asking costs, as a share of the prices."""
 

@@ -38,6 +38,7 @@ class Teacher(BatchModel):
     """
 
     name: ClassVar[str] = BatchModel.name
+    """One name for all ways of asking a model, so that they share rollout keys."""
 
     def kept_in(self, folder: Path) -> "Teacher":
         return replace(self, folder=self.folder or folder / "batches")

@@ -20,12 +20,14 @@ class BatchModel(ServedModel):
     """
 
     name: ClassVar[str] = ServedModel.name
+    """One name for all ways of asking a model, so that they share rollout keys."""
     at_least_one: ClassVar[tuple[str, ...]] = (
         *ServedModel.at_least_one,
         "requests_per_file",
         "bytes_per_file",
         "batches_at_once",
     )
+    """Fields that must be 1 or more."""
     price_share: ClassVar[float] = 0.5
     """Hosted providers take half the live price for a batch."""
 
