@@ -13,8 +13,8 @@ VLLM := .venv-vllm
 MUTANTS := .venv-mutants
 BUILD_ARGS ?=
 
-.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check fix style
-.PHONY: reference check-wheel golden teacher
+.PHONY: build-sft-data test test-fast test-slow test-parity test-vllm mutants check fix style golden \
+	reference wheel check-wheel teacher
 
 build-sft-data: $(LIGHT)
 ifdef OMR_TEACHER_URL
@@ -57,10 +57,6 @@ fix: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Writes docs/reference/ again from docstrings and --help. A test fails while it is not up to date.
-reference: $(READY)
-	$(BIN)/python docs/reference/generate.py
-
 # How the package is written: comments, density, docstrings and names, beside their goals.
 style: $(READY)
 	$(BIN)/python -m tests.style.measure
@@ -70,9 +66,21 @@ golden: $(READY)
 	$(BIN)/python -m tests.contracts.golden
 	$(BIN)/python -m tests.snapshots
 
-# Builds the wheel, installs it in a folder elsewhere, and uses it there.
-check-wheel: $(READY)
-	$(BIN)/python -m tests.wheel
+# Writes docs/reference/ again from docstrings and --help. A test fails while it is not up to date.
+reference: $(READY)
+	$(BIN)/python docs/reference/generate.py
+
+# Builds the wheel, installs it in an environment of its own and imports it there.
+wheel: $(READY)
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd dist && ../.venv-wheel/bin/omr --version && ../.venv-wheel/bin/python -c 'import omr_data'
+
+# Uses the wheel there as a user would: files, a plan, and the types of a recipe.
+check-wheel: wheel
+	$(BIN)/python -m tests.wheel .venv-wheel/bin/python
 
 # Trains the embedded teacher again, from scratch (about 45 minutes on two cores), and replaces its
 # weights.

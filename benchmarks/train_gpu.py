@@ -1,14 +1,19 @@
-"""How fast the trainer is on one GPU: `python benchmarks/train_gpu.py`. The last line is one JSON object.
+"""How fast the trainer is on one GPU: `python benchmarks/train_gpu.py`.
 
-A model of the size of Qwen2.5-VL-3B with random weights, rows with one image of 448 x 448 and answers as long as the published
-set's (log-normal, median 180 and mean 675 tokens), in one run on one card:
+The last line of its output is one JSON object. The model has the size of Qwen2.5-VL-3B and random
+weights. Rows have one image of 448 x 448 and answers as long as the published set's (log-normal,
+median 180 and mean 675 tokens). All of it is measured in one run on one card:
 
-- SFT in packs of 32,768 tokens, bfloat16 with float32 masters and recomputation: tokens and targets a second, MFU, peak memory.
-- TRL's SFTTrainer on the same rows and the same model, padded, since it packs no rows with images: targets a second, and our ratio.
-  Needs the extra `parity` and torchvision; where they are missing the line says so.
+- SFT in packs of 32,768 tokens, bfloat16 with float32 masters and recomputation: tokens and
+  targets a
+  second, MFU, peak memory.
+- TRL's SFTTrainer on the same rows and the same model, padded, since it does not pack rows with
+  images: targets a second, and the ratio of ours to it. This needs the extra `parity` and
+  torchvision; where they are missing, the line says so.
 - GSPO: seconds of a step by phase.
 
-`--size tiny --steps 2` goes the same way on a CPU in a minute, for a look at the script; its speeds say nothing.
+`--size tiny --steps 2` runs the same code on a CPU in a minute, to try the script; its speeds mean
+nothing.
 """
 
 import argparse
@@ -24,7 +29,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from omr_data.train.rows import Problem, open_release
 from PIL import Image
 
 from omr_data.records import ImageRef, Record, Response
@@ -33,27 +37,60 @@ from omr_data.store.images import ImageStore
 from omr_data.teachers import tiny
 from omr_data.train import gspo, sft
 from omr_data.train.chat import Encoder
-from omr_data.train.model import Sampled
-from omr_data.train.rewards import Answer
+from omr_data.train.release import PolicyPrompt, open_release
+from omr_data.train.rewards import ScoredCompletion
+from omr_data.train.samplers.base import Completion
 from omr_data.train.settings import GSPO, SFT
 
-PICTURE = 448
+IMAGE_SIDE = 448
 MEDIAN, MEAN = 180, 675
+TEXT_3B = {
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151_936,
+    "max_position_embeddings": 128_000,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+}
+VISION_3B = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "patch_size": 14,
+    "out_hidden_size": 2048,
+    "window_size": 112,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+}
 SIZES: dict[str, dict[str, Any]] = {
     "3b": {
-        "text": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
-                 "num_key_value_heads": 2, "vocab_size": 151_936, "max_position_embeddings": 128_000,
-                 "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}},
-        "vision": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "patch_size": 14, "out_hidden_size": 2048,
-                   "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31]},
-        "capacity": 32_768, "rows": 2_000, "precision": "bfloat16", "padded_rows": 16, "questions": 16,
+        "text": TEXT_3B,
+        "vision": VISION_3B,
+        "capacity": 32_768,
+        "rows": 2_000,
+        "precision": "bfloat16",
+        "padded_rows": 16,
+        "questions": 16,
     },
-    "tiny": {"text": {}, "vision": {}, "capacity": 4_096, "rows": 24, "precision": "float32", "padded_rows": 2, "questions": 4},
-}  # fmt: skip
+    "tiny": {
+        "text": {},
+        "vision": {},
+        "capacity": 4_096,
+        "rows": 24,
+        "precision": "float32",
+        "padded_rows": 2,
+        "questions": 4,
+    },
+}
 
 
 def make_model(size: str, folder: Path) -> Path:
-    """A folder with the architecture, and the embedded model's tokenizer: its words are few, and the head has them all."""
+    """Makes a folder with the architecture and the embedded model's tokenizer.
+
+    The tokenizer has few words, but the head has as many as the real model's, and so costs as much.
+    """
     shutil.copytree(
         tiny.FOLDER,
         folder,
@@ -66,7 +103,7 @@ def make_model(size: str, folder: Path) -> Path:
     images = json.loads((folder / "preprocessor_config.json").read_text())
     images |= {
         "patch_size": config["vision_config"]["patch_size"],
-        "size": {"shortest_edge": PICTURE**2, "longest_edge": PICTURE**2},
+        "size": {"shortest_edge": IMAGE_SIDE**2, "longest_edge": IMAGE_SIDE**2},
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(images))
     return folder
@@ -76,7 +113,7 @@ def make_release(size: str, folder: Path) -> Path:
     """Rows whose answers are digits, one token each."""
     draw = np.random.default_rng(0)
     store = ImageStore(folder / "images")
-    noise = Image.fromarray(draw.integers(0, 255, (PICTURE, PICTURE, 3), dtype=np.uint8))
+    noise = Image.fromarray(draw.integers(0, 255, (IMAGE_SIDE, IMAGE_SIDE, 3), dtype=np.uint8))
     noise.save(folder / "noise.png")
     ref = store.put((folder / "noise.png").read_bytes())
 
@@ -87,9 +124,14 @@ def make_release(size: str, folder: Path) -> Path:
         ):
             digits = "".join(map(str, draw.integers(0, 10, length)))
             yield Record(
-                id=f"row/{number}", source="noise", license="CC0-1.0", question="<image>What do you see?", answer="1",
-                images=(ImageRef(ref.sha256, PICTURE, PICTURE, "PNG"),), responses=(Response(digits, 0, "none"),),
-            )  # fmt: skip
+                id=f"row/{number}",
+                source="noise",
+                license="CC0-1.0",
+                question="<image>What do you see?",
+                answer="1",
+                images=(ImageRef(ref.sha256, IMAGE_SIDE, IMAGE_SIDE, "PNG"),),
+                responses=(Response(digits, 0, "none"),),
+            )
 
     release = folder / "release"
     write_rows(release / "data/train-00000-of-00001.parquet", records(), store)
@@ -101,9 +143,15 @@ def measure_sft(size: str, model: Path, release: Path, steps: int, out: Path) ->
     """Medians over the steps after the first two."""
     wanted = SIZES[size]
     settings = SFT(
-        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, pack_length=wanted["capacity"],
-        steps=steps + 2, save_every=10**6, loaders=4 if torch.cuda.is_available() else 0,
-    )  # fmt: skip
+        model=str(model),
+        start="random",
+        precision=wanted["precision"],
+        activation_checkpointing=True,
+        pack_length=wanted["capacity"],
+        steps=steps + 2,
+        save_every=10**6,
+        loaders=4 if torch.cuda.is_available() else 0,
+    )
     _reset_peak()
     sft.train(settings, str(release), out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][2:]
@@ -147,10 +195,21 @@ def measure_trl(size: str, model: Path, release: Path, steps: int, out: Path) ->
         AutoConfig.from_pretrained(model), dtype=torch.float32
     )
     arguments = SFTConfig(
-        output_dir=str(out), max_steps=steps + 2, per_device_train_batch_size=wanted["padded_rows"], bf16=cuda, use_cpu=not cuda,
-        gradient_checkpointing=True, max_length=None, logging_steps=10**6, save_strategy="no", report_to="none",
-        dataloader_num_workers=4 * cuda, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True}, learning_rate=1e-5,
-    )  # fmt: skip
+        output_dir=str(out),
+        max_steps=steps + 2,
+        per_device_train_batch_size=wanted["padded_rows"],
+        bf16=cuda,
+        use_cpu=not cuda,
+        gradient_checkpointing=True,
+        max_length=None,
+        logging_steps=10**6,
+        save_strategy="no",
+        report_to="none",
+        dataloader_num_workers=4 * cuda,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        learning_rate=1e-5,
+    )
     _reset_peak()
     trainer = SFTTrainer(made, arguments, train_dataset=rows, processing_class=processor)
     clock = _Clock(trainer)
@@ -177,31 +236,45 @@ class _Clock:
 
 
 def measure_gspo(size: str, model: Path, release: Path, out: Path) -> dict[str, float]:
-    """One step after a first: 16 questions, 8 answers of at most 256 tokens, sampled by the policy itself."""
+    """One step after a first one: 16 questions, 8 completions each of at most 256 tokens."""
     wanted = SIZES[size]
     settings = GSPO(
-        model=str(model), start="random", precision=wanted["precision"], activation_checkpointing=True, steps=2,
+        model=str(model),
+        start="random",
+        precision=wanted["precision"],
+        activation_checkpointing=True,
+        steps=2,
         prompts_per_step=wanted["questions"],
-        rollouts=8, max_tokens=256 if size == "3b" else 8, pack_length=wanted["capacity"], overlong="zero", save_every=10**6, window=100,
-    )  # fmt: skip
-    gspo.judge = _any_other  # random weights are right at nothing, and would be taught nothing
+        rollouts=8,
+        max_tokens=256 if size == "3b" else 8,
+        pack_length=wanted["capacity"],
+        overlong="zero",
+        save_every=10**6,
+        window=100,
+    )
+    # Random weights answer nothing right, so their completions would all be left out.
+    gspo.score_rollouts = _every_second_is_better
     gspo.train(settings, str(release), out)
     line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     return {name: value for name, value in line.items() if name.startswith("seconds_")}
 
 
-def _any_other(
-    problems: Sequence[Problem], sampled: Sequence[Sequence[Sampled]], encoder: Encoder, _: GSPO
-) -> list[list[Answer]]:
-    """Every second answer is better than the others; one that holds an image token has no image, and is left out."""
-
-    def worth(one: Sampled, place: int) -> float:
-        return 1.0 - 2 * (place % 2) if encoder.image_tokens.isdisjoint(one.ids) else float("nan")
-
-    return [
-        [Answer(one, "RIGHT", True, 1.0, worth(one, place)) for place, one in enumerate(group)]
-        for group in sampled
-    ]
+def _every_second_is_better(
+    prompts: Sequence[PolicyPrompt],
+    rollouts: Sequence[Sequence[Completion]],
+    encoder: Encoder,
+    settings: GSPO,
+) -> list[list[ScoredCompletion]]:
+    """Scores without verifying. A completion with an image token is left out, as in a real run."""
+    scored: list[list[ScoredCompletion]] = []
+    for group in rollouts:
+        scored.append([])
+        for place, one in enumerate(group):
+            advantage = float("nan")
+            if encoder.image_tokens.isdisjoint(one.ids):
+                advantage = 1.0 - 2 * (place % 2)
+            scored[-1].append(ScoredCompletion(one, "RIGHT", True, 1.0, advantage))
+    return scored
 
 
 def _reset_peak() -> None:

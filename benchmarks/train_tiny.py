@@ -1,9 +1,13 @@
-"""What training gives, in minutes on a CPU: `python benchmarks/train_tiny.py`. The last line is one JSON object.
+"""What training gives, in minutes on a CPU: `python benchmarks/train_tiny.py`.
 
-- SFT (tiny-sft) from random weights, on verified answers of the embedded teacher to sums as text; sampled accuracy on held-out sums.
-- GSPO (tiny-gspo) from the embedded model, once for each seed; the gain in sampled accuracy on held-out problems of the same kinds,
-  over the same questions for every model, with a 95% interval of Student's t over the seeds.
-- GSPO with an lr that breaks the model: at which step it is stopped, and what is said.
+The last line of its output is one JSON object.
+
+- SFT (tiny-sft) from random weights, on verified answers of the embedded teacher to sums as text:
+  sampled accuracy on held-out sums.
+- GSPO (tiny-gspo) from the embedded model, once for each seed: the gain in sampled accuracy on
+  held-out problems of the same kinds, over the same questions for every model, with a 95% interval
+  of Student's t over the seeds.
+- GSPO with a learning rate that breaks the model: at which step it is stopped, and what is said.
 """
 
 import argparse
@@ -22,8 +26,10 @@ from torch import get_num_threads, set_num_threads
 from omr_data.cli import app
 from omr_data.errors import CollapseError
 from omr_data.sources.locator import LocalDatasets
+from omr_data.sources.prompts import named_source, read_questions
 from omr_data.train import gspo, sft
-from omr_data.train.evaluate import Score, evaluate, named_source, source_problems
+from omr_data.train.evaluate import Score, evaluate
+from omr_data.train.release import PolicyPrompt
 from omr_data.train.settings import GSPO, SFT, Eval, changed, preset
 
 HELD_OUT = {"families": "text,sum,larger,bars", "levels": "2,3", "count": "600"}
@@ -42,12 +48,11 @@ def built(recipe: Path, folder: Path) -> str:
 
 def sampled(model: str, **of: str) -> Score:
     """Accuracy at temperature 1, eight answers a held-out question."""
-    questions, _ = source_problems(
-        named_source("synthetic", {"split": "heldout"} | of), LocalDatasets()
-    )
-    return evaluate(
-        Eval(model=model, n=8, temperature=1.0, max_tokens=64), questions, "synthetic heldout"
-    )[0]
+    source = named_source("synthetic", {"split": "heldout"} | of)
+    questions, _ = read_questions(source, LocalDatasets())
+    prompts = [PolicyPrompt.from_record(one.record, one.images) for one in questions]
+    settings = Eval(model=model, n=8, temperature=1.0, max_tokens=64)
+    return evaluate(settings, prompts, "synthetic heldout")[0]
 
 
 def measure_sft(folder: Path, data: str, given: dict[str, str]) -> dict[str, Any]:

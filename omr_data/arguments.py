@@ -1,4 +1,4 @@
-"""Values given as text on the command line, read by the type that the code declares: `--set rollouts=12`."""
+"""Arguments from the command line, read by the types that the code declares: `--set n=12`."""
 
 import difflib
 import types
@@ -18,13 +18,19 @@ _READERS: dict[Any, Callable[[str], Any]] = {
 
 
 def pairs(arguments: Sequence[str] | None, error: type[OmrError]) -> dict[str, str]:
-    """NAME=VALUE texts as a mapping. Raises the error for one that has no equals sign."""
+    """Returns NAME=VALUE texts as a mapping.
+
+    Args:
+        arguments: The texts.
+        error: What is raised for a text without an equals sign: each caller has its own kind.
+    """
     found = {}
     for argument in arguments or ():
         name, equals, value = argument.partition("=")
         if not equals:
             raise error(
-                f"--set takes NAME=VALUE, and got {argument!r}. Write for example --set rollouts=12."
+                f"--set takes NAME=VALUE, and got {argument!r}. "
+                "Write for example --set rollouts=12."
             )
         found[name] = value
     return found
@@ -33,8 +39,17 @@ def pairs(arguments: Sequence[str] | None, error: type[OmrError]) -> dict[str, s
 def read_values(
     where: str, declared: Mapping[str, Any], given: Mapping[str, str], error: type[OmrError]
 ) -> dict[str, Any]:
-    """The given values, by the declared types: int, float, str, bool, Path, one of some words (Literal), several (tuple, with
-    commas), or None as `none` where it may be. Raises the error for a name that is not declared, or a value of another type."""
+    """Returns the given values, by the declared types.
+
+    Types may be int, float, str, bool, Path, one of some words (Literal), several values (tuple,
+    written with commas), or None, written as `none`.
+
+    Args:
+        where: What the arguments are for, to begin a message with.
+        declared: The type of each argument.
+        given: The text of each argument that was given.
+        error: What is raised for a name that is not declared, or a value of another type.
+    """
     values = {}
     for name, text in given.items():
         if name not in declared:
@@ -49,7 +64,8 @@ def read_values(
             raise error(f"{where}: {name}={text!r} is no {_shown(declared[name])}.") from fault
         except TypeError as fault:
             raise error(
-                f"{where}: the argument {name} has type {declared[name]!r}, which cannot be given on the command line."
+                f"{where}: the argument {name} has type {declared[name]!r}, which cannot be "
+                "given on the command line."
             ) from fault
     return values
 

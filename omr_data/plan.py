@@ -1,11 +1,13 @@
-"""A plan is a recipe with every identity worked out: its nodes parents first, each once, as canonical JSON.
+"""A plan: a recipe with every identity worked out, as canonical JSON that people can compare.
 
-**Node**: one source, step or union with its fingerprint: sha256 of its Spec, its pin and its parents' fingerprints, so
-that a change anywhere above it changes it. The plan's own fingerprint is what a release is made from.
+**Node**: one source, step or union. Its fingerprint is the sha256 of its Spec, its pin and the
+fingerprints of its parents, so a change anywhere above a node changes it. A plan lists each node
+once, parents first. The fingerprint of a plan is the identity of the release that is made from it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omr_data.errors import OmrError
@@ -19,13 +21,20 @@ UNION = "union"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One line of a plan. `parents` are indexes of earlier nodes; `problems` say why it cannot be built here, if so."""
+    """One line of a plan."""
 
     spec: SourceNode | StepNode | None
+    """The source or step. None for a union."""
     parents: tuple[int, ...]
+    """Indexes of the nodes that it reads. Those after the first are references of a step."""
     fingerprint: str
+    """Its identity, 64 hex digits."""
     pin: Pin
+    """The bytes that a source reads. Empty for everything else."""
     problems: tuple[OmrError, ...]
+    """Why it cannot be built on this machine. Empty when it can."""
+    label: str = ""
+    """Its name, told apart from nodes of the same name: "verify.Answers (gsm8k)"."""
 
     @property
     def name(self) -> str:
@@ -35,25 +44,34 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A recipe's nodes, parents first; the last one is the data that is released."""
+    """A recipe's nodes, parents first. The last one is the data that is released."""
 
     recipe: Recipe
+    """The recipe."""
     nodes: tuple[Node, ...]
+    """Its nodes."""
 
     @property
     def fingerprint(self) -> str:
-        """The identity of the release: name, promised rows and data. The version is its label, and no part of it."""
+        """The identity of the release: name, promised rows and data.
+
+        The version is not part of it: a version is a label, and the same data under another label
+        is the same data.
+        """
         rows = self.recipe.rows
         return digest(
             {"name": self.recipe.name, "rows": canonical(rows), "data": self.nodes[-1].fingerprint}
         )
 
     def problems(self) -> list[OmrError]:
-        """Why the plan cannot be built on this machine; empty when it can."""
-        return [problem for node in self.nodes for problem in node.problems]
+        """Returns why the plan cannot be built on this machine. Empty when it can."""
+        found: list[OmrError] = []
+        for node in self.nodes:
+            found += node.problems
+        return found
 
     def require_ready(self) -> None:
-        """Raises the problem if there is one, or one error of the first one's kind that lists them all."""
+        """Raises the plan's problem, or one error of the first one's kind that lists them all."""
         problems = self.problems()
         if len(problems) == 1:
             raise problems[0]
@@ -64,7 +82,7 @@ class Plan:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain data, for people to diff and for a release to carry."""
+        """Returns the plan as plain data, for people to compare and for a release to carry."""
         rows = self.recipe.rows
         return {
             "name": self.recipe.name,
@@ -76,12 +94,22 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, locator: DatasetLocator) -> Plan:
-    """Works out every identity. What cannot be pinned is marked on its node, so that the whole plan can still be seen."""
+    """Works out every identity of a recipe.
+
+    A source that cannot be pinned is marked on its node and does not stop the others, so that the
+    whole plan can be seen before anything is downloaded.
+
+    Args:
+        recipe: The recipe.
+        locator: Where datasets are on this machine.
+    """
     nodes: list[Node] = []
     by_fingerprint: dict[str, int] = {}
     seen: dict[int, int] = {}
 
     def visit(flow: Flow) -> int:
+        # A flow that several others follow is one object; equal flows written twice are two objects
+        # of one fingerprint. Both become one node.
         if id(flow) not in seen:
             parents = tuple(visit(parent) for parent in flow.parents)
             node = _node(flow, parents, nodes, locator)
@@ -94,7 +122,8 @@ def make_plan(recipe: Recipe, locator: DatasetLocator) -> Plan:
     data = recipe.data
     assert isinstance(data, Flow)  # Recipe makes it one
     visit(data)
-    return Plan(recipe, tuple(nodes))
+    labeled = zip(nodes, labels([_outline(node) for node in nodes]), strict=True)
+    return Plan(recipe, tuple(replace(node, label=label) for node, label in labeled))
 
 
 def _node(
@@ -119,6 +148,54 @@ def _node(
     return Node(flow.spec, parents, digest(identity), pin, tuple(problems))
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What the label of a node depends on."""
+
+    name: str
+    """Its name."""
+    parents: tuple[int, ...]
+    """The nodes whose rows flow into it. References are not among them."""
+    dataset: str | None
+    """What a source reads. None for everything else."""
+
+
+def _outline(node: Node) -> Outline:
+    if isinstance(node.spec, Source):
+        dataset = getattr(node.spec, "dataset", None) or node.name.removesuffix(".Source")
+        return Outline(node.name, (), str(dataset))
+    return Outline(node.name, node.parents if node.spec is None else node.parents[:1], None)
+
+
+def labels(nodes: Sequence[Outline]) -> list[str]:
+    """Returns what each node is called: nodes of one name are told apart by dataset.
+
+    "verify.Gold" where there is one of that name, otherwise "verify.Gold (puzzlevqa)" or, after a
+    union, "verify.Gold (puzzlevqa + 2)". Nodes that are still called the same are numbered.
+    """
+    names = Counter(node.name for node in nodes)
+    datasets: list[tuple[str, ...]] = []
+    found: list[str] = []
+    for node in nodes:
+        above = [node.dataset] if node.dataset is not None else []
+        for parent in node.parents:
+            above += datasets[parent]
+        datasets.append(tuple(dict.fromkeys(above)))
+        label = node.name
+        # "gsm8k.Source (gsm8k)" would say nothing that the name does not.
+        if names[label] > 1 and above and label != f"{above[0]}.Source":
+            others = len(datasets[-1]) - 1
+            label += f" ({above[0]} + {others})" if others else f" ({above[0]})"
+        found.append(label)
+    labeled = Counter(found)
+    seen: Counter[str] = Counter()
+    for place, label in enumerate(found):
+        seen[label] += 1
+        if labeled[label] > 1:
+            found[place] = f"{label} #{seen[label]}"
+    return found
+
+
 def _node_json(node: Node, index: int) -> dict[str, Any]:
     line: dict[str, Any] = {
         "node": index,
@@ -129,7 +206,7 @@ def _node_json(node: Node, index: int) -> dict[str, Any]:
     if node.spec is not None:
         spec = canonical(node.spec)
         assert isinstance(spec, dict)  # a Spec is canonically an object
-        line |= {"revision": spec["revision"], "fields": spec["fields"]}
+        line |= {key: value for key, value in spec.items() if key != "spec"}
     if isinstance(node.spec, Source):
         line["pin"] = {"commit": node.pin.commit, "digest": node.pin.digest}
     if node.problems:
@@ -138,26 +215,38 @@ def _node_json(node: Node, index: int) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Where two plans (as JSON) differ, in words: "rollout.Sample.n: 8 -> 6". Empty when only the order of equal parts does."""
+    """Lists where two plans differ, in words: "rollout.Sample.n: 8 -> 6".
+
+    Args:
+        old: A plan as `Plan.to_json` gives it.
+        new: Another one.
+
+    Returns:
+        One line for each difference. Empty when only the way that equal nodes are joined differs.
+    """
     before, after = dict(_leaves(old)), dict(_leaves(new))
-    found = [
-        f"{key}: {before[key]} -> {after[key]}"
-        for key in before
-        if key in after and before[key] != after[key]
-    ]
+    found = []
+    for key, value in before.items():
+        if key in after and after[key] != value:
+            found.append(f"{key}: {value} -> {after[key]}")
     found += [f"{key} is gone (it was {before[key]})" for key in before if key not in after]
     found += [f"{key} is new ({after[key]})" for key in after if key not in before]
     return found
 
 
 def _leaves(plan: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value of a plan that has an identity, under a name that says where it is."""
     yield "rows", plan["rows"]
-    count: dict[str, int] = {}
+    # Numbered and not labeled: a label names datasets, so adding a dataset would rename nodes that
+    # did not change, and hide what did.
+    count: Counter[str] = Counter()
     for node in plan["nodes"]:
-        count[node["name"]] = number = count.get(node["name"], 0) + 1
-        label = node["name"] + (f"#{number}" if number > 1 else "")
+        name = node["name"]
+        count[name] += 1
+        label = name if count[name] == 1 else f"{name}#{count[name]}"
         yield f"{label}.revision", node.get("revision")
-        yield from _flatten(f"{label}", node.get("fields"))
+        yield from _flatten(f"{label}.code", node.get("code"))
+        yield from _flatten(label, node.get("fields"))
         yield from _flatten(f"{label}.pin", node.get("pin"))
 
 
@@ -165,6 +254,7 @@ def _flatten(label: str, value: Any) -> Iterator[tuple[str, Any]]:
     match value:
         case {"spec": str(name), "revision": revision, "fields": dict(fields)}:
             yield label, f"{name} revision {revision}"
+            yield from _flatten(f"{label}.code", value.get("code"))
             for key, item in fields.items():
                 yield from _flatten(f"{label}.{key}", item)
         case dict():

@@ -1,6 +1,7 @@
-"""Work in this process or in worker processes that die with it.
+"""Work in this process, or in worker processes that end when it ends.
 
-**Mapper**: runs a module-level function over small picklable tasks and gives the results as they come, in any order.
+**Mapper**: runs a module-level function over small picklable tasks, and gives the results as they
+come, in any order.
 """
 
 import multiprocessing
@@ -24,20 +25,28 @@ class Mapper(Protocol):
     """Runs one function over tasks, in any order."""
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """The results as they come; tasks are taken only as fast as they are worked off. Raises the first error of a task."""
+        """Yields the results as they come. Tasks are taken only as fast as they are worked off.
+
+        Raises:
+            Exception: The first error of a task.
+        """
         ...
 
 
 @contextmanager
 def mapper(workers: int, start: Callable[..., None], *arguments: Any) -> Iterator[Mapper]:
-    """A mapper with so many worker processes, each of which first calls `start`; with one worker, this process is it.
+    """Yields a mapper.
 
-    Workers are spawned (about 1 s to start), not forked: forking a process that has threads can deadlock.
+    Args:
+        workers: How many processes work. With one, this process is it.
+        start: Is called in each process first.
+        *arguments: Are passed to `start`.
     """
     if workers == 1:
         start(*arguments)
-        yield _Serial()
+        yield SerialMapper()
         return
+    # Spawned (about 1 s to start), not forked: forking a process that has threads can deadlock.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(start, *arguments)
@@ -52,7 +61,7 @@ def mapper(workers: int, start: Callable[..., None], *arguments: Any) -> Iterato
             pool.submit(os.getpid)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        yield _Processes(pool, workers)
+        yield _ProcessMapper(pool, workers)
     except KeyboardInterrupt:
         # Shards are written atomically, so running ones can be given up. Waiting for them, as the
         # shutdown below would, can take minutes.
@@ -63,12 +72,14 @@ def mapper(workers: int, start: Callable[..., None], *arguments: Any) -> Iterato
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Serial:
+class SerialMapper:
+    """Runs every task in this process, in order."""
+
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         return map(function, tasks)
 
 
-class _Processes:
+class _ProcessMapper:
     def __init__(self, pool: ProcessPoolExecutor, workers: int) -> None:
         self._pool, self._workers = pool, workers
 
@@ -76,6 +87,7 @@ class _Processes:
         waiting: set[Future[R]] = set()
         try:
             for task in tasks:
+                # Two tasks per worker keep all of them busy, and bound what is in memory.
                 if len(waiting) >= 2 * self._workers:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
@@ -85,8 +97,8 @@ class _Processes:
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise WorkerError(
-                "a worker process was killed, most often because memory ran out. What was finished is kept: "
-                "run the same command again, with fewer --workers if it happens again."
+                "a worker process was killed, most often because memory ran out. What was finished "
+                "is kept: run the same command again, with fewer --workers if it happens again."
             ) from error
         finally:
             for future in waiting:
@@ -108,6 +120,7 @@ def die_with_parent() -> None:
 
     def wait_for_end() -> None:
         parent.join()
+        # Not sys.exit: that would only end this thread, and the main one may be in a long task.
         os._exit(1)
 
     threading.Thread(target=wait_for_end, daemon=True).start()

@@ -75,8 +75,8 @@ class Reporter(Protocol):
 def reporter(console: Console) -> Reporter:
     """Makes a reporter: bars where the console is a terminal, plain lines in a log file or CI."""
     if console.is_terminal:
-        return Bars(console)
-    return Lines(console)
+        return LiveBars(console)
+    return PlainLines(console)
 
 
 class Work:
@@ -142,7 +142,7 @@ class Work:
             yield Text(f"  {printable(self.note)}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
-class Lines:
+class PlainLines:
     """A plain line every ten seconds. Work that ends sooner prints nothing."""
 
     def __init__(self, console: Console) -> None:
@@ -165,7 +165,7 @@ class Lines:
 
 
 class _Line:
-    def __init__(self, lines: Lines, label: str, total: int, unit: str) -> None:
+    def __init__(self, lines: PlainLines, label: str, total: int, unit: str) -> None:
         self._lines, self._work = lines, Work(label, total, unit)
         self._said = time.monotonic()
 
@@ -179,7 +179,7 @@ class _Line:
         self._lines.say("; ".join(part for part in parts if part))
 
 
-class Bars:
+class LiveBars:
     """Live bars. Each disappears when its work ends; the engine then prints one line that stays."""
 
     def __init__(self, console: Console) -> None:

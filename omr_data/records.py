@@ -1,9 +1,9 @@
 """The data words: Record, Response, Verdict, Message and ImageRef.
 
 **Record**: one stored problem: its prompt, images by reference, options, accepted answers, where it
-comes from, and its responses nested inside it. **Response**: one attempt of one model at one record.
-**Verdict**: what a verifier said of one response. **ImageRef**: an image by the sha256 of its
-original bytes, which are in the image store.
+comes from, and its responses nested inside it. **Response**: one attempt of one model at one
+record. **Verdict**: what a verifier said of one response. **ImageRef**: an image by the sha256 of
+its original bytes, which are in the image store.
 
 Records are values: frozen, compared by content, changed with `dataclasses.replace`. Text holds one
 `<image>` mark where each image stands. `schema` is the one Arrow schema that stores records.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IMAGE_MARK = "<image>"
 """Stands in a text where an image stands in the prompt."""
 TYPED_MARK = "< image>"
-"""Replaces the word `<image>` where it is typed text: every trainer takes the exact mark for an image."""
+"""Replaces `<image>` where it is typed text: trainers take every exact mark for an image."""
 
 ANSWER_FINISH_REASONS = ("stop", "length")
 """Finish reasons of an answer: the model ended by itself, or reached `max_tokens`. A response with
@@ -169,8 +169,8 @@ class Record:
     meta: Mapping[str, str] = field(default_factory=dict)
     """Further columns of the dataset, as text."""
     turns: tuple[Message, ...] = ()
-    """The chat as the source gave it, with its system message, up to the turn to answer. Empty where
-    the question alone is the prompt."""
+    """The chat as the source gave it, with its system message, up to the turn to answer. Empty
+    where the question alone is the prompt."""
     answers: tuple[str, ...] = ()
     """All accepted answers where there are several, `answer` among them. Empty for one."""
     accept: Literal["any", "all"] = "any"
@@ -178,8 +178,8 @@ class Record:
     task: str = "maths"
     """The kind of answer that is expected, which decides the verifiers that are asked."""
     group: str = ""
-    """Names records that belong together: one template, image or parent question. Splits, quotas and
-    intervals respect it. Empty: the record is a group of its own."""
+    """Names records that belong together: one template, image or parent question. Splits, quotas
+    and intervals respect it. Empty: the record is a group of its own."""
     parent: str = ""
     """The id of the record that this question was derived from. Empty for an original question."""
     split: str = ""
@@ -187,7 +187,7 @@ class Record:
 
 
 def lettered(options: Sequence[str]) -> list[str]:
-    """Options as lines of text, lettered from (A). The only place where options get their letters."""
+    """Returns options as lines, lettered from (A). Options get their letters only here."""
     return [f"({chr(ord('A') + number)}) {option}" for number, option in enumerate(options)]
 
 
@@ -249,6 +249,11 @@ def chat(record: Record) -> tuple[Message, ...]:
     return (*before, replace(last, text=_with_options(last.text, record.options)))
 
 
+def group_of(record: Record) -> str:
+    """The group of a record: its own, or else the question that it comes from, or else itself."""
+    return record.group or record.parent or record.question_id or record.id
+
+
 def check_marks(record: Record) -> Record:
     """Returns the record when its prompt has one mark for each image.
 
@@ -258,9 +263,11 @@ def check_marks(record: Record) -> Record:
     Raises:
         BadRow: There are more or fewer marks than images.
     """
-    texts = [message.text for message in record.turns] or [record.question]
-    texts += record.options
-    marks = sum(text.count(IMAGE_MARK) for text in texts)
+    if record.turns or record.options:
+        texts = [message.text for message in record.turns] or [record.question]
+        marks = sum(text.count(IMAGE_MARK) for text in (*texts, *record.options))
+    else:
+        marks = record.question.count(IMAGE_MARK)
     if marks != len(record.images):
         raise BadRow(
             "image marks do not match the images",

@@ -1,7 +1,8 @@
 """Everything that the author of a source needs.
 
-A **source** reads one dataset and converts each raw row into a Record. Adding a source is adding one
-file to `omr_data/sources/` (with a fixture, see docs/howto/add-a-source.md), or a class in a recipe:
+A **source** reads one dataset and converts each raw row into a Record. Adding a source is adding
+one file to `omr_data/sources/` (with a fixture, see docs/howto/add-a-source.md), or a class in a
+recipe:
 
     @dataclass(frozen=True)
     class Source(source.Source):
@@ -24,8 +25,8 @@ file to `omr_data/sources/` (with a fixture, see docs/howto/add-a-source.md), or
                 answer=str(2 * number),
             )
 
-The engine calls these in order: `resolve` when a plan is made, `download` and `parts` when the source
-is first read, then `rows` and `convert` in worker processes, one part each.
+The engine calls these in order: `resolve` when a plan is made, `download` and `parts` when the
+source is first read, then `rows` and `convert` in worker processes, one part each.
 """
 
 from abc import abstractmethod
@@ -48,7 +49,8 @@ class Images(Protocol):
 
     def from_file(self, relative: str) -> ImageRef:
         """Stores a file, given relative to the dataset's folder. Raises BadRow when it is broken,
-        missing or outside that folder."""
+        missing or outside that folder.
+        """
         ...
 
 
@@ -73,6 +75,9 @@ class Files:
     """Paths relative to the root, with forward slashes, sorted."""
     images: Path | None = None
     """The folder that image paths are relative to. None is the root."""
+    readable: frozenset[str] | None = None
+    """The paths that rows may refer to, such as images, where a dataset lists them all. None: every
+    file below the root that is data; the source must then digest them (`resolve_local`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class Part:
 
 class DatasetLocator(Protocol):
     """Finds datasets for this machine. Resolving is cheap and happens at plan time; downloading
-    happens when the source is read."""
+    happens when the source is read.
+    """
 
     def resolve_hub(self, repo: str, commit: str | None, patterns: Sequence[str]) -> Pin:
         """Pins a dataset on the Hub.
@@ -136,11 +142,11 @@ class Source(SourceNode):
     """A dataset. Subclasses say which files it has, how to read rows and how to convert one."""
 
     def resolve(self, locator: DatasetLocator) -> Pin:
-        """Pins the bytes that will be read. A generated source needs none: its fields identify it."""
+        """Pins the bytes that will be read. A generated source is identified by its fields."""
         return Pin()
 
     def problem(self) -> OmrError | None:
-        """Tells why this source cannot be read yet, or None. A plan shows it before anything runs."""
+        """Tells why this source cannot be read yet, or None. A plan shows it."""
         return None
 
     def download(self, locator: DatasetLocator) -> Files:
@@ -149,13 +155,15 @@ class Source(SourceNode):
 
     def notes(self, files: Files) -> Sequence[str]:
         """Tells what a person should know before the rows are read, such as columns that no field
-        takes. A build prints each line once."""
+        takes. A build prints each line once.
+        """
         return ()
 
     @abstractmethod
     def parts(self, files: Files) -> Sequence[Part]:
         """Cuts the files into pieces, in order. Each becomes one shard, so the result must not
-        depend on the machine or on the number of workers."""
+        depend on the machine or on the number of workers.
+        """
 
     @abstractmethod
     def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:

@@ -1,4 +1,8 @@
-"""OMR-RL-tiny: synthetic problems that the embedded teacher gets right at some attempts and wrong at others. Needs no network, key or GPU."""
+"""OMR-RL-tiny: problems that the embedded teacher solves at some attempts and not at others.
+
+These are the problems that reinforcement learning can learn from: where all attempts of a group are
+right, or all wrong, every advantage is zero. It needs no network, key or GPU.
+"""
 
 from omr_data import ALL, Recipe, mix, union
 from omr_data.operators import difficulty, responses, rollout, select, verify
@@ -6,17 +10,18 @@ from omr_data.sources import synthetic
 from omr_data.teachers import tiny
 
 TEACHER = tiny.Teacher()
-FAMILIES = (
-    "text",
-    "sum",
-    "larger",
-    "bars",
-)  # no `choice`: of four options a guess is right at times, and is rewarded for nothing
+# Without `choice`: a guess among four options is right now and then, and would be rewarded.
+FAMILIES = ("text", "sum", "larger", "bars")
 LEVELS = (2, 3)
 
 
 def recipe(rollouts: int = 8, questions: int = 10_000) -> Recipe:
-    """All that is not held out: the more problems, the less is learned by heart."""
+    """Builds the set from all problems that are not held out for evaluation.
+
+    Args:
+        rollouts: Attempts for each problem, from which its pass rate is estimated.
+        questions: Problems to make. With few of them, a model learns their answers by heart.
+    """
     share = questions * 7 // 10
     problems = union(
         synthetic.Source(split="teacher", count=share, families=FAMILIES, levels=LEVELS, seed=1),
@@ -27,9 +32,8 @@ def recipe(rollouts: int = 8, questions: int = 10_000) -> Recipe:
         rollout.Sample(TEACHER, n=rollouts),
         verify.Answers(),
         difficulty.PassRate(),  # a score
-        select.PassRate(
-            at_least=1 / 16, at_most=15 / 16
-        ),  # the choice: a group of equal rewards teaches nothing
+        # The selection: a group with equal rewards has no gradient.
+        select.PassRate(at_least=1 / 16, at_most=15 / 16),
         responses.Drop(),
     )
     return Recipe(name="omr-rl-tiny", version="1.0.0", data=mix({problems: ALL}))

@@ -1,7 +1,11 @@
-"""OMR-SFT-874K: visual questions answered eight times by one teacher, plus two sets of maths traces (arXiv 2511.16334).
+"""OMR-SFT-874K: the supervised set of OpenMMReasoner (arXiv 2511.16334).
 
-It can be planned; its sources and most benchmarks have no converter yet, and the plan says which. How the two sets of traces were
-chosen is not published, so their numbers of rows are arguments. OMR_TEACHER_URL says where the teacher is served.
+Visual questions of three datasets, each answered eight times by one teacher, and two sets of
+mathematical traces that come with their answers. How the traces were chosen is not published, so
+their numbers of rows are arguments.
+
+It can be planned. It cannot be built while a dataset has no converter: `omr plan` names them.
+OMR_TEACHER_URL says where the teacher is served.
 """
 
 from omr_data import ALL, Recipe, mix, union
@@ -14,6 +18,13 @@ TEACHER = openai_api.Teacher("Qwen/Qwen3-VL-235B-A22B-Instruct", temperature=1.0
 
 
 def recipe(rollouts: int = 8, mmr1_rows: int = 199_425, miromind_rows: int = 91_953) -> Recipe:
+    """Builds the set.
+
+    Args:
+        rollouts: Attempts for each question.
+        mmr1_rows: Traces taken from MMR1.
+        miromind_rows: Traces taken from MiroMind-M1.
+    """
     questions = union(llava_cot.Source(), openvlthinker.Source(), we_math2_sft.Source()).then(
         limits.ImageSide(at_least=28),
         verify.Gold(),

@@ -1,24 +1,31 @@
-"""OMR-SFT-puzzles: the same path on three real sources, from the Hub or a mirror (`--mirror DIR`).
+"""OMR-SFT-puzzles: the path of a large set on three real datasets, from the Hub or a mirror folder.
 
-The embedded teacher answers them badly, so few rows are released. With a server of your own:
-    OMR_TEACHER_URL=http://HOST:8000/v1 omr build recipes/omr_sft_puzzles.py --set model=Qwen/Qwen3-VL-8B-Instruct
+The embedded teacher never saw such questions and is rarely right, so few rows are released. With a
+server of your own:
+
+    export OMR_TEACHER_URL=http://HOST:8000/v1
+    omr build recipes/omr_sft_puzzles.py --set model=Qwen/Qwen3-VL-8B-Instruct
 """
 
-from omr_data import ALL, Recipe, mix, union
+from omr_data import ALL, Recipe, Teacher, mix, union
 from omr_data.operators import difficulty, explode, limits, rollout, verify
 from omr_data.sources import algopuzzlevqa, gsm8k, puzzlevqa
 from omr_data.teachers import openai_api, tiny
 
 
 def recipe(rollouts: int = 8, model: str = "") -> Recipe:
-    teacher = (
-        openai_api.Teacher(model, temperature=1.0, max_tokens=8_192) if model else tiny.Teacher()
-    )
-    prompt = (
-        rollout.PromptTemplate(system=rollout.THINK_THEN_ANSWER)
-        if model
-        else rollout.PromptTemplate()
-    )
+    """Builds the set.
+
+    Args:
+        rollouts: Attempts for each question.
+        model: The model that OMR_TEACHER_URL serves. Empty asks the embedded teacher.
+    """
+    teacher: Teacher = tiny.Teacher()
+    prompt = rollout.PromptTemplate()
+    if model:
+        # A model that reasons needs room for it, and is told the format that is rewarded later.
+        teacher = openai_api.Teacher(model, temperature=1.0, max_tokens=8_192)
+        prompt = rollout.PromptTemplate(system=rollout.THINK_THEN_ANSWER)
     questions = union(puzzlevqa.Source(), algopuzzlevqa.Source(), gsm8k.Source(split="train")).then(
         limits.ImageSide(at_least=28),
         verify.Gold(),

@@ -1,4 +1,8 @@
-"""OMR-SFT-tiny: synthetic problems answered eight times by the embedded teacher. Needs no network, key or GPU."""
+"""OMR-SFT-tiny: synthetic problems, each answered eight times by the embedded teacher.
+
+It needs no network, key or GPU and builds in about a minute. Everything that a large set does
+happens here on small rows: asking, verifying, scoring and releasing.
+"""
 
 from omr_data import ALL, Recipe, mix
 from omr_data.operators import difficulty, explode, rollout, verify
@@ -9,6 +13,12 @@ TEACHER = tiny.Teacher()
 
 
 def recipe(rollouts: int = 8, questions: int = 1_200) -> Recipe:
+    """Builds the set.
+
+    Args:
+        rollouts: Attempts for each question. More of them ask only for what is missing.
+        questions: Problems to make, the same number of each family and level.
+    """
     answered = synthetic.Source(split="train", count=questions).then(
         rollout.Sample(TEACHER, n=rollouts),
         verify.Answers(),

@@ -1,6 +1,7 @@
-"""A server that samples for the trainer as vLLM does, with answers decided by the question alone: `python -m tests.sampling_server`.
+"""A server that samples for the trainer as vLLM does: `python -m tests.sampling_server`.
 
-It reads prompts as the embedded model does, answers them with numbers, some right, and says which weights it was told to load.
+Its answers depend on the question alone: numbers, some of them right. It reads prompts as the
+embedded model does, and tells which weights it was told to load.
 """
 
 import argparse
@@ -39,8 +40,11 @@ def make_app(log: list[Any]) -> Starlette:
             for place in range(len(ids))
         ]
         return {
-            "index": index, "token_ids": ids, "logprobs": {"content": logprobs}, "finish_reason": "stop" if digest[1] > 60 else "length",
-        }  # fmt: skip
+            "index": index,
+            "token_ids": ids,
+            "logprobs": {"content": logprobs},
+            "finish_reason": "stop" if digest[1] > 60 else "length",
+        }
 
     async def complete(request: Request) -> JSONResponse:
         body = await request.json()

@@ -17,7 +17,7 @@ import pytest
 import omr_data
 from omr_data.cli import main
 from omr_data.cli.app import STOPPED
-from omr_data.cli.plan import labels, ranges
+from omr_data.cli.plan import ranges
 from omr_data.cli.show import printable
 from omr_data.flow import union
 from omr_data.operators import explode, mix, verify
@@ -29,6 +29,7 @@ from omr_data.store.ledger import read_json
 from tests.builders import png
 from tests.mirrors import small_mirror
 from tests.omr import ROOT, command, environment, omr
+from tests.servers import fault_server
 
 PUZZLES = ROOT / "recipes" / "omr_sft_puzzles.py"
 TINY = ROOT / "recipes" / "omr_sft_tiny.py"
@@ -43,13 +44,18 @@ class Here:
         monkeypatch.delenv("OMR_HUB_MIRROR", raising=False)
         monkeypatch.chdir(ROOT)
 
-    def __call__(self, *arguments: object, code: int = 0) -> tuple[str, str]:
-        """Returns what was printed on standard output and on standard error."""
+    def __call__(self, *arguments: object, code: int | None = 0) -> tuple[str, str]:
+        """Returns what was printed on standard output and on standard error.
+
+        Args:
+            arguments: The command line, without "omr".
+            code: The exit code that is expected. None takes any.
+        """
         self._monkeypatch.setattr(sys, "argv", ["omr", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
         out, err = self._capsys.readouterr()
-        assert (end.value.code or 0) == code, out + err
+        assert code is None or (end.value.code or 0) == code, out + err
         return out, err
 
 
@@ -210,7 +216,7 @@ def test_pinning_without_the_hub_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_verify_prints_the_verdict_and_explain_the_path(here: Here) -> None:
     verdict, _ = here("verify", "<answer>7.0</answer>", "--gold", "7")
-    assert verdict == "RIGHT by numeric.Verifier/1: 7.0 equals 7\n"
+    assert verdict == "RIGHT by typed.Verifier/1: the same number\n"
     options = ("--option", "red", "--option", "blue")
     explained, _ = here("verify", "(B)", "--gold", "blue", *options, "--explain")
     asked = [line.split()[0] for line in explained.splitlines()]
@@ -283,7 +289,7 @@ def test_steps_of_one_name_are_told_apart_by_their_datasets() -> None:
     one, two = synthetic.Source(count=3), synthetic.Source(count=4)
     both = union(one.then(verify.Gold()), two.then(verify.Gold())).then(mix.Take(rows=5, seed=0))
     plan = make_plan(Recipe("twice", "1.0.0", both.then(explode.Right())), LocalDatasets())
-    assert labels(plan) == [
+    assert [node.label for node in plan.nodes] == [
         "synthetic.Source #1",
         "verify.Gold (synthetic) #1",
         "synthetic.Source #2",
@@ -293,8 +299,8 @@ def test_steps_of_one_name_are_told_apart_by_their_datasets() -> None:
         "explode.Right",
     ]
     full = make_plan(omr_data.recipe.load(ROOT / "recipes/omr_sft_874k.py"), LocalDatasets())
-    assert len(set(labels(full))) == len(full.nodes)
-    assert {"mix.Take (mmr1)", "mix.Take (miromind_m1)"} <= {*labels(full)}
+    assert len({node.label for node in full.nodes}) == len(full.nodes)
+    assert {"mix.Take (mmr1)", "mix.Take (miromind_m1)"} <= {node.label for node in full.nodes}
 
 
 @pytest.mark.parametrize(
@@ -363,7 +369,7 @@ def test_no_control_character_of_a_row_reaches_the_terminal(here: Here, tmp_path
     for options in ((), ("--step", "verify.Answers"), ("--dropped",)):
         printed += here("show", recipe, *places, "--rows", 9, *options)
     printed += here("rollouts", "stats", *places)
-    printed += here("verify", f"<answer>{text}</answer>", "--gold", text, "--explain")
+    printed += here("verify", f"<answer>{text}</answer>", "--gold", text, "--explain", code=None)
     everything = "".join(printed)
     assert r"\x1b]0;owned\x07" in everything
     assert "[red]" in everything
@@ -435,11 +441,42 @@ def test_ctrl_c_prints_one_line_and_leaves_no_process(workers: int, tmp_path: Pa
     end = time.monotonic() + 60
     while not mark.exists() and time.monotonic() < end:
         time.sleep(0.05)
+    # The parent is held for a moment: it would end its workers before they can print anything.
+    os.kill(process.pid, signal.SIGSTOP)
     os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGCONT)
     # Workers hold the pipes open: this returns early only when all of them are gone.
     printed = process.communicate(timeout=20)
     assert printed == ("", f"{STOPPED}\n")
     assert process.returncode == 130
+
+
+@pytest.mark.build
+def test_ctrl_c_while_a_server_is_asked_prints_one_line_and_sends_nothing_more(
+    tmp_path: Path,
+) -> None:
+    places = ("--work", tmp_path / "work", "--releases", tmp_path / "r", "--workers", 2)
+    with fault_server(latency=60) as server:
+        process = subprocess.Popen(
+            command("build", ROOT / "tests/recipes/served.py", *places),
+            env=environment(OMR_TEACHER_URL=server.url),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 60
+        while not (sent := server.told()["seen"]) and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(0.3)
+        sent = server.told()["seen"]
+        os.killpg(process.pid, signal.SIGINT)
+        _, printed = process.communicate(timeout=20)
+        assert server.told()["seen"] == sent
+    source, stopped = printed.splitlines()
+    assert "synthetic.Source" in source
+    assert stopped == STOPPED
 
 
 def test_the_version_is_printed(here: Here) -> None:
@@ -455,7 +492,7 @@ def test_h_is_short_for_help(here: Here, group: tuple[str, ...]) -> None:
     ("kind", "some"),
     [
         ("sources", {"gsm8k.Source", "synthetic.Source", "files.Source"}),
-        ("verifiers", {"numeric.Verifier", "choice.Verifier"}),
+        ("verifiers", {"typed.Verifier", "choice.Verifier"}),
         ("operators", {"dedup.Exact", "explode.Right", "mix.Take"}),
         ("teachers", {"openai_api.Teacher", "openai_batch.Teacher", "tiny.Teacher"}),
         ("embedders", {"model2vec.Embedder"}),
@@ -469,6 +506,7 @@ def test_list_finds_the_plugins_in_their_folders_with_a_line_about_each(
     named = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
     assert some <= named.keys()
     assert len(named) == len(lines)
+    assert "files.ColumnsSource" not in named
     assert not [name for name in named if name.startswith(("base.", "_")) or "._" in name]
     assert all(summary.strip() for summary in named.values())
 

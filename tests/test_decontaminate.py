@@ -63,6 +63,7 @@ def test_planted_benchmark_questions_are_found_and_near_misses_stay(
     assert sum(id_.startswith("train/") for id_ in decisions.drops) <= 3
 
 
+@pytest.mark.build
 def test_planted_benchmark_images_are_found_and_the_policy_decides(tmp_path: Path) -> None:
     stored_images = ImageBytes()
     images = [photograph(seed) for seed in range(30)]

@@ -110,6 +110,7 @@ def test_texts_without_words_are_like_no_other(tmp_path: Path) -> None:
     assert set(decide(dedup.NearText(), records, tmp_path).drops) == {"a/5"}
 
 
+@pytest.mark.build
 def test_many_equal_rows_are_no_quadratic_work(tmp_path: Path) -> None:
     """100,000 equal rows would be five thousand million pairs."""
     stored_images = ImageBytes()
@@ -125,6 +126,7 @@ def test_many_equal_rows_are_no_quadratic_work(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.build
 def test_a_question_of_ten_megabytes_is_one_row_like_any_other(tmp_path: Path) -> None:
     huge = " ".join(WORDS[number * 7 % 3_000] + str(number) for number in range(1_000_000))
     assert len(huge) > 10_000_000

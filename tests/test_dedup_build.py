@@ -8,6 +8,8 @@ from omr_data.store.ledger import read_json
 from tests.mirrors import small_mirror
 from tests.omr import digests, omr
 
+pytestmark = pytest.mark.build
+
 RECIPE = """
 from omr_data import Recipe, union
 from omr_data.operators import decontaminate, dedup, explode, rollout, verify

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from omr_data.operators import dedup
@@ -15,6 +16,7 @@ from tests.builders import record
 from tests.dedup_rows import ImageBytes, changed, decide, encoded, hashes, photograph, read_source
 
 
+@pytest.mark.build
 def test_a_image_is_found_after_rescaling_jpeg_and_a_small_crop_and_others_are_not() -> None:
     originals = [photograph(seed) for seed in range(40)]
     known = np.concatenate([hashes(encoded(image, "PNG")) for image in originals])

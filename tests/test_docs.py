@@ -11,7 +11,7 @@ from typer.main import get_command
 
 import omr_data
 from omr_data.cli import app
-from omr_data.cli.listing import Kind, plugins
+from omr_data.cli.listing import PluginKind, plugins
 from omr_data.plan import make_plan
 from omr_data.recipe import Recipe, load
 from omr_data.sources.locator import LocalDatasets
@@ -169,7 +169,7 @@ def test_the_reference_describes_every_public_name_plugin_and_command() -> None:
     pages = {path.name: path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md")}
     for name in {*omr_data.__all__} - {"__version__"}:
         assert f"## {name}\n" in pages["contracts.md"], name
-    for kind in Kind:
+    for kind in PluginKind:
         for plugin in plugins(kind):
             assert f"## {plugin.name}\n" in pages[f"{kind}.md"], plugin.name
     for words in known_commands():

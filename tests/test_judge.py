@@ -117,6 +117,7 @@ def test_judging_needs_verdicts_first() -> None:
         Judged(judge("RIGHT")).requests(record(responses=(response(),)))
 
 
+@pytest.mark.build
 def test_votes_are_stored_and_a_build_with_a_judge_that_is_down_goes_on_later(
     tmp_path: Path,
 ) -> None:

@@ -22,6 +22,7 @@ PACKAGE = Path(omr_data.__file__).parent
 LAYERS = (
     "errors",
     "arguments",
+    "syntax",
     "identity",
     "records",
     "mrope",

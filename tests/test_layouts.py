@@ -1,7 +1,7 @@
 """Published layouts, each read by configuration alone: shapes and rows are made by us.
 
-Each folder in tests/layouts/ holds data in the shape of a well-known dataset or toolkit, the arguments
-of files.Source() that read it, and the records that must come out.
+Each folder in tests/layouts/ holds data in the shape of a well-known dataset or toolkit, the
+arguments of files.Source() that read it, and the records that must come out.
 """
 
 import json

@@ -45,7 +45,7 @@ def test_where_there_is_no_terminal_nothing_is_drawn() -> None:
     assert out.getvalue() == ""
 
 
-@pytest.mark.slow
+@pytest.mark.build
 def test_a_build_on_a_terminal_shows_what_is_in_flight_and_what_it_will_have_cost(
     tmp_path: Path,
 ) -> None:

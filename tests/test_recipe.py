@@ -75,6 +75,24 @@ def test_a_broken_recipe_file_says_what_is_wrong(tmp_path: Path, body: str, mess
         load(write(tmp_path, body))
 
 
+def test_a_recipe_may_postpone_its_annotations_and_import_the_file_beside_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "beside_the_recipe.py").write_text("NAME = 'from-beside'\n")
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from beside_the_recipe import NAME\n"
+        "from omr_data import Recipe\n"
+        "from omr_data.sources import synthetic\n"
+        "def recipe(rows: int = 3) -> Recipe:\n"
+        "    return Recipe(NAME, '1.0.0', synthetic.Source(count=rows))\n"
+    )
+    made = load(path, {"rows": "5"})
+    assert made.name == "from-beside"
+    assert made.data.spec.count == 5  # type: ignore[union-attr]
+
+
 def test_a_missing_recipe_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no recipe file"):
         load(tmp_path / "none.py")

@@ -238,6 +238,6 @@ def test_a_card_with_an_unknown_place_is_refused_and_data_cannot_break_its_table
         "name": "x", "version": "1.0.0", "rows": 1, "sources": [], "counts": [], "files": [],
         "by_source": [{"source": "a|<b>", "license": "MIT", "rows": 1, "questions": 1}],
     }  # fmt: skip
-    with pytest.raises(ReleaseError, match=r"a place \{\{nonsense\}\}, which does not exist"):
+    with pytest.raises(ReleaseError, match=r"a placeholder \{\{nonsense\}\}, which does not exist"):
         card(manifest, "{{nonsense}}")
     assert "| a\\|&lt;b> | MIT | 1 | 1 |" in card(manifest, "{{sources}}")

@@ -166,6 +166,7 @@ def test_bands_are_as_wide_as_the_cosine_allows(threshold: float) -> None:
     assert width == 64 or 1 - (1 - alike ** (width + 1)) ** (1_024 // (width + 1)) < 0.995
 
 
+@pytest.mark.build
 def test_many_equal_vectors_are_no_quadratic_work() -> None:
     """100,000 equal vectors would be five thousand million pairs."""
     vectors = np.repeat(planted(8)[:1], 100_000, 0)
@@ -216,6 +217,7 @@ def save_sentence_transformer(folder: Path) -> type[base.ModelFolder]:
     return sentence_transformers.Embedder
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("save", [save_model2vec, save_sentence_transformer])
 def test_a_saved_model_embeds_and_must_be_the_one_that_was_declared(
     save: Any, tmp_path: Path

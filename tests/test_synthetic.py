@@ -125,6 +125,7 @@ def test_what_it_cannot_draw_is_refused_when_it_is_declared(
         Source(**wanted)  # type: ignore[arg-type]
 
 
+@pytest.mark.build
 def test_more_problems_than_there_are_is_an_error_that_says_so() -> None:
     with pytest.raises(SourceError, match="has only about"):
         distinct("heldout", "sum", 1, 5_000)

@@ -90,7 +90,7 @@ FAR = [{"type": "image_url", "image_url": {"url": "http://x"}}]
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{", "the body is no JSON"),
+        (b"{", "the body is not JSON"),
         (b"{}", "messages must be a list of objects"),
         (
             json.dumps({"messages": [{"role": "user", "content": "hi"}], "n": 1_000}).encode(),

@@ -1,4 +1,4 @@
-"""The embedded model in a folder is what transformers and other engines load, and they see what we see."""
+"""The embedded model in a folder: other programs load it, and compute what this package computes."""
 
 from pathlib import Path
 

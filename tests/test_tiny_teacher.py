@@ -182,7 +182,7 @@ def test_its_identity_holds_the_weights_and_a_change_of_them_is_refused() -> Non
 def test_our_forward_equals_the_stock_model(
     synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
-    """Embeddings and positions are made by our own code; transformers' own forward gives the same logits."""
+    """Our code makes embeddings and positions; transformers' own forward gives the same logits."""
     import torch
 
     from omr_data.teachers.tiny.model import embed, hidden_states, load

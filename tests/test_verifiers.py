@@ -290,6 +290,7 @@ def judged(text: str) -> float:
     return slowest
 
 
+@pytest.mark.build
 def test_adversarial_answers_end_within_the_limit_from_the_main_thread_a_pool_and_asyncio() -> None:
     """The pool's limit, and its start of a few seconds once; no wall-clock figure is asserted beyond a hang."""
     assert shared_algebra_workers().equal("\\int x dx", "x") in ("equal", "different", "unreadable")
@@ -313,6 +314,7 @@ def pool() -> "object":
     made.close()
 
 
+@pytest.mark.build
 def test_a_stuck_worker_is_replaced_and_the_pool_keeps_its_size(pool: AlgebraWorkers) -> None:
     hard = "\\int_0^{1} \\sin(x^{x^{x}}) e^{x^{7}} \\log(1+x^{13}) dx"
     answers = {
@@ -323,6 +325,7 @@ def test_a_stuck_worker_is_replaced_and_the_pool_keeps_its_size(pool: AlgebraWor
     assert len(pool.pids()) <= 2
 
 
+@pytest.mark.build
 def test_a_worker_that_is_killed_in_the_middle_loses_no_pair(pool: AlgebraWorkers) -> None:
     assert pool.equal("x+x", "2x") == "equal"
     (pid,) = pool.pids()
@@ -333,6 +336,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_no_pair(pool: AlgebraWorker
     assert pid not in pool.pids()
 
 
+@pytest.mark.build
 def test_workers_end_when_the_process_that_asked_is_killed() -> None:
     import subprocess
     import sys
@@ -359,6 +363,7 @@ def test_workers_end_when_the_process_that_asked_is_killed() -> None:
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.build
 def test_closing_a_pool_ends_all_of_its_workers() -> None:
     made = AlgebraWorkers(2)
     with ThreadPoolExecutor(2) as threads:

@@ -1,17 +1,17 @@
-"""Builds the wheel, installs it in a folder elsewhere and uses it there: python -m tests.wheel.
+"""Uses the wheel as a user would, in the environment that `make wheel` has installed it into.
 
-The package is imported from that folder, with the dependencies of this environment: what could be
-missing from a wheel are files of the package itself, such as the embedded weights.
+    python -m tests.wheel .venv-wheel/bin/python
+
+What could be missing from a wheel are files beside the code, such as the embedded weights and the mark
+that the package is typed. The user's recipe is planned there, and its types are checked.
 """
 
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.omr import ROOT
+from tests.omr import environment
 
 RECIPE = """
 from omr_data import ALL, Recipe, mix
@@ -24,82 +24,44 @@ def recipe() -> Recipe:
     return Recipe(name="from-a-wheel", version="1.0.0", data=mix({questions: ALL}))
 """
 """What a user writes on the first day."""
+FILES = ("py.typed", "teachers/tiny/weights/model.safetensors")
 
 
-def run(*command: object, folder: Path, packages: Path) -> str:
-    """Runs a command as a user elsewhere would, and returns what it printed.
+def run(folder: Path, *command: object) -> str:
+    """Runs a command in a folder outside the repository, and returns what it printed.
 
     Args:
-        command: The program and its arguments.
         folder: The current folder.
-        packages: Where the wheel is installed.
+        *command: The program and its arguments.
     """
-    # A folder on PYTHONPATH goes before the editable install of this environment.
-    environment = os.environ | {"PYTHONPATH": str(packages), "MYPYPATH": str(packages)}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    # Without PYTHONPATH, so that the sources beside this file cannot stand in for the wheel.
+    given = environment()
+    given.pop("PYTHONPATH", None)
+    arguments = [str(part) for part in command]
+    done = subprocess.run(arguments, cwd=folder, env=given, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{command} failed:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"{arguments} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
 def main() -> None:
-    """Builds, installs, imports, plans, and checks the types of a recipe."""
+    """Imports, plans, and checks the types of a recipe."""
+    python = Path(sys.argv[1]).absolute()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        packages, work = folder / "packages", folder / "work"
-        packages.mkdir()
-        work.mkdir()
-        pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-        wheels = folder / "wheels"
-        # From a copy, because setuptools leaves a folder `build` beside the sources.
-        copy = folder / "copy"
-        shutil.copytree(ROOT / "omr_data", copy / "omr_data")
-        for file in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / file, copy)
-        run(*pip, "wheel", "--no-deps", "--wheel-dir", wheels, copy, folder=work, packages=packages)
-        (wheel,) = wheels.glob("*.whl")
-        run(
-            *pip,
-            "install",
-            "--no-deps",
-            "--target",
-            packages,
-            wheel,
-            folder=work,
-            packages=packages,
-        )
-        where = run(
-            sys.executable,
-            "-c",
-            "import omr_data; print(omr_data.__file__)",
-            folder=work,
-            packages=packages,
-        )
-        if not where.startswith(str(packages)):
+        where = run(folder, python, "-c", "import omr_data; print(omr_data.__path__[0])").strip()
+        if not where.startswith(str(python.parents[1])):
             raise SystemExit(f"omr_data was imported from {where}, and not from the wheel.")
-        for needed in ("py.typed", "teachers/tiny/weights/model.safetensors"):
-            if not (packages / "omr_data" / needed).is_file():
+        for needed in FILES:
+            if not (Path(where) / needed).is_file():
                 raise SystemExit(f"The wheel lacks omr_data/{needed}: add it to package-data.")
-        (work / "recipe.py").write_text(RECIPE, encoding="utf-8")
-        plan = run(
-            sys.executable,
-            "-m",
-            "omr_data.cli",
-            "plan",
-            "recipe.py",
-            folder=work,
-            packages=packages,
-        )
+        (folder / "recipe.py").write_text(RECIPE, encoding="utf-8")
+        plan = run(folder, python, "-m", "omr_data.cli", "plan", "recipe.py")
         if "dedup.Exact" not in plan:
             raise SystemExit(f"The plan of a small recipe is not as expected:\n{plan}")
-        run(sys.executable, "-m", "mypy", "--strict", "recipe.py", folder=work, packages=packages)
-        print(f"{wheel.name}: imported, planned and typed outside the repository")
+        mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", python)
+        run(folder, *mypy, "recipe.py")
+        print(f"{where}: imported, planned and typed")
 
 
 if __name__ == "__main__":

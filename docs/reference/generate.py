@@ -22,7 +22,7 @@ import typer.testing
 
 import omr_data
 from omr_data.cli import app
-from omr_data.cli.listing import Kind, plugins
+from omr_data.cli.listing import PluginKind, plugins
 
 FOLDER = Path(__file__).parent
 PACKAGE = FOLDER.parents[1] / "omr_data"
@@ -54,7 +54,7 @@ Definition = ast.ClassDef | Function
 def pages() -> dict[str, str]:
     """Returns the text of every page by its file name."""
     made = {"cli.md": cli_page(), "api.md": api_page(), "contracts.md": contracts_page()}
-    for kind in Kind:
+    for kind in PluginKind:
         made[f"{kind}.md"] = plugins_page(kind)
     settings = PACKAGE / "train" / "settings.py"
     made["settings.md"] = f"# Settings of training and evaluation\n\n{module_text(settings)}"
@@ -119,7 +119,7 @@ def contracts_page() -> str:
     return "\n".join(parts)
 
 
-def plugins_page(kind: Kind) -> str:
+def plugins_page(kind: PluginKind) -> str:
     """Returns every plugin of one kind, in the order of `omr list`."""
     parts = [f"# {str(kind).capitalize()}\n"]
     for plugin in plugins(kind):

@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 import omr_data
-from omr_data.cli import build, listing, pins, plan, rollouts, show, teacher, train, verify
+from omr_data.cli import (
+    build,
+    check,
+    init,
+    inspect,
+    listing,
+    pins,
+    plan,
+    rollouts,
+    show,
+    teacher,
+    train,
+    verify,
+)
 from omr_data.errors import OmrError
 from omr_data.progress import printable
 
@@ -53,12 +66,16 @@ def options(
 
 # The order here is the order of `omr --help`. Commands are registered here and not by decorators
 # in their modules, so that importing a module has no side effect and one place lists them all.
+app.command("init")(init.init_command)
+app.command("inspect")(inspect.inspect_command)
 app.command("plan")(plan.plan_command)
 app.command("build")(build.build_command)
 app.command("release")(build.release_command)
 app.command("show")(show.show_command)
 app.command("pin")(pins.pin_command)
 app.command("verify")(verify.verify_command)
+app.command("check")(check.check_command)
+app.command("verify-release")(check.verify_release_command)
 app.command("eval")(train.eval_command)
 app.command("list")(listing.list_command)
 app.add_typer(rollouts.app, name="rollouts")

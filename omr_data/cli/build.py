@@ -1,6 +1,7 @@
 """`omr build` and `omr release`: makes a recipe's data, and packs it as a release."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +16,18 @@ from omr_data.cli.common import (
     Mirror,
     RecipeFile,
     Releases,
-    Set,
-    Work,
+    SetOption,
     Workers,
+    WorkOption,
     load_job,
 )
 from omr_data.cli.problems import require_ready
+from omr_data.cli.show import print_records
 from omr_data.engine.build import Built, build, folders
+from omr_data.engine.preview import preview
 from omr_data.engine.unanswered import stale_stages
 from omr_data.errors import RecipeError
+from omr_data.plan import make_plan
 from omr_data.progress import printable, reporter
 from omr_data.release.package import check_drift, release
 from omr_data.store.ledger import read_json
@@ -32,9 +36,9 @@ from omr_data.teacher import Budget
 
 def build_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
     budget: Annotated[
@@ -44,6 +48,12 @@ def build_command(
     max_requests: Annotated[
         int | None, typer.Option(min=0, help="Pause after this many requests.")
     ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, help="Preview: only so many rows of each source, and no release."
+        ),
+    ] = None,
 ) -> None:
     """Build a recipe and release it.
 
@@ -52,7 +62,16 @@ def build_command(
     """
     job = load_job(file, set, mirror, work)
     limit = Budget(dollars(budget), max_requests)
+    if rows is not None:
+        # A preview is another plan: it shares the paid answers, and nothing else.
+        job = replace(job, plan=make_plan(preview(job.plan.recipe, rows), job.locator))
     require_ready(job)
+    if rows is not None:
+        with job.workspace.lock(), job.mapper(workers) as processes:
+            quiet = reporter(Console(stderr=True))
+            built = build(job.plan, job.workspace, job.locator, processes, workers, quiet, limit)
+        print_preview(Console(), built)
+        return
     # A version that was released from another plan is refused before anything is paid for.
     check_drift(job.plan, releases)
     console = Console(stderr=True)
@@ -62,6 +81,26 @@ def build_command(
         )
         folder = release(built, job.workspace, releases, job.prose(), processes, reporter(console))
     print_release(Console(), folder)
+
+
+def print_preview(console: Console, built: Built) -> None:
+    """Prints the first rows that a preview made, and says that nothing was released."""
+    total = sum(count_rows(shard) for shard in built.result)
+    if total:
+        last = [built.folders[number] for number in built.cut.result]
+        print_records(console, last, "", rows=3)
+    console.print(
+        f"Preview of {built.plan.recipe.name}: {total:,} rows, not released. "
+        "Without --limit the whole recipe is built.",
+        highlight=False,
+    )
+
+
+def count_rows(shard: Path) -> int:
+    """Returns the number of rows of a shard, from its footer."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(shard).num_rows)
 
 
 def dollars(text: str | None) -> float | None:
@@ -83,9 +122,9 @@ def dollars(text: str | None) -> float | None:
 
 def release_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     releases: Releases = RELEASES,
     workers: Workers = WORKERS,
 ) -> None:

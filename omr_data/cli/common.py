@@ -23,7 +23,7 @@ from omr_data.sources.locator import LocalDatasets, read_pins
 from omr_data.store.workspace import Workspace
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's Python file.")]
-Set = Annotated[
+SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="An argument of the recipe; may be repeated."),
 ]
@@ -34,7 +34,7 @@ Mirror = Annotated[
         help="A folder of datasets in Hub layout that stands in for the Hub.",
     ),
 ]
-Work = Annotated[Path, typer.Option(help="The workspace: stages, images and paid rollouts.")]
+WorkOption = Annotated[Path, typer.Option(help="The workspace: stages, images and paid rollouts.")]
 Releases = Annotated[Path, typer.Option(help="Where releases are.")]
 Workers = Annotated[
     int,

@@ -24,7 +24,7 @@ from omr_data.teacher import Teacher
 from omr_data.verifiers.base import Verifier
 
 
-class Kind(StrEnum):
+class PluginKind(StrEnum):
     """What can be listed. Each value is the name of a folder of the package."""
 
     SOURCES = "sources"
@@ -34,12 +34,12 @@ class Kind(StrEnum):
     EMBEDDERS = "embedders"
 
 
-BASES: Mapping[Kind, type[Spec]] = {
-    Kind.SOURCES: Source,
-    Kind.VERIFIERS: Verifier,
-    Kind.OPERATORS: Step,
-    Kind.TEACHERS: Teacher,
-    Kind.EMBEDDERS: Embedder,
+BASES: Mapping[PluginKind, type[Spec]] = {
+    PluginKind.SOURCES: Source,
+    PluginKind.VERIFIERS: Verifier,
+    PluginKind.OPERATORS: Step,
+    PluginKind.TEACHERS: Teacher,
+    PluginKind.EMBEDDERS: Embedder,
 }
 """What each kind of plugin derives from."""
 
@@ -57,7 +57,7 @@ class Plugin:
 
 
 def list_command(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    kind: Annotated[PluginKind, typer.Argument(help="What to list.")],
 ) -> None:
     """List the sources, verifiers, operators, teachers or embedders of this package."""
     shown = Table(box=None, pad_edge=False, show_header=False)
@@ -68,15 +68,23 @@ def list_command(
     Console().print(shown)
 
 
-def plugins(kind: Kind) -> Iterator[Plugin]:
+def plugins(kind: PluginKind) -> Iterator[Plugin]:
     """Yields the plugins of one kind, ordered by file and then as the file has them."""
     folder = importlib.import_module(f"omr_data.{kind}")
     for entry in pkgutil.iter_modules(folder.__path__):
         module = importlib.import_module(f"{folder.__name__}.{entry.name}")
-        for name, value in vars(module).items():
-            is_plugin = isinstance(value, type) and issubclass(value, BASES[kind])
-            # A module also holds the classes that it imports, and bases to derive from.
-            if is_plugin and value.__module__ == module.__name__ and not _is_base(value):
+        found = {
+            name: value
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, BASES[kind])
+        }
+        for name, value in found.items():
+            # A module also holds classes that it imports. Where the plugin is a folder, its classes
+            # are defined in the modules of that folder.
+            is_own = f"{value.__module__}.".startswith(f"{module.__name__}.")
+            derived = found.get("Source", value)
+            is_base_here = derived is not value and issubclass(derived, value)
+            if is_own and not is_base_here and not _is_base(value):
                 yield Plugin(f"{entry.name}.{name}", _first_sentence(value), value)
 
 

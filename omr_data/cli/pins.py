@@ -1,11 +1,11 @@
 """`omr pin`: looks up the commits of a recipe's Hub datasets."""
 
-from omr_data.cli.common import WORK, RecipeFile, Set, load_job
-from omr_data.sources.hub import HubSource
+from omr_data.cli.common import WORK, RecipeFile, SetOption, load_job
+from omr_data.sources.hub import HubSource, Source
 from omr_data.sources.locator import look_up_pins, read_pins
 
 
-def pin_command(file: RecipeFile, set: Set = None) -> None:
+def pin_command(file: RecipeFile, set: SetOption = None) -> None:
     """Look up the commits of a recipe's datasets on the Hub, and write them to pins.json.
 
     The file stands beside the recipe. Commits that it has already are kept.
@@ -15,7 +15,7 @@ def pin_command(file: RecipeFile, set: Set = None) -> None:
     repos = [
         node.spec.repo
         for node in job.plan.nodes
-        if isinstance(node.spec, HubSource) and node.spec.commit is None
+        if isinstance(node.spec, HubSource | Source) and node.spec.commit is None
     ]
     path = file.parent / "pins.json"
     before = read_pins(path)

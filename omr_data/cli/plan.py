@@ -1,7 +1,6 @@
 """`omr plan`: what a build would do, as a table or as JSON."""
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -9,7 +8,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job, print_json, wrap
+from omr_data.cli.common import (
+    WORK,
+    Mirror,
+    RecipeFile,
+    SetOption,
+    WorkOption,
+    load_job,
+    print_json,
+    wrap,
+)
 from omr_data.cli.problems import require_ready
 from omr_data.engine.build import Calls, folders, teacher_calls
 from omr_data.engine.unanswered import stale_stages
@@ -17,17 +25,15 @@ from omr_data.errors import OmrError, RecipeError, UnpinnedError
 from omr_data.identity import Spec, canonical, identity_fields
 from omr_data.plan import Node, Plan
 from omr_data.progress import printable
-from omr_data.source import Source
-from omr_data.step import Step
 
 _STYLES = {"CACHED": "green", "RUN": "yellow"}
 
 
 def plan_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Show what a build would do. Runs nothing.
@@ -89,14 +95,14 @@ def print_plan(
     console.print(f"{recipe.name} {recipe.version}  plan {plan.fingerprint[:12]}", highlight=False)
     heads = ("#", "step", "after", "state", "answers to ask for")
     rows = [heads]
-    for index, (node, label) in enumerate(zip(plan.nodes, labels(plan), strict=True)):
+    for index, node in enumerate(plan.nodes):
         # A problem hides the state: a step that cannot be built is neither cached nor run.
         shown = problem_marks(node) or state.get(node.fingerprint, "")
         asked = ""
         if node.fingerprint in calls:
             found = calls[node.fingerprint]
             asked = "not known yet" if found is None else f"{found.attempts:,}"
-        rows.append((str(index), label, ranges(node.parents), shown, asked))
+        rows.append((str(index), node.label, ranges(node.parents), shown, asked))
     # Columns are padded by hand: a table of rich narrows every column on a narrow terminal, and
     # then cuts the one that matters most, the state.
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -126,46 +132,6 @@ def print_estimates(console: Console, calls: Mapping[str, Calls | None]) -> None
             highlight=False,
             soft_wrap=True,
         )
-
-
-def labels(plan: Plan) -> list[str]:
-    """Returns what each step is called in the plan: steps of one name are told apart by dataset.
-
-    "verify.Gold" where there is one of that name, otherwise "verify.Gold (puzzlevqa)" or, after a
-    union, "verify.Gold (puzzlevqa + 2)". Steps that are still called the same are numbered.
-    """
-    names = Counter(node.name for node in plan.nodes)
-    found = []
-    for node, above in zip(plan.nodes, datasets_above(plan), strict=True):
-        # The name of a source is that of its dataset already.
-        if names[node.name] == 1 or isinstance(node.spec, Source):
-            found.append(node.name)
-        else:
-            others = f" + {len(above) - 1}" if len(above) > 1 else ""
-            found.append(f"{node.name} ({above[0]}{others})")
-    labeled = Counter(found)
-    seen: Counter[str] = Counter()
-    for place, label in enumerate(found):
-        if labeled[label] > 1:
-            seen[label] += 1
-            found[place] = f"{label} #{seen[label]}"
-    return found
-
-
-def datasets_above(plan: Plan) -> list[tuple[str, ...]]:
-    """Returns for each node the datasets whose rows flow through it, each once, in order."""
-    found: list[tuple[str, ...]] = []
-    for node in plan.nodes:
-        if isinstance(node.spec, Source):
-            found.append((node.name.removesuffix(".Source"),))
-            continue
-        # References of a step, such as benchmarks, are not the data that flows through it.
-        flows_in = node.parents[:1] if isinstance(node.spec, Step) else node.parents
-        above: list[str] = []
-        for parent in flows_in:
-            above += found[parent]
-        found.append(tuple(dict.fromkeys(above)))
-    return found
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from omr_data.cli.common import WORK, Work
+from omr_data.cli.common import WORK, WorkOption
 from omr_data.progress import printable
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import FailureGroup, RolloutStats, RolloutStore
@@ -34,7 +34,7 @@ Kind = Annotated[
 
 
 @app.command("stats")
-def stats_command(work: Work = WORK) -> None:
+def stats_command(work: WorkOption = WORK) -> None:
     """Count what the store holds: answers, requests, failures and tokens, by model."""
     path = Workspace(work).rollouts
     with RolloutStore.read(path) as store:
@@ -42,7 +42,7 @@ def stats_command(work: Work = WORK) -> None:
 
 
 @app.command("failures")
-def failures_command(work: Work = WORK) -> None:
+def failures_command(work: WorkOption = WORK) -> None:
     """Show attempts without an answer, by kind.
 
     Each kind has its count, what the server said and an example question.
@@ -52,7 +52,7 @@ def failures_command(work: Work = WORK) -> None:
 
 
 @app.command("retry")
-def retry_command(kind: Kind = None, work: Work = WORK) -> None:
+def retry_command(kind: Kind = None, work: WorkOption = WORK) -> None:
     """Forget failures, so that the next build asks for these attempts again.
 
     It asks for exactly these, and rebuilds what was made without them.
@@ -68,7 +68,7 @@ def retry_command(kind: Kind = None, work: Work = WORK) -> None:
 
 
 @app.command("export")
-def export_command(file: File, work: Work = WORK) -> None:
+def export_command(file: File, work: WorkOption = WORK) -> None:
     """Write every settled attempt to a parquet file.
 
     Imported on another machine, it rebuilds the same releases without a teacher.
@@ -79,7 +79,7 @@ def export_command(file: File, work: Work = WORK) -> None:
 
 
 @app.command("import")
-def import_command(file: ImportFile, work: Work = WORK) -> None:
+def import_command(file: ImportFile, work: WorkOption = WORK) -> None:
     """Add the answers of an exported file to the store, after checking every key."""
     # The lock keeps a build from reading the store while keys are checked and added.
     workspace = Workspace(work)

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from omr_data.cli.common import WORK, Mirror, RecipeFile, Set, Work, load_job
-from omr_data.cli.plan import labels
+from omr_data.cli.common import WORK, Mirror, RecipeFile, SetOption, WorkOption, load_job
 from omr_data.engine.build import folders
 from omr_data.errors import RecipeError
 from omr_data.progress import printable
@@ -24,9 +23,9 @@ _STYLES = {"RIGHT": "green", "WRONG": "red"}
 
 def show_command(
     file: RecipeFile,
-    set: Set = None,
+    set: SetOption = None,
     mirror: Mirror = None,
-    work: Work = WORK,
+    work: WorkOption = WORK,
     step: Annotated[
         str | None,
         typer.Option(help="A step of the plan, like verify.Answers; the last one if not given."),
@@ -46,7 +45,7 @@ def show_command(
     built = [
         (stage, folder) for stage, folder in zip(cut.stages, where, strict=True) if folder.done()
     ]
-    called = dict(zip((node.fingerprint for node in job.plan.nodes), labels(job.plan), strict=True))
+    called = {node.fingerprint: node.label for node in job.plan.nodes}
     # Several steps are often written as one stage, which is shown for each of them. A step may be
     # given by its name, or by its label where the plan has several of that name.
     chosen = [

@@ -1,8 +1,10 @@
-"""Builds a plan: its stages in order, each from shards to shards, skipping what is there.
+"""Builds a plan: its stages in order, each from shards to shards.
 
-A stage that is whole is cached. One that was interrupted goes on with the shards that its ledger lacks.
+A stage that is done is **cached**: nothing runs. One that was interrupted continues with the shards
+that its ledger lacks. A plan can also be asked what it would cost, without running anything.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,57 +32,72 @@ from omr_data.progress import Reporter
 from omr_data.source import DatasetLocator, Source
 from omr_data.step import AskStep, Columns, Decisions, GlobalStep, Step
 from omr_data.store.ledger import Count
-from omr_data.store.shards import StageFolder, write_frame
+from omr_data.store.shards import StageFolder, check_shard, write_frame
 from omr_data.store.workspace import Workspace
 from omr_data.teacher import Budget, Estimate, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A plan's stages on disk. `result` are the shards of the data, in order."""
+    """A plan whose stages are all on disk."""
 
     plan: Plan
+    """The plan."""
     cut: Cut
+    """Its stages."""
     folders: tuple[StageFolder, ...]
+    """The folder of each stage."""
 
     @property
     def result(self) -> list[Path]:
         """The shards of the plan's data, in order."""
-        return [shard for stage in self.cut.result for shard in self.folders[stage].shards()]
+        return _shards(self.folders, self.cut.result)
 
     def counts(self) -> list[Count]:
-        """The counts of every source and step of the plan, in its order."""
-        found = {count.fingerprint: count for folder in self.folders for count in folder.counts()}
+        """Returns the counts of every source and step of the plan, in its order."""
+        found = {}
+        for folder in self.folders:
+            found.update({count.fingerprint: count for count in folder.counts()})
         return [found[node.fingerprint] for node in self.plan.nodes if node.spec is not None]
 
     def check(self) -> None:
-        """Follows every row from the sources to the result. Raises StoreError where rows came from nowhere or vanished."""
-        rows_out: dict[str, int] = {}
-        for node in self.plan.nodes:
-            rows_in = sum(
-                rows_out[self.plan.nodes[parent].fingerprint] for parent in self._flows_in(node)
-            )
-            if node.spec is None:
-                rows_out[node.fingerprint] = rows_in
-                continue
-            count = next(count for count in self.counts() if count.fingerprint == node.fingerprint)
-            count.check(self.plan.recipe.name)
-            if node.parents and count.rows_in != rows_in:
-                raise StoreError(
-                    f"{node.name} took {count.rows_in:,} rows, and the steps before it gave {rows_in:,}. Delete its stage and build again."
-                )
-            rows_out[node.fingerprint] = count.rows_out
+        """Follows every row from the sources to the result.
 
-    def _flows_in(self, node: Node) -> tuple[int, ...]:
-        return node.parents[:1] if isinstance(node.spec, Step) else node.parents
+        Each step's own count must add up, and the rows that entered it must be those that came out
+        of the steps before it.
+
+        Raises:
+            StoreError: Rows appeared from nowhere, or vanished.
+        """
+        counts = {count.fingerprint: count for count in self.counts()}
+        rows_out: list[int] = []
+        for node in self.plan.nodes:
+            # References of a GlobalStep are compared with, and do not flow into it.
+            flows = node.parents[:1] if isinstance(node.spec, Step) else node.parents
+            rows_in = sum(rows_out[parent] for parent in flows)
+            if node.spec is None:
+                rows_out.append(rows_in)
+                continue
+            count = counts[node.fingerprint]
+            count.check(self.plan.recipe.name)
+            if flows and count.rows_in != rows_in:
+                raise StoreError(
+                    f"{node.label} took {count.rows_in:,} rows, and the steps before it gave "
+                    f"{rows_in:,}. Delete its stage and build again."
+                )
+            rows_out.append(count.rows_out)
 
 
 def folders(plan: Plan, workspace: Workspace) -> tuple[Cut, tuple[StageFolder, ...]]:
-    """The plan's stages and where they are, built or not."""
+    """Returns the plan's stages and the folder of each, built or not.
+
+    Raises:
+        StoreError: Another version made the workspace, in a format that this one does not read.
+    """
+    workspace.check_format()
     stages = cut(plan)
-    return stages, tuple(
-        workspace.stage(stage.last.name, stage.fingerprint) for stage in stages.stages
-    )
+    where = [workspace.stage(stage.last.name, stage.fingerprint) for stage in stages.stages]
+    return stages, tuple(where)
 
 
 def build(
@@ -92,10 +109,20 @@ def build(
     reporter: Reporter,
     budget: Budget,
 ) -> Built:
-    """Runs every stage that is not there yet. The workspace must be locked.
+    """Runs every stage that is not done yet.
+
+    Args:
+        plan: The plan.
+        workspace: Where stages, images and rollouts are stored. It must be locked.
+        locator: Where datasets are.
+        mapper: Runs the work on shards.
+        workers: Processes that a teacher may use for work of its own.
+        reporter: Where progress is shown.
+        budget: What teachers may spend.
 
     Raises:
-        OmrError: whatever a source, step, teacher or the disk raised. Finished shards and paid answers are kept.
+        OmrError: Whatever a source, step, teacher or the disk raised. Finished shards and paid
+            answers are kept.
     """
     plan.require_ready()
     stages, where = folders(plan, workspace)
@@ -103,11 +130,12 @@ def build(
     _check_budgets(stages, where, budget)
     run = _Run(workspace, locator, mapper, workers, reporter, budget, where)
     for number, (stage, folder) in enumerate(zip(stages.stages, where, strict=True), 1):
-        label = f"[{number}/{len(stages.stages)}] {stage.last.name}"
+        label = f"[{number}/{len(stages.stages)}] {stage.last.label}"
         cached = folder.done()
         if not cached:
             run.stage(stage, folder, label)
-        reporter.say(f"{label}  {_line(folder)}{'  CACHED' if cached else ''}")
+        mark = "  CACHED" if cached else ""
+        reporter.say(f"{label}  {_describe(folder)}{mark}")
     built = Built(plan, stages, where)
     built.check()
     return built
@@ -120,18 +148,22 @@ def _check_budgets(stages: Cut, where: Sequence[StageFolder], budget: Budget) ->
             stage.head.spec.get_teacher().check_budget(budget)
 
 
-def _line(folder: StageFolder) -> str:
+def _describe(folder: StageFolder) -> str:
+    """What came out of a stage, like "30 rows, 2 dropped  RIGHT 24  WRONG 6"."""
     summary = folder.summary()
-    dropped = sum(shard["dropped"] for shard in summary["shards"])
-    tally = "".join(
-        f"  {name} {count:,}"
-        for name, count in (summary["counts"][-1]["tally"] if summary["counts"] else {}).items()
-    )
-    return f"{summary['rows']:,} rows" + (f", {dropped:,} dropped" if dropped else "") + tally
+    parts = [f"{summary['rows']:,} rows"]
+    if dropped := sum(shard["dropped"] for shard in summary["shards"]):
+        parts[0] += f", {dropped:,} dropped"
+    # The last step of the stage is the one that the line is named after.
+    for count in summary["counts"][-1:]:
+        parts += [f"{name} {number:,}" for name, number in count["tally"].items()]
+    return "  ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
+    """One build: what every stage of it needs."""
+
     workspace: Workspace
     locator: DatasetLocator
     mapper: Mapper
@@ -141,19 +173,24 @@ class _Run:
     folders: tuple[StageFolder, ...]
 
     def stage(self, stage: Stage, folder: StageFolder, label: str) -> None:
+        """Makes the shards of a stage that are not whole yet, and finishes it."""
         inputs = self._inputs(stage, folder, label)
         steps: Fused = tuple(
             (node.spec, node.fingerprint) for node in stage.steps if isinstance(node.spec, Step)
         )
         tasks = [ShardTask(folder, number, input, steps) for number, input in enumerate(inputs)]
-        missing = [task for task in tasks if not folder.entry(task.number).exists()]
+        missing = [task for task in tasks if not folder.has_shard(task.number)]
         with self.reporter.bar(label, len(missing), "shards") as bar:
             for _ in self.mapper.map(make_shard, missing):
                 bar.advance(1)
+        if stage.head is not None and isinstance(stage.head.spec, Source):
+            self._check_unchanged(stage.head, stage.head.spec, folder)
+            _check_ids(stage.head.label, folder, len(tasks))
         folder.finish(len(tasks), stage.last.name)
 
     def _inputs(self, stage: Stage, folder: StageFolder, label: str) -> Sequence[Input]:
-        shards = [shard for number in stage.inputs for shard in self.folders[number].shards()]
+        """One input for each shard of a stage, in order."""
+        shards = _shards(self.folders, stage.inputs)
         if stage.head is None:
             return [ReadShard(shard) for shard in shards]
         fingerprint = stage.head.fingerprint
@@ -163,32 +200,39 @@ class _Run:
             case AskStep() as step:
                 tables = self._requests(step, shards, folder, label)
                 ask_teacher(step, tables, self.workspace, self.workers, self.reporter, self.budget)
+                rollouts = self.workspace.rollouts
                 return [
-                    AttachAnswers(step, fingerprint, shard, self.workspace.rollouts, table)
+                    AttachAnswers(step, fingerprint, shard, rollouts, table)
                     for shard, table in zip(shards, tables, strict=True)
                 ]
             case GlobalStep() as step:
-                references = [
-                    [shard for number in group for shard in self.folders[number].shards()]
-                    for group in stage.references
-                ]
+                references = [_shards(self.folders, group) for group in stage.references]
                 drops = self._decide(step, folder, [shards, *references], label)
                 return [
-                    ApplyDecisions(step, fingerprint, shard, drops[number])
-                    for number, shard in enumerate(shards)
+                    ApplyDecisions(step, fingerprint, shard, of_shard)
+                    for shard, of_shard in zip(shards, drops, strict=True)
                 ]
         raise StepError(
-            f"{stage.last.name} cannot head a stage: it is no Source, AskStep or GlobalStep."
+            f"{stage.head.name} cannot head a stage: it is not a Source, AskStep or GlobalStep."
         )
 
     def _parts(self, source: Source, fingerprint: str) -> list[Input]:
         files = source.download(self.locator)
-        parts = source.parts(files)
+        try:
+            parts = source.parts(files)
+        except OmrError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"{source.name} cannot read the files in {files.root}: {type(error).__name__}: "
+                f"{error}. A file is damaged, or its layout has changed: fetch it again."
+            ) from error
         for note in source.notes(files):
             self.reporter.say(f"  {note}")
         if not parts:
             raise SourceError(
-                f"{source.name} has no rows to read. Check what it declares, and the files in {files.root}."
+                f"{source.name} has no rows to read. Check what it declares, and the files in "
+                f"{files.root}."
             )
         return [ReadPart(source, fingerprint, files, part, self.workspace.images) for part in parts]
 
@@ -205,23 +249,67 @@ class _Run:
                 bar.advance(1)
         return [folder.requests(number) for number in range(len(shards))]
 
+    def _check_unchanged(self, node: Node, source: Source, folder: StageFolder) -> None:
+        """Raises SourceError when the files of a source changed since the plan was made.
+
+        The fingerprint was worked out from the files as they were then, and rows were read later.
+        This costs one more digest of local files, about 1 s per GB; the Hub's are pinned by commit.
+        """
+        if source.resolve(self.locator) != node.pin:
+            # These shards hold rows of both versions of the files, so none of them can be kept.
+            shutil.rmtree(folder.path)
+            raise SourceError(
+                f"the files of {node.label} changed while they were read. Nothing of it was kept: "
+                "run the same command again once the files are as they should be."
+            )
+
     def _decide(
         self, step: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str
-    ) -> list[dict[str, str]]:
-        tasks = [
-            KeysTask(folder, side, number, step, shard, self.workspace.images)
-            for side, shards in enumerate(sides)
-            for number, shard in enumerate(shards)
-            if not folder.keys(side, number).exists()
-        ]
+    ) -> Iterator[dict[str, str]]:
+        """Runs a GlobalStep over its data (side 0) and references; yields the drops of each shard."""
+        tasks = []
+        for side, shards in enumerate(sides):
+            for number, shard in enumerate(shards):
+                if folder.has_keys(side, number):
+                    # Not read again to take keys, but `decide` may scan the shard itself.
+                    check_shard(shard)
+                    continue
+                images = self.workspace.images
+                tasks.append(KeysTask(folder, side, number, step, shard, images))
         with self.reporter.bar(f"{label}: key columns", len(tasks), "shards") as bar:
             for _ in self.mapper.map(make_keys, tasks):
                 bar.advance(1)
         columns = [_columns(step, folder, side, shards) for side, shards in enumerate(sides)]
-        decisions = _decisions(step, columns)
+        decisions = _run_decide(step, columns)
         for name, table in decisions.tables.items():
             write_frame(folder.table(name), table)
-        return list(_per_shard(folder, len(sides[0]), decisions))
+        return _drops_by_shard(folder, len(sides[0]), decisions)
+
+
+def _shards(folders: Sequence[StageFolder], stages: Sequence[int]) -> list[Path]:
+    """The shards of some stages, one stage after the other."""
+    found: list[Path] = []
+    for stage in stages:
+        found += folders[stage].shards()
+    return found
+
+
+def _check_ids(label: str, folder: StageFolder, shards: int) -> None:
+    """Raises SourceError when two rows of a source have one id.
+
+    Later steps and the release check this as well, across sources. Here it costs one column of the
+    shards, and is found before a teacher is paid.
+    """
+    import polars as pl
+
+    paths = [folder.shard(number) for number in range(shards)]
+    ids = pl.scan_parquet(paths).select("id").collect()["id"]
+    if ids.n_unique() < len(ids):
+        twice = ids.filter(ids.is_duplicated())[0]
+        raise SourceError(
+            f"{label} gives two rows with the id {twice!r}. Ids must be unique: give each row "
+            "something of its own in the id, such as the path of its file and its line."
+        )
 
 
 def _columns(step: GlobalStep, folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
@@ -230,33 +318,33 @@ def _columns(step: GlobalStep, folder: StageFolder, side: int, shards: Sequence[
     paths = [folder.keys(side, number) for number in range(len(shards))]
     if not paths:
         return Columns(pl.DataFrame(), pl.LazyFrame(), pl.LazyFrame())
-    light = pl.scan_parquet(paths).drop(step.lazy_columns).collect()
-    return Columns(
-        light,
-        pl.scan_parquet(paths).select("id", *step.lazy_columns),
-        pl.scan_parquet(list(shards)),
-    )
+    keys = pl.scan_parquet(paths).drop(step.lazy_columns).collect()
+    payload = pl.scan_parquet(paths).select("id", *step.lazy_columns)
+    return Columns(keys, payload, pl.scan_parquet(list(shards)))
 
 
-def _decisions(step: GlobalStep, columns: Sequence[Columns]) -> Decisions:
+def _run_decide(step: GlobalStep, columns: Sequence[Columns]) -> Decisions:
     ids = columns[0].keys["id"]
     if ids.n_unique() < len(ids):
+        # Decisions name rows by id, so two rows of one id would share a fate.
         twice = ids.filter(ids.is_duplicated())[0]
         raise StepError(
-            f"{step.name} was given two rows with the id {twice!r}. Ids must be unique: rename one source's dataset."
+            f"{step.name} was given two rows with the id {twice!r}. Ids must be unique: give the "
+            "sources different dataset names."
         )
     try:
-        decisions = step.decide(columns[0], columns[1:])
+        return step.decide(columns[0], columns[1:])
     except OmrError:
         raise
     except Exception as error:
         raise StepError(
             f"{step.name} failed while deciding: {type(error).__name__}: {error}"
         ) from error
-    return decisions
 
 
-def _per_shard(folder: StageFolder, shards: int, decisions: Decisions) -> Iterator[dict[str, str]]:
+def _drops_by_shard(
+    folder: StageFolder, shards: int, decisions: Decisions
+) -> Iterator[dict[str, str]]:
     import polars as pl
 
     left = len(decisions.drops)
@@ -273,16 +361,19 @@ def _per_shard(folder: StageFolder, shards: int, decisions: Decisions) -> Iterat
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What one AskStep of a plan would ask for now: attempts, and what they are expected to take where that costs something."""
+    """What one AskStep of a plan would ask for now."""
 
     attempts: int
+    """Attempts that are not stored yet."""
     estimate: Estimate | None = None
+    """What they are expected to take, where that costs something."""
 
 
 def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
-    """For each AskStep of the plan, by fingerprint: what it would ask for now.
+    """Works out what each AskStep of the plan would ask for now.
 
-    None stands for a step whose input is not built yet.
+    Returns:
+        The calls by the fingerprint of the step's node. None before the step's input is built.
     """
     stages, where = folders(plan, workspace)
     stale = stale_stages(stages, where, workspace)
@@ -294,7 +385,7 @@ def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
         if folder.done() and number not in stale:
             calls[fingerprint] = Calls(0)
         elif all(where[index].done() and index not in stale for index in stage.inputs):
-            shards = [shard for index in stage.inputs for shard in where[index].shards()]
+            shards = _shards(where, stage.inputs)
             calls[fingerprint] = _calls(stage.head.spec, shards, folder, workspace.rollouts)
         else:
             calls[fingerprint] = None

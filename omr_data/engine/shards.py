@@ -1,19 +1,18 @@
-"""The work on one shard: a pure function of its input, run in any process. The engine maps these over shards.
+"""The work on one shard: a pure function of its input, run in any process.
 
-Each function takes one small picklable task and commits its shard by itself, so that a crash loses at most the shards
-being worked on.
+The engine maps `make_shard` and `make_keys` over shards. Each takes one small picklable task and
+commits its result by itself, so that a crash loses at most the shards that are being worked on.
 """
 
-import functools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omr_data.engine.requests import Wanted, read_wanted
-from omr_data.errors import BadRow, OmrError, StepError, StoreError
+from omr_data.errors import BadRow, OmrError, SourceError, StepError, StoreError
 from omr_data.records import Record, Response, check_marks
 from omr_data.source import Files, Part, Source
 from omr_data.sources.tables import place_of
@@ -21,51 +20,70 @@ from omr_data.step import AskStep, BatchMap, Expand, Filter, GlobalStep, Map, St
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
 from omr_data.store.rollouts import RolloutStore
-from omr_data.store.shards import Dropped, StageFolder, read_records, read_shard, write_frame
+from omr_data.store.shards import Dropped, StageFolder, read_records, read_shard
 from omr_data.teacher import AttemptStatus
 
 Fused = tuple[tuple[Step, str], ...]
-"""Local steps with their fingerprints."""
+"""Local steps that run in one pass, each with its fingerprint."""
+Outcome = tuple[list[Record], list[Dropped], Count]
+"""What a step made of a shard: the records that came out, the dropped ones, and its count."""
+
+RAW_CHARACTERS = 2_000
+"""Characters of a malformed row that are kept, to look it up. A cell may hold gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPart:
-    """Read one part of a source, then the fused steps."""
+    """The input of a stage that starts with a source: one part of its rows."""
 
     source: Source
+    """The source."""
     fingerprint: str
+    """The fingerprint of its node."""
     files: Files
+    """Its files on this machine."""
     part: Part
+    """The rows to read."""
     images: ImageStore
+    """Where images are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyDecisions:
-    """Drop the rows that a GlobalStep decided against, then the fused steps. `drops` holds this shard's ids only."""
+    """The input of a stage that starts with a GlobalStep: a shard, less the rows it decided against."""
 
     step: GlobalStep
+    """The step."""
     fingerprint: str
+    """The fingerprint of its node."""
     shard: Path
+    """The shard of an earlier stage."""
     drops: Mapping[str, str]
+    """Reasons by id, of this shard's rows only, so that a task stays small."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttachAnswers:
-    """Attach the stored answers to each record, then the fused steps."""
+    """The input of a stage that starts with an AskStep: a shard, and the stored answers to it."""
 
     step: AskStep
+    """The step."""
     fingerprint: str
+    """The fingerprint of its node."""
     shard: Path
+    """The shard of an earlier stage."""
     rollouts: Path
+    """The file of the rollout store."""
     requests: Path
     """The requests of the shard, as `make_requests` wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadShard:
-    """Read one shard of an earlier stage, then the fused steps."""
+    """The input of a stage that only continues an earlier one: its shard as it is."""
 
     shard: Path
+    """The shard of the earlier stage."""
 
 
 Input = ReadPart | ApplyDecisions | AttachAnswers | ReadShard
@@ -76,9 +94,13 @@ class ShardTask:
     """Make one shard of a stage."""
 
     folder: StageFolder
+    """The stage."""
     number: int
+    """The number of the shard."""
     input: Input
+    """What it is made from."""
     steps: Fused
+    """The steps to run over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +108,22 @@ class KeysTask:
     """Take a GlobalStep's key columns of one input shard."""
 
     folder: StageFolder
+    """The stage of the step."""
     side: int
+    """0 for the data, 1 and up for the step's references."""
     number: int
+    """The number of the input shard on its side."""
     step: GlobalStep
+    """The step."""
     shard: Path
+    """The input shard."""
     images: ImageStore
+    """Where the step reads images."""
 
 
 def make_shard(task: ShardTask) -> int:
     """Makes and commits one shard; returns its number of rows. Raises OmrError."""
-    records, dropped, counts = _head(task.input)
+    records, dropped, counts = _read_input(task.input)
     for step, fingerprint in task.steps:
         records, step_dropped, count = apply_step(step, fingerprint, records)
         dropped += step_dropped
@@ -115,71 +143,95 @@ def make_keys(task: KeysTask) -> int:
         raise StepError(
             f"{task.step.name} failed on the shard {task.shard}: {type(error).__name__}: {error}"
         ) from error
-    write_frame(task.folder.keys(task.side, task.number), frame)
+    task.folder.commit_keys(task.side, task.number, frame)
     return int(table.num_rows)
 
 
-def _head(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
+def _read_input(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
     match input:
         case ReadPart():
             records, dropped, count = read_part(input)
         case ApplyDecisions():
-            records, dropped, count = _apply_decisions(input)
+            records, dropped, count = apply_decisions(input)
         case AttachAnswers():
-            records, dropped, count = _attach(input)
+            records, dropped, count = attach_answers(input)
         case ReadShard():
+            # No step was run: the counts of the earlier stage hold these rows already.
             return read_records(input.shard), [], []
     return records, dropped, [count]
 
 
-def read_part(task: ReadPart) -> tuple[list[Record], list[Dropped], Count]:
-    """Reads and converts the rows of one part; malformed ones are dropped and can be looked up."""
-    images = RowImages(task.files.images or task.files.root, task.images)
-    records, dropped = [], []
-    read = 0
-    for number, row in enumerate(task.source.rows(task.files, task.part), task.part.start):
-        read += 1
+def read_part(task: ReadPart) -> Outcome:
+    """Reads and converts the rows of one part. Malformed rows are dropped and can be looked up.
+
+    Raises:
+        SourceError: The rows cannot be read.
+        StepError: `convert` failed with something else than BadRow.
+    """
+    source = task.source
+    root = task.files.images or task.files.root
+    images = RowImages(root, task.images, task.files.readable)
+    records: list[Record] = []
+    dropped: list[Dropped] = []
+    for number, row in enumerate(_rows(task), task.part.start):
         try:
-            records.append(check_marks(task.source.convert(row, images)))
+            records.append(check_marks(source.convert(row, images)))
         except BadRow as bad:
-            where = f"{task.part.path or task.source.name}, row {number + 1}"
+            raw = _raw_record(task, number, row)
+            where = f"{task.part.path or source.name}, row {number + 1}"
             if "_line" in row:
                 where = place_of(task.files, task.part, row)
             detail = f"{where}: {bad.detail or bad.reason}"
-            dropped.append(Dropped(_raw(task, number, row), task.source.name, bad.reason, detail))
+            dropped.append(Dropped(raw, source.name, bad.reason, detail))
         except OmrError:
             raise
         except Exception as error:
-            where = f"row {number} of {task.part.path or task.source.name}"
             raise StepError(
-                f"{task.source.name}.convert failed on {where}: {type(error).__name__}: {error}. "
+                f"{source.name}.convert failed on row {number} of "
+                f"{task.part.path or source.name}: {type(error).__name__}: {error}. "
                 "Raise BadRow(reason, detail) there if the row is at fault."
             ) from error
-    return (
-        records,
-        dropped,
-        _count(task.source, task.fingerprint, read, len(records), records, dropped),
-    )
+    read = len(records) + len(dropped)
+    count = _count(source, task.fingerprint, read, len(records), records, dropped)
+    return records, dropped, count
 
 
-def _raw(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
-    """A row that did not become a record, as one: its text, at most 2,000 characters of it, is in `meta`."""
+def _rows(task: ReadPart) -> Iterator[Mapping[str, Any]]:
+    """The raw rows of a part. What a library raises on a damaged file becomes a SourceError."""
+    try:
+        yield from task.source.rows(task.files, task.part)
+    except OmrError:
+        raise
+    except Exception as error:
+        where = task.files.root / task.part.path
+        raise SourceError(
+            f"{task.source.name} cannot read {where}, rows {task.part.start:,} to "
+            f"{task.part.stop - 1:,}: {type(error).__name__}: {error}. "
+            "The file is damaged, or its layout has changed: fetch it again."
+        ) from error
+
+
+def _raw_record(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
+    """A row that did not become a record, as one: the start of its text is in `meta`."""
     shown = {
         key: f"<{len(value):,} bytes>" if isinstance(value, bytes) else value
         for key, value in row.items()
     }
-    raw = json.dumps(shown, ensure_ascii=False, default=str)[:2_000]
+    text = json.dumps(shown, ensure_ascii=False, default=str)[:RAW_CHARACTERS]
+    # Half of a surrogate pair cannot be stored as UTF-8, and this row may be malformed in any way.
+    storable = text.encode(errors="replace").decode()
     return Record(
         id=f"{task.part.path}:{number}",
         source=task.source.name,
         license="",
         question="",
         answer="",
-        meta={"row": raw},
+        meta={"row": storable},
     )
 
 
-def _apply_decisions(task: ApplyDecisions) -> tuple[list[Record], list[Dropped], Count]:
+def apply_decisions(task: ApplyDecisions) -> Outcome:
+    """Drops the rows of a shard that a GlobalStep decided against."""
     before = read_records(task.shard)
     records = [record for record in before if record.id not in task.drops]
     dropped = [
@@ -187,14 +239,12 @@ def _apply_decisions(task: ApplyDecisions) -> tuple[list[Record], list[Dropped],
         for record in before
         if record.id in task.drops
     ]
-    return (
-        records,
-        dropped,
-        _count(task.step, task.fingerprint, len(before), len(records), records, dropped),
-    )
+    count = _count(task.step, task.fingerprint, len(before), len(records), records, dropped)
+    return records, dropped, count
 
 
-def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
+def attach_answers(task: AttachAnswers) -> Outcome:
+    """Attaches the stored answers to the records of a shard."""
     before = read_records(task.shard)
     groups: list[list[Wanted]] = [[] for _ in before]
     for one in read_wanted(task.requests):
@@ -203,6 +253,7 @@ def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
     found: dict[str, list[Response]] = {}
     unanswered: dict[str, dict[int, AttemptStatus]] = {}
     if keys:
+        # One query for the whole shard: a query for each record would take longer than decoding.
         with RolloutStore.read(task.rollouts) as store:
             found, unanswered = store.responses(keys), store.unanswered(keys)
     records, open_attempts = [], Counter[str]()
@@ -227,19 +278,24 @@ def _attach(task: AttachAnswers) -> tuple[list[Record], list[Dropped], Count]:
     return records, [], count
 
 
-def apply_step(
-    step: Step, fingerprint: str, records: Sequence[Record]
-) -> tuple[list[Record], list[Dropped], Count]:
-    """Runs one local step over the records of a shard. Raises StepError when the step itself fails."""
+def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> Outcome:
+    """Runs one local step over the records of a shard.
+
+    Args:
+        step: A Map, BatchMap, Filter or Expand.
+        fingerprint: The fingerprint of its node.
+        records: The records that enter it.
+
+    Raises:
+        StepError: The step failed, or returned something that its shape does not allow.
+    """
     after: list[Record] = []
     dropped: list[Dropped] = []
-    rows_kept = 0
     if isinstance(step, BatchMap):
-        after = _checked_many(step, records)
+        after = _run_batch(step, records)
         return after, [], _count(step, fingerprint, len(records), len(after), after, [])
-    run = functools.partial(_run, step)
     for record in records:
-        result = run(record)
+        result = _run(step, record)
         match step, result:
             case Map(), Record() if result.id == record.id:
                 after.append(result)
@@ -247,28 +303,33 @@ def apply_step(
                 after.append(record)
             case Filter() | Expand(), str():
                 dropped.append(Dropped(record, step.name, result))
-                continue
-            case Expand(), list() | tuple() if result and all(
-                isinstance(one, Record) for one in result
-            ):
+            case Expand(), list() | tuple() if result and _all_records(result):
                 after += result
             case _:
                 raise StepError(
-                    f"{step.name} returned {str(result)[:100]!r} for record {record.id}. {_MUST[_shape(step)]}"
+                    f"{step.name} returned {str(result)[:100]!r} for record {record.id}. "
+                    f"{_must_return(step)}"
                 )
-        rows_kept += 1
+    rows_kept = len(records) - len(dropped)
     return after, dropped, _count(step, fingerprint, len(records), rows_kept, after, dropped)
 
 
-_MUST = {
-    Map: "A Map returns one Record with the same id.",
-    Filter: "A Filter returns None to keep a record, or the reason for dropping it as a string.",
-    Expand: "An Expand returns a non-empty list of Records, or the reason for dropping the record as a string.",
-}
+def _all_records(result: Sequence[object]) -> bool:
+    return all(isinstance(one, Record) for one in result)
 
 
-def _shape(step: Step) -> type[Step]:
-    return next(shape for shape in _MUST if isinstance(step, shape))
+def _must_return(step: Step) -> str:
+    match step:
+        case Map():
+            return "A Map returns one Record with the same id."
+        case Filter():
+            return (
+                "A Filter returns None to keep a record, or the reason for dropping it as a string."
+            )
+    return (
+        "An Expand returns a non-empty list of Records, or the reason for dropping the record as "
+        "a string."
+    )
 
 
 def _run(step: Step, record: Record) -> object:
@@ -291,18 +352,22 @@ def _run(step: Step, record: Record) -> object:
     )
 
 
-def _checked_many(step: BatchMap, records: Sequence[Record]) -> list[Record]:
+def _run_batch(step: BatchMap, records: Sequence[Record]) -> list[Record]:
     try:
         after = list(step.apply_batch(records))
     except OmrError:
         raise
     except Exception as error:
         raise StepError(
-            f"{step.name} failed on a batch of {len(records)} records: {type(error).__name__}: {error}"
+            f"{step.name} failed on a batch of {len(records)} records: "
+            f"{type(error).__name__}: {error}"
         ) from error
-    if [record.id for record in after] != [record.id for record in records]:
+    # A batch that comes back in another order would attach one record's annotation to another.
+    returned = [getattr(record, "id", None) for record in after]
+    if returned != [record.id for record in records]:
         raise StepError(
-            f"{step.name} must return one Record with the same id for each record, in the same order."
+            f"{step.name} must return one Record with the same id for each record, in the same "
+            "order."
         )
     return after
 

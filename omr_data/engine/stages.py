@@ -1,9 +1,11 @@
-"""A plan cut into stages: what is run in one pass over shards, and written once.
+"""A plan cut into stages: what runs in one pass over shards, and is written once.
 
-**Stage**: a head (a source to read, a GlobalStep's decisions to apply, or an AskStep's answers to attach), followed by the local
-steps that are fused with it. Its last node names it. A node ends a stage when its rows are needed whole by something
-else: it is the end of the plan, it goes into a GlobalStep, an AskStep or a union, several nodes read it, or it is a checkpoint.
-A union is no stage: whoever reads it reads its parts' shards, one after the other.
+A **stage** is a head followed by the local steps that are fused with it. The head is a source to read,
+a GlobalStep whose decisions are applied, or an AskStep whose answers are attached.
+
+A node ends a stage when its rows are needed whole by something else: it is the end of the plan, it
+feeds a GlobalStep, an AskStep or a union, several nodes read it, or it is a checkpoint. A union is not
+a stage of its own: whatever reads it reads the shards of its parents, one after the other.
 """
 
 from collections import Counter
@@ -14,43 +16,49 @@ from omr_data.plan import Node, Plan
 from omr_data.source import Source
 from omr_data.step import AskStep, GlobalStep, Step
 
-Head = Source | GlobalStep | AskStep | None
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One pass. `inputs` are indexes of earlier stages; `references` are those of a GlobalStep, one group each."""
+    """One pass over shards."""
 
     head: Node | None
+    """The source, GlobalStep or AskStep that it starts with. None if it continues another stage."""
     steps: tuple[Node, ...]
+    """The local steps, in order."""
     inputs: tuple[int, ...]
+    """Indexes of the earlier stages whose shards it reads, in order."""
     references: tuple[tuple[int, ...], ...] = ()
+    """Indexes of the stages of each reference of a GlobalStep."""
 
     @property
     def last(self) -> Node:
         """The node that the stage is named after."""
-        if self.steps:
-            return self.steps[-1]
-        assert self.head is not None  # a stage has a head or a step
-        return self.head
+        return self.nodes[-1]
 
     @property
     def fingerprint(self) -> str:
-        """The identity of what is on disk: the nodes that were fused. Fusing others gives a stage of its own, with its own counts."""
+        """The identity of what is on disk.
+
+        It covers which nodes were fused, because the ledger of a stage holds the counts of all of
+        them: fusing other nodes gives another ledger.
+        """
         return digest([node.fingerprint for node in self.nodes])
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes of the stage, in order."""
-        return (*(() if self.head is None else (self.head,)), *self.steps)
+        head = () if self.head is None else (self.head,)
+        return (*head, *self.steps)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The stages, parents first, and the ones whose shards are the plan's result, in order."""
+    """A plan's stages."""
 
     stages: tuple[Stage, ...]
+    """The stages, parents first."""
     result: tuple[int, ...]
+    """Indexes of the stages whose shards are the plan's data, in order."""
 
 
 def cut(plan: Plan) -> Cut:
@@ -59,32 +67,33 @@ def cut(plan: Plan) -> Cut:
     stages: list[Stage] = []
     of_node: dict[int, int] = {}
 
-    def shards_of(index: int) -> tuple[int, ...]:
+    def stages_of(index: int) -> tuple[int, ...]:
+        """The stages whose shards hold the rows of a node."""
         node = plan.nodes[index]
-        if node.spec is None:
-            return tuple(stage for parent in node.parents for stage in shards_of(parent))
-        return (of_node[index],)
+        if node.spec is not None:
+            return (of_node[index],)
+        return sum((stages_of(parent) for parent in node.parents), ())
 
     for index, node in enumerate(plan.nodes):
         if node.spec is None or index not in ends:
             continue
+        # From the end of the stage upwards, until a head or the end of another stage.
         steps: list[Node] = []
         at = index
         while not _is_head(plan.nodes[at]):
             steps.insert(0, plan.nodes[at])
             at = plan.nodes[at].parents[0]
-            if at in ends or plan.nodes[at].spec is None:
-                stage = Stage(None, tuple(steps), shards_of(at))
+            if at in ends:
+                stage = Stage(None, tuple(steps), stages_of(at))
                 break
         else:
             head = plan.nodes[at]
-            inputs = shards_of(head.parents[0]) if head.parents else ()
-            stage = Stage(
-                head, tuple(steps), inputs, tuple(shards_of(parent) for parent in head.parents[1:])
-            )
+            inputs = stages_of(head.parents[0]) if head.parents else ()
+            references = tuple(stages_of(parent) for parent in head.parents[1:])
+            stage = Stage(head, tuple(steps), inputs, references)
         of_node[index] = len(stages)
         stages.append(stage)
-    return Cut(tuple(stages), shards_of(len(plan.nodes) - 1))
+    return Cut(tuple(stages), stages_of(len(plan.nodes) - 1))
 
 
 def _is_head(node: Node) -> bool:
@@ -92,10 +101,12 @@ def _is_head(node: Node) -> bool:
 
 
 def _ends(plan: Plan) -> set[int]:
-    """The nodes whose rows are written."""
+    """The nodes whose rows are written, and all unions."""
     readers = Counter(parent for node in plan.nodes for parent in node.parents)
     ends = {len(plan.nodes) - 1} | {index for index, count in readers.items() if count > 1}
     for index, node in enumerate(plan.nodes):
+        if node.spec is None:
+            ends.add(index)
         if isinstance(node.spec, Step) and node.spec.checkpoint:
             ends.add(index)
         if node.spec is None or isinstance(node.spec, GlobalStep | AskStep):

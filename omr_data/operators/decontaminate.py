@@ -136,7 +136,7 @@ class Against(GlobalStep):
             for id_, other in images.all_pairs():
                 found[id_].append((1.0, other, "image"))
         if self.policy != "image":
-            hits = list(self._text_hits(data, reference))
+            hits = list(self.text_hits(data, reference))
             if images is not None:
                 images.prepare((id_, other) for id_, other, *_ in hits)
             for id_, other, similarity, how in hits:
@@ -144,9 +144,7 @@ class Against(GlobalStep):
                     found[id_].append((similarity, other, how))
         return found
 
-    def _text_hits(
-        self, data: Columns, reference: Columns
-    ) -> Iterator[tuple[str, str, float, str]]:
+    def text_hits(self, data: Columns, reference: Columns) -> Iterator[tuple[str, str, float, str]]:
         """The hits by words alone: id, benchmark id, similarity, and how."""
         from omr_data.similar.contamination import BenchmarkTexts, read_batches
 

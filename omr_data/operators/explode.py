@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from omr_data.records import RIGHT, UNDECIDED, Record, Response
+from omr_data.records import RIGHT, UNDECIDED, Record
 from omr_data.step import Expand
 
 
@@ -12,28 +12,33 @@ from omr_data.step import Expand
 class Right(Expand):
     """Splits a record into one record for each RIGHT response.
 
-    The new record is named "<id>#<attempt>" ("<id>#given-<attempt>" for a response that
-    came with the dataset), holds that response alone, and carries the old id as
-    its `question_id`, so that the rows of one question can be found and weighted together.
+    The new record is named "<id>#<attempt>" ("<id>#given-<attempt>" for a response that came with
+    the dataset), holds that response alone, and carries the old id as its `question_id`, so that
+    the rows of one question can be found and weighted together.
     """
 
-    # 2: rows of responses that came with a dataset are named "given-<attempt>".
     revision: ClassVar[int] = 2
+    """2: rows of responses that came with a dataset are named "given-<attempt>"."""
 
     def expand(self, record: Record) -> Sequence[Record] | str:
         """Returns the rows, or why there are none."""
         outcomes = [
             response.verdict.outcome if response.verdict else None for response in record.responses
         ]
+        # A row is named by its attempt and not by its position, which changes when more are sampled
+        # later. A response that came with the dataset has no key, and counts its attempts apart.
+        labels = [
+            f"{response.attempt}" if response.key else f"given-{response.attempt}"
+            for response in record.responses
+        ]
         right = [
             replace(
                 record,
-                # The attempt and not the position: it stays the same when more are sampled later.
-                id=f"{record.id}#{_label(response)}",
+                id=f"{record.id}#{label}",
                 question_id=record.id,
                 responses=(response,),
             )
-            for response, outcome in zip(record.responses, outcomes, strict=True)
+            for response, outcome, label in zip(record.responses, outcomes, labels, strict=True)
             if outcome == RIGHT
         ]
         if right:
@@ -47,8 +52,3 @@ class Right(Expand):
         if UNDECIDED in outcomes:
             return "no answer is right, some undecided"
         return "no answer is right"
-
-
-def _label(response: Response) -> str:
-    # A response that came with the dataset counts its attempts apart from a teacher's.
-    return str(response.attempt) if response.key else f"given-{response.attempt}"

@@ -1,10 +1,17 @@
-"""Selects records by a score that an earlier step has given."""
+"""Selects records and responses: by a score that an earlier step has given, or by number."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from omr_data.errors import RecipeError
-from omr_data.records import Record
-from omr_data.step import Filter
+from omr_data.records import RIGHT, ImageRef, Record, Response
+from omr_data.step import Columns, Decisions, Filter, GlobalStep, Map
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -40,3 +47,141 @@ class PassRate(Filter):
         if record.pass_rate > self.at_most:
             return f"the pass rate is over {self.at_most}"
         return None
+
+
+@dataclass(frozen=True)
+class PerQuestion(Map):
+    """Keeps at most `k` of the RIGHT responses of each record. Put it before explode.Right().
+
+    Easy questions have more right responses than hard ones, and would fill a set. Responses that
+    are not RIGHT stay, for the steps after this one to count.
+    """
+
+    k: int
+    """At most this many RIGHT responses."""
+    prefer: Literal["first", "shortest", "diverse"] = "first"
+    """Which ones: the first sampled, the shortest, or those that share the fewest words. "diverse"
+    begins with the shortest and adds the one that is least like those it has."""
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError where nothing would be kept."""
+        super().__post_init__()
+        if self.k < 1:
+            raise RecipeError(f"{self.name}: k is {self.k}; at least one response is kept.")
+
+    def apply(self, record: Record) -> Record:
+        """Returns the record with fewer RIGHT responses, in their old order."""
+        right = [one for one in record.responses if one.verdict and one.verdict.outcome == RIGHT]
+        # Sorting is stable, so that ties are broken by the order of sampling.
+        by_length = sorted(right, key=lambda response: len(response.text))
+        ranked = {"first": right, "shortest": by_length, "diverse": _spread(by_length)}
+        surplus = {id(response) for response in ranked[self.prefer][self.k :]}
+        kept = tuple(one for one in record.responses if id(one) not in surplus)
+        return replace(record, responses=kept)
+
+    def tally(self, record: Record) -> Mapping[str, int]:
+        """Counts the responses that stay."""
+        return {"responses": len(record.responses)}
+
+
+def _spread(responses: Sequence[Response]) -> list[Response]:
+    """Orders responses so that each is the least like those before it, by shared words."""
+    words = [frozenset(response.text.split()) for response in responses]
+    order: list[int] = []
+    # Quadratic in the responses of one record, which are a few dozen.
+    while len(order) < len(responses):
+        left = [number for number in range(len(responses)) if number not in order]
+        likeness = [max((_jaccard(words[n], words[m]) for m in order), default=0.0) for n in left]
+        order.append(left[likeness.index(min(likeness))])
+    return [responses[number] for number in order]
+
+
+def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / max(1, len(one | other))
+
+
+@dataclass(frozen=True)
+class AtMost(GlobalStep):
+    """Keeps at most a number of rows: those with the smallest sha256(seed, id).
+
+    Where there are fewer, all are kept; mix.Take refuses that instead.
+    """
+
+    rows: int
+    """At most this many rows."""
+    seed: int = 0
+    """Another seed chooses other rows."""
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError for a negative number."""
+        super().__post_init__()
+        if self.rows < 0:
+            raise RecipeError(f"{self.name}: rows is {self.rows}; give 0 or more.")
+
+    def extract_keys(
+        self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]
+    ) -> "pl.DataFrame":
+        """Returns `id`, and `order` that the rows are ranked by."""
+        return _ranked(shard, self.seed, [""] * shard.num_rows)
+
+    def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
+        """Drops the rows after the first ones by hash."""
+        return _drop_after(data, self.rows, "over the number of rows")
+
+
+@dataclass(frozen=True)
+class Quota(GlobalStep):
+    """Keeps at most a number of rows for each value of a column, such as a topic or a source.
+
+    Which rows are kept is decided as by AtMost, within each value.
+    """
+
+    by: str
+    """The column: "source", "license", "task", "group", "split", or "meta.<name>"."""
+    rows: int
+    """At most this many rows for each value. Rows without a value share one quota."""
+    seed: int = 0
+    """Another seed chooses other rows."""
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError for a negative number, or a column that records do not have."""
+        super().__post_init__()
+        if self.rows < 0:
+            raise RecipeError(f"{self.name}: rows is {self.rows}; give 0 or more.")
+        known = ("source", "license", "task", "group", "split")
+        if self.by not in known and not self.by.startswith("meta."):
+            raise RecipeError(
+                f"{self.name} has no column {self.by!r}. Give one of {', '.join(known)}, or "
+                "meta.<name> for a column that the source keeps."
+            )
+
+    def extract_keys(
+        self, shard: "pa.Table", read_image: Callable[[ImageRef], bytes]
+    ) -> "pl.DataFrame":
+        """Returns `id`, `value`, and `order` that the rows of a value are ranked by."""
+        column, _, key = self.by.partition(".")
+        cells = shard.column(column).to_pylist()
+        values = [dict(cell).get(key, "") for cell in cells] if key else cells
+        return _ranked(shard, self.seed, values)
+
+    def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
+        """Drops the rows after the first ones of each value."""
+        return _drop_after(data, self.rows, f"over the quota of its {self.by}")
+
+
+def _ranked(shard: "pa.Table", seed: int, values: Sequence[str]) -> "pl.DataFrame":
+    import polars as pl
+
+    ids = shard.column("id").to_pylist()
+    order = [hashlib.sha256(f"{seed}:{id_}".encode()).digest() for id_ in ids]
+    schema = {"id": pl.String, "value": pl.String, "order": pl.Binary}
+    return pl.DataFrame({"id": ids, "value": values, "order": order}, schema=schema)
+
+
+def _drop_after(data: Columns, rows: int, reason: str) -> Decisions:
+    """Drops what comes after the first rows of each value. The id breaks ties of the hash."""
+    import polars as pl
+
+    ranked = data.keys.sort("value", "order", "id")
+    surplus = ranked.filter(pl.int_range(pl.len()).over("value") >= rows)["id"].to_list()
+    return Decisions(dict.fromkeys(surplus, reason))

@@ -1,7 +1,8 @@
-"""The dataset card: README.md with the Hub's front matter, prose written by hand, and tables made from the manifest.
+"""The dataset card: README.md with the Hub's front matter, prose, and tables made from the manifest.
 
-The prose of a recipe is `cards/<name>.md`. The places `{{sources}}`, `{{steps}}`, `{{dropped}}` and `{{columns}}` in it are
-filled with tables; without prose a plain card is made of all of them.
+The prose of a recipe is written by hand in `cards/<name>.md`. The placeholders `{{sources}}`,
+`{{steps}}`, `{{dropped}}` and `{{columns}}` in it are filled with tables. Without prose, a plain card
+is made of all of them.
 """
 
 import hashlib
@@ -37,7 +38,8 @@ COLUMNS = (
     ("id", "unique; the question's id, `#` and the attempt"),
     (
         "messages",
-        "the chat: the prompt exactly as the teacher saw it, then its answer, if any; image marks where the images stand",
+        "the chat: the prompt exactly as the teacher saw it, then its answer, if any; image marks "
+        "where the images stand",
     ),
     ("images", "the original bytes, in the order of the marks"),
     ("answer, options", "the gold answer, and the options where the question has some"),
@@ -54,14 +56,24 @@ COLUMNS = (
     ("verifier, verdict", "what judged the answer (name/revision), and why it counts as right"),
     (
         "rollout",
-        "the key of the request: sha256 of the teacher, its sampling parameters, the messages and the image hashes",
+        "the key of the request: sha256 of the teacher, its sampling parameters, the messages and "
+        "the image hashes",
     ),
 )
+"""What each column of a release holds."""
 
 
 def card(manifest: Mapping[str, Any], prose: str | None) -> str:
-    """The whole README.md. Raises ReleaseError when the prose has a place that does not exist."""
-    places = {
+    """Returns the whole README.md.
+
+    Args:
+        manifest: The manifest of the release.
+        prose: The part that is written by hand, with placeholders. None makes a plain card.
+
+    Raises:
+        ReleaseError: The prose has a placeholder that does not exist.
+    """
+    values = {
         "name": manifest["name"],
         "version": manifest["version"],
         "rows": f"{manifest['rows']:,}",
@@ -73,22 +85,25 @@ def card(manifest: Mapping[str, Any], prose: str | None) -> str:
 
     def fill(match: re.Match[str]) -> str:
         name = match[1]
-        if name not in places:
+        if name not in values:
             raise ReleaseError(
-                f"the card of {manifest['name']} has a place {{{{{name}}}}}, which does not exist. There are: {', '.join(places)}."
+                f"the card of {manifest['name']} has a placeholder {{{{{name}}}}}, which does not "
+                f"exist. There are: {', '.join(values)}."
             )
-        return str(places[name])
+        return str(values[name])
 
     return _front_matter(manifest) + re.sub(r"\{\{(\w+)\}\}", fill, prose or PLAIN)
 
 
 def _front_matter(manifest: Mapping[str, Any]) -> str:
-    """What the Hub reads. The license is per row, so a set of several has no license of its own."""
+    """What the Hub reads of a card."""
     licenses = sorted({line["license"] for line in manifest["by_source"]})
-    license = licenses[0].lower() if len(licenses) == 1 else "other"
-    lines = ["---", f"license: {license}"]
-    if len(licenses) > 1:
-        lines += ["license_name: per-row", "license_link: README.md"]
+    lines = ["---"]
+    if len(licenses) == 1:
+        lines.append(f"license: {licenses[0].lower()}")
+    else:
+        # The license holds for a row, so a set of several has no license of its own.
+        lines += ["license: other", "license_name: per-row", "license_link: README.md"]
     lines += [
         f"pretty_name: {manifest['name']}",
         "task_categories:",
@@ -100,8 +115,9 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         "- omr-data",
         "configs:",
         "- config_name: default",
-        # `datasets` caches a local folder under its name and its configs, whatever its files hold: without this line, any two
-        # releases that are both called 1.0.0 would be one to it, and the second would read the first one's rows.
+        # `datasets` caches a local folder under its name and its configs, whatever its files hold.
+        # Without this line, any two releases that are both called 1.0.0 would be one to it, and the
+        # second would read the first one's rows.
         f"  description: {_contents(manifest)}",
         "  data_files:",
         "  - split: train",
@@ -116,7 +132,8 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
 def _contents(manifest: Mapping[str, Any]) -> str:
     """The release's name, with a digest over its data files."""
     digests = "".join(file["sha256"] for file in manifest["files"])
-    return f"{manifest['name']} {manifest['version']}, data sha256 {hashlib.sha256(digests.encode()).hexdigest()[:16]}"
+    data = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    return f"{manifest['name']} {manifest['version']}, data sha256 {data}"
 
 
 def _size_category(rows: int) -> str:
@@ -135,47 +152,42 @@ def _sources(manifest: Mapping[str, Any]) -> str:
         (line["source"], line["license"], f"{line['questions']:,}", f"{line['rows']:,}")
         for line in manifest["by_source"]
     ]
-    pins = [
-        (
-            source["repo"] or source["name"],
-            source["commit"] or "",
-            (source["digest"] or "made by this recipe")[:16],
-        )
-        for source in manifest["sources"]
-    ]
+    pins = []
+    for source in manifest["sources"]:
+        # A generated source reads no files: the recipe itself is all it is made from.
+        digest = (source["digest"] or "made by this recipe")[:16]
+        pins.append((source["repo"] or source["name"], source["commit"] or "", digest))
     table = _table(("source", "license", "questions", "rows"), rows, numbers=2)
     return table + "\n\n" + _table(("read from", "commit", "digest of the files read"), pins)
 
 
 def _steps(manifest: Mapping[str, Any]) -> str:
-    lines = [
-        (
-            count["step"],
-            f"{count['rows_in']:,}",
-            f"{sum(count['dropped'].values()):,}",
-            f"{count['rows_out']:,}",
-            ", ".join(f"{name}: {number:,}" for name, number in count["tally"].items()),
-        )
-        for count in manifest["counts"]
-    ]
+    lines = []
+    for count in manifest["counts"]:
+        dropped = sum(count["dropped"].values())
+        tally = ", ".join(f"{name}: {number:,}" for name, number in count["tally"].items())
+        rows_in, rows_out = f"{count['rows_in']:,}", f"{count['rows_out']:,}"
+        lines.append((count["step"], rows_in, f"{dropped:,}", rows_out, tally))
     return _table(("step", "rows in", "dropped", "rows out", "of these"), lines)
 
 
 def _dropped(manifest: Mapping[str, Any]) -> str:
-    lines = [
-        (count["step"], reason, f"{number:,}")
-        for count in manifest["counts"]
-        for reason, number in count["dropped"].items()
-    ]
-    return _table(("step", "reason", "rows"), lines, numbers=1) if lines else "Nothing was dropped."
+    lines = []
+    for count in manifest["counts"]:
+        for reason, number in count["dropped"].items():
+            lines.append((count["step"], reason, f"{number:,}"))
+    if not lines:
+        return "Nothing was dropped."
+    return _table(("step", "reason", "rows"), lines, numbers=1)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0) -> str:
-    """A Markdown table whose last `numbers` columns are right-aligned. Cells are escaped: they may come from data."""
+    """A Markdown table whose last `numbers` columns are right-aligned."""
     rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
     lines = [head, rule, *([_cell(value) for value in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cell(text: str) -> str:
+    # Names and reasons may come from data: they must not end the cell, or become HTML.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

@@ -1,19 +1,15 @@
 """A release: `releases/<name>/<version>/`, made once and never changed.
 
     README.md         the dataset card
-    manifest.json     the plan, the counts of every step, sources with commits, and the sha256 of each file
+    manifest.json     the plan, every step's counts, sources with commits, the sha256 of each file
     data/train-*.parquet
 
-It is written beside its place and renamed into it, so that it is there whole or not at all. It holds nothing that differs
-between two runs (no times, no machine), so equal plans give equal bytes.
+It is written beside its place and renamed into it, so that it is there whole or not at all. It holds
+nothing that differs between two runs (no times, no machine), so equal plans give equal bytes.
 """
 
-import hashlib
-import json
 import math
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,61 +21,82 @@ from omr_data.errors import DriftError, ReleaseError
 from omr_data.plan import Plan, differences
 from omr_data.processes import Mapper
 from omr_data.progress import Reporter
+from omr_data.records import Record
 from omr_data.release.card import card
+from omr_data.release.manifest import make_manifest, read_manifest, write_manifest
 from omr_data.release.rows import write_rows
-from omr_data.source import Source
+from omr_data.release.verify import file_line, release_problems
 from omr_data.step import AskStep
+from omr_data.store.atomic import new_folder, write_text
 from omr_data.store.images import ImageStore
-from omr_data.store.ledger import Count, read_json
+from omr_data.store.ledger import Count
 from omr_data.store.shards import read_records, read_shard
 from omr_data.store.workspace import Workspace
 
-FORMAT = 1
 SHARD_BYTES = 500_000_000
+"""Bytes of a data file, about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a release will hold, from one pass over the records: rows, and rows and questions by (source, license)."""
+    """What a release will hold, from one pass over the records."""
 
     rows: int
+    """Rows in all."""
     size: int
+    """Bytes in all, estimated."""
     by_source: dict[tuple[str, str], tuple[int, int]]
+    """Rows and questions by (source, license), sorted."""
+    shards: tuple[tuple[Path, int], ...]
+    """The shards of the result, each with the number of its first row."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileTask:
-    """Write one file of a release: rows start to stop over the shards given, whose first row has number `first`."""
+    """Write one file of a release."""
 
     path: Path
+    """The file."""
     shards: tuple[tuple[Path, int], ...]
+    """The shards that hold its rows, each with the number of its first row."""
     start: int
+    """The number of the file's first row."""
     stop: int
+    """The number of the row after its last one."""
     images: ImageStore
+    """Where images are read."""
 
 
 def release_folder(plan: Plan, releases: Path) -> Path:
-    """Where this recipe's version is, or will be."""
+    """Returns where this recipe's version is, or will be."""
     return releases / plan.recipe.name / plan.recipe.version
 
 
 def check_drift(plan: Plan, releases: Path) -> bool:
-    """Whether this version is released already, from this very plan. Cheap: call it before anything is paid for.
+    """Tells whether this version is released already, from this very plan.
+
+    Cheap: it reads the manifest only. Call it before anything is paid for.
+
+    Args:
+        plan: The plan.
+        releases: The folder of releases.
 
     Raises:
-        DriftError: it was released from another plan; the message says where they differ.
+        DriftError: The version was released from another plan. The message says where they differ.
+        ReleaseError: What is there is damaged, or of another format.
     """
     folder = release_folder(plan, releases)
     if not folder.exists():
         return False
-    released = read_json(folder / "manifest.json")["plan"]
+    released = read_manifest(folder)["plan"]
     if released["fingerprint"] == plan.fingerprint:
         return True
     found = differences(released, plan.to_json()) or ["how its steps are joined"]
     more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
     raise DriftError(
-        f"{plan.recipe.name}@{plan.recipe.version} was released from {released['fingerprint'][:8]}; this recipe is {plan.fingerprint[:8]}. "
-        f"It differs at {'; '.join(found[:3])}{more}. Bump the version, or restore what was."
+        f"{plan.recipe.name}@{plan.recipe.version} was released from "
+        f"{released['fingerprint'][:8]}; this recipe is {plan.fingerprint[:8]}. It differs at "
+        f"{'; '.join(found[:3])}{more}. Bump the version, or restore what was."
     )
 
 
@@ -91,38 +108,49 @@ def release(
     mapper: Mapper,
     reporter: Reporter,
 ) -> Path:
-    """Writes the release and returns its folder; does nothing when it is there from the same plan.
+    """Writes the release. Does nothing when it is there already, whole and from the same plan.
 
-    `prose` is the hand-written part of the card. Raises ReleaseError when the rows are not what the recipe promises.
+    Args:
+        built: The plan, built.
+        workspace: Where its images are.
+        releases: The folder of releases. Several workspaces may share it.
+        prose: The part of the card that is written by hand. None makes a plain card.
+        mapper: Runs the writing of files.
+        reporter: Where progress is shown.
+
+    Returns:
+        The folder of the release.
+
+    Raises:
+        ReleaseError: The rows are not what the recipe promises, what is there already is damaged, or
+            the disk refuses a write.
     """
     plan = built.plan
     folder = release_folder(plan, releases)
     if check_drift(plan, releases):
+        _check_whole(folder)
         return folder
     check_unanswered(_asked(built), workspace.rollouts, reporter)
-    contents = _contents(built)
+    contents = _read_contents(built)
     _check_rows(plan, contents)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(stale)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        files = _write_files(built, contents, temporary, workspace, mapper, reporter)
-        manifest = _manifest(built, contents, files)
-        (temporary / "README.md").write_text(card(manifest, prose), encoding="utf-8")
-        manifest["files"].insert(0, _file(temporary, temporary / "README.md"))
-        (temporary / "manifest.json").write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        os.sync()
-        temporary.rename(folder)
+        with new_folder(folder) as temporary:
+            files = _write_files(contents, temporary, workspace, mapper, reporter)
+            manifest = make_manifest(built, contents.rows, contents.by_source, files)
+            readme = temporary / "README.md"
+            write_text(readme, card(manifest, prose))
+            manifest["files"].insert(0, file_line(temporary, readme))
+            write_manifest(temporary, manifest)
+    except FileExistsError:
+        # Another workspace released this version since the check above. It had the same right to;
+        # what is there now is the release, if it is of the same plan.
+        check_drift(plan, releases)
     except OSError as error:
         raise ReleaseError(
-            f"{folder} cannot be written: {error.strerror or error}. Nothing half-written was left, and the build is kept: "
-            "free some space or choose another folder with --releases, and run the same command again."
+            f"{folder} cannot be written: {error.strerror or error}. Nothing half-written was left, "
+            "and the build is kept: free some space or choose another folder with --releases, and "
+            "run the same command again."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -136,12 +164,25 @@ def _asked(built: Built) -> list[tuple[AskStep, Count]]:
     ]
 
 
-def _contents(built: Built) -> Contents:
+def _check_whole(folder: Path) -> None:
+    problems = release_problems(folder)
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems[:10])
+        raise ReleaseError(
+            f"{folder} was released from this plan and is damaged:\n{listed}\n"
+            "Delete that folder and run the same command again: it is written from what is built."
+        )
+
+
+def _read_contents(built: Built) -> Contents:
     """One pass over the result. Raises ReleaseError when an id is there twice."""
     ids: set[str] = set()
     rows = size = 0
-    by_source: dict[tuple[str, str], tuple[int, set[str]]] = {}
+    counted: dict[tuple[str, str], int] = {}
+    questions: dict[tuple[str, str], set[str]] = {}
+    shards = []
     for shard in built.result:
+        shards.append((shard, rows))
         table = read_shard(shard)
         size += table.nbytes
         for one in table.select(["id", "source", "license", "question_id", "images"]).to_pylist():
@@ -149,122 +190,74 @@ def _contents(built: Built) -> Contents:
             ids.add(one["id"])
             if len(ids) < rows:
                 raise ReleaseError(
-                    f"the id {one['id']!r} is there twice. Ids must be unique: give the sources different dataset names."
+                    f"the id {one['id']!r} is there twice. Ids must be unique: give the sources "
+                    "different dataset names."
                 )
-            count, questions = by_source.get((one["source"], one["license"]), (0, set()))
-            questions.add(one["question_id"] or one["id"])
-            by_source[one["source"], one["license"]] = (count + 1, questions)
-            # An image of w x h pixels is about half a byte a pixel as PNG or JPEG; only the number of files depends on it.
+            key = (one["source"], one["license"])
+            counted[key] = counted.get(key, 0) + 1
+            questions.setdefault(key, set()).add(one["question_id"] or one["id"])
+            # An image takes about half a byte a pixel as PNG or JPEG. Only the number of files
+            # depends on it, so reading the images to know better is not worth it.
             size += sum(image["width"] * image["height"] // 2 for image in one["images"])
-    return Contents(
-        rows,
-        size,
-        {key: (count, len(questions)) for key, (count, questions) in sorted(by_source.items())},
-    )
+    by_source = {key: (counted[key], len(questions[key])) for key in sorted(counted)}
+    return Contents(rows, size, by_source, tuple(shards))
 
 
 def _check_rows(plan: Plan, contents: Contents) -> None:
     if not contents.rows:
         raise ReleaseError(
-            f"{plan.recipe.name} has no rows to release. `omr show --dropped` says what each step dropped, and why."
+            f"{plan.recipe.name} has no rows to release. `omr show --dropped` says what each step "
+            "dropped, and why."
         )
     promised = plan.recipe.rows
     if promised is not None and contents.rows not in promised:
         raise ReleaseError(
-            f"{plan.recipe.name} has {contents.rows:,} rows, and the recipe promises {promised.start:,} to {promised.stop - 1:,}. "
-            "`omr show --dropped` says where rows went; change the recipe, or what it promises."
+            f"{plan.recipe.name} has {contents.rows:,} rows, and the recipe promises "
+            f"{promised.start:,} to {promised.stop - 1:,}. `omr show --dropped` says where rows "
+            "went; change the recipe, or what it promises."
         )
 
 
 def _write_files(
-    built: Built,
     contents: Contents,
-    temporary: Path,
+    folder: Path,
     workspace: Workspace,
     mapper: Mapper,
     reporter: Reporter,
 ) -> list[dict[str, Any]]:
+    """Writes the data files; returns their lines in the manifest."""
+    # At least two, so that the layout of a tiny release is that of a large one.
     number = max(2, math.ceil(contents.size / SHARD_BYTES))
-    starts, first = [], 0
-    for shard, rows in zip(built.result, _rows_of(built), strict=True):
-        starts.append((shard, first))
-        first += rows
     edges = [contents.rows * index // number for index in range(number + 1)]
     tasks = []
     for index, (start, stop) in enumerate(pairwise(edges)):
-        path = temporary / "data" / f"train-{index:05}-of-{number:05}.parquet"
-        tasks.append(
-            FileTask(path, _overlapping(starts, first, start, stop), start, stop, workspace.images)
-        )
+        path = folder / "data" / f"train-{index:05}-of-{number:05}.parquet"
+        shards = _overlapping(contents, start, stop)
+        tasks.append(FileTask(path, shards, start, stop, workspace.images))
     with reporter.bar("writing the release", number, "files") as bar:
         for _ in mapper.map(write_file, tasks):
             bar.advance(1)
-    return [_file(temporary, task.path) | {"rows": task.stop - task.start} for task in tasks]
+    return [file_line(folder, task.path) | {"rows": task.stop - task.start} for task in tasks]
 
 
-def _rows_of(built: Built) -> list[int]:
-    return [
-        shard["rows"]
-        for stage in built.cut.result
-        for shard in built.folders[stage].summary()["shards"]
-    ]
-
-
-def _overlapping(
-    starts: Sequence[tuple[Path, int]], total: int, start: int, stop: int
-) -> tuple[tuple[Path, int], ...]:
-    ends = [*(first for _, first in starts[1:]), total]
+def _overlapping(contents: Contents, start: int, stop: int) -> tuple[tuple[Path, int], ...]:
+    """The shards that hold some of the rows from start to stop."""
+    found: Sequence[tuple[Path, int]] = contents.shards
+    ends = [*(first for _, first in found[1:]), contents.rows]
     return tuple(
         (shard, first)
-        for (shard, first), end in zip(starts, ends, strict=True)
+        for (shard, first), end in zip(found, ends, strict=True)
         if first < stop and end > start
     )
 
 
 def write_file(task: FileTask) -> None:
-    """Writes one file of a release. Runs in any process."""
-    records = (
-        record
-        for shard, first in task.shards
-        for number, record in enumerate(read_records(shard), first)
-        if task.start <= number < task.stop
-    )
-    write_rows(task.path, records, task.images)
+    """Writes one file of a release. Runs in any process. Raises StoreError for a damaged shard."""
+    write_rows(task.path, _records(task), task.images)
 
 
-def _file(root: Path, path: Path) -> dict[str, Any]:
-    with open(path, "rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {
-        "path": path.relative_to(root).as_posix(),
-        "size": path.stat().st_size,
-        "sha256": sha256,
-    }
-
-
-def _manifest(built: Built, contents: Contents, files: list[dict[str, Any]]) -> dict[str, Any]:
-    plan = built.plan
-    sources = [
-        {
-            "name": node.name,
-            "repo": getattr(node.spec, "repo", None),
-            "commit": node.pin.commit,
-            "digest": node.pin.digest,
-        }
-        for node in plan.nodes
-        if isinstance(node.spec, Source)
-    ]
-    return {
-        "format": FORMAT,
-        "name": plan.recipe.name,
-        "version": plan.recipe.version,
-        "rows": contents.rows,
-        "by_source": [
-            {"source": source, "license": license, "rows": rows, "questions": questions}
-            for (source, license), (rows, questions) in contents.by_source.items()
-        ],
-        "sources": sources,
-        "counts": [count.to_json() for count in built.counts()],
-        "files": files,
-        "plan": plan.to_json(),
-    }
+def _records(task: FileTask) -> Iterator[Record]:
+    """The rows of one file, one shard in memory at a time."""
+    for shard, first in task.shards:
+        # Only the first and the last shard hold rows of other files as well.
+        yield from read_records(shard)[max(0, task.start - first) : task.stop - first]

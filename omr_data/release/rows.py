@@ -1,7 +1,8 @@
-"""The rows of a release: one verified chat each, or one problem without an answer, with its images inside and where it came from.
+"""The rows of a release: one verified chat each, or one problem without an answer.
 
-Column types are the Hub's (datasets features): `images` is a list of Image structs with the original bytes, and `messages`
-a list of {role, content} whose content is one string with `<image>` marks, which chat templates and trainers take as is.
+Column types are the Hub's (datasets features). `images` is a list of Image structs with the original
+bytes. `messages` is a list of {role, content} whose content is one string with `<image>` marks, which
+chat templates and trainers take as it is.
 """
 
 import json
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP_BYTES = 64 * 2**20
+"""Bytes of a row group, at most. The Hub's viewer scans at most 286 MiB."""
 GROUP_ROWS = 1_000
+"""Rows of a row group, at most."""
 
 
 def _features() -> dict[str, Any]:
-    """The `datasets` features in the spelling that every version since 2.0 reads (datasets 5 alone writes "List")."""
+    """The `datasets` features, in the spelling that every version since 2.0 reads.
+
+    `datasets` 5 writes lists as "List", which version 3 cannot read.
+    """
     text, whole, real = (
         {"dtype": kind, "_type": "Value"} for kind in ("string", "int64", "float64")
     )
@@ -47,7 +53,7 @@ def _features() -> dict[str, Any]:
 
 
 def release_schema() -> "pa.Schema":
-    """The Arrow schema of a release's files, with the Hub's feature types in its metadata."""
+    """Returns the Arrow schema of a release's files, with the Hub's feature types in its metadata."""
     import pyarrow as pa
 
     kinds = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
@@ -57,45 +63,52 @@ def release_schema() -> "pa.Schema":
         "options": pa.list_(pa.string()),
     }
     features = _features()
-    fields = [
-        pa.field(name, special[name] if name in special else kinds[feature["dtype"]])
-        for name, feature in features.items()
-    ]
+    fields = []
+    for name, feature in features.items():
+        kind = special[name] if name in special else kinds[feature["dtype"]]
+        fields.append(pa.field(name, kind))
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, Any]:
-    """One record as a row. Without a response it is a problem: a chat that ends where the assistant begins.
+    """Returns one record as a row.
+
+    A record without a response is a problem: a chat that ends where the assistant begins.
+
+    Args:
+        record: A record with at most one response.
+        read_image: Reads the original bytes of an image.
 
     Raises:
-        ReleaseError: the record holds several responses.
+        ReleaseError: The record holds several responses.
     """
     if len(record.responses) > 1:
         raise ReleaseError(
-            f"the record {record.id} has {len(record.responses)} responses, and a row is one chat or one problem. "
-            "End the recipe with explode.Right() for chats, or with responses.Drop() for problems."
+            f"the record {record.id} has {len(record.responses)} responses, and a row is one chat "
+            "or one problem. End the recipe with explode.Right() for chats, or with "
+            "responses.Drop() for problems."
         )
     prompt = record.prompt or (Message("user", render_question(record)),)
+    messages = [{"role": message.role, "content": message.text} for message in prompt]
+    answered: dict[str, Any] = dict.fromkeys(_ANSWERED)
+    for response in record.responses:
+        messages.append({"role": "assistant", "content": assistant_text(response)})
+        answered = _answered(response)
+    images = [
+        {"bytes": read_image(image), "path": f"{image.sha256}.{image.format.lower()}"}
+        for image in record.images
+    ]
     return {
         "id": record.id,
-        "messages": [
-            *({"role": message.role, "content": message.text} for message in prompt),
-            *(
-                {"role": "assistant", "content": assistant_text(response)}
-                for response in record.responses
-            ),
-        ],
-        "images": [
-            {"bytes": read_image(image), "path": f"{image.sha256}.{image.format.lower()}"}
-            for image in record.images
-        ],
+        "messages": messages,
+        "images": images,
         "answer": record.answer,
         "options": list(record.options),
         "source": record.source,
         "license": record.license,
         "question_id": record.question_id or record.id,
         "pass_rate": record.pass_rate,
-        **(_answered(record.responses[0]) if record.responses else dict.fromkeys(_ANSWERED)),
+        **answered,
     }
 
 
@@ -127,20 +140,29 @@ _ANSWERED = (
 
 
 def assistant_text(response: Response) -> str:
-    """What a model is trained to say. Reasoning that the server returned apart goes back inside its tags."""
-    return (
-        f"<think>{response.reasoning}</think>{response.text}"
-        if response.reasoning
-        else response.text
-    )
+    """Returns what a model is trained to say.
+
+    Some servers return the reasoning apart from the text. It goes back between its tags, where the
+    model wrote it.
+    """
+    if response.reasoning:
+        return f"<think>{response.reasoning}</think>{response.text}"
+    return response.text
 
 
 def write_rows(
     path: Path, records: Iterable[Record], read_image: Callable[[ImageRef], bytes]
 ) -> None:
-    """Writes one file of a release in row groups of at most 64 MiB and 1,000 rows (the Hub's viewer scans 286 MiB a group).
+    """Writes one file of a release.
 
-    Rollouts of one question repeat its image: dictionary pages as large as a group keep it once.
+    Args:
+        path: The file.
+        records: Its rows, in order.
+        read_image: Reads the original bytes of an image.
+
+    Raises:
+        ReleaseError: A record holds several responses.
+        StoreError: An image is missing or damaged, or the disk refuses the write.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -149,16 +171,20 @@ def write_rows(
     options: dict[str, Any] = {
         "compression": "zstd",
         "compression_level": 3,
+        # Rollouts of one question repeat its image. A dictionary page as large as a row group keeps
+        # the image once.
         "dictionary_pagesize_limit": GROUP_BYTES,
+        # Readers that check them notice a damaged page, also without the manifest.
+        "write_page_checksum": True,
     }
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         group: list[dict[str, Any]] = []
         size = 0
         for record in records:
-            group.append(row(record, read_image))
-            size += sum(len(image["bytes"]) for image in group[-1]["images"]) + sum(
-                len(part["content"]) for part in group[-1]["messages"]
-            )
+            made = row(record, read_image)
+            group.append(made)
+            size += sum(len(image["bytes"]) for image in made["images"])
+            size += sum(len(message["content"]) for message in made["messages"])
             if size >= GROUP_BYTES or len(group) >= GROUP_ROWS:
                 writer.write_table(pa.Table.from_pylist(group, schema))
                 group, size = [], 0

@@ -5,8 +5,8 @@ cropped to its content: borders and padding of one color go. Of the content two 
 that the false hit of one is not enough: **pHash** (signs of the low frequencies of a 32 x 32 cosine
 transform against their median; Zauner 2010) and **dHash** (whether each of 8 x 9 cells is brighter
 than its left neighbor); once of the whole and once of the centre, which finds small crops.
-**Thumbnail**: 64 x 64 cells of mean color, stretched to the full range of brightness. Cells tell
-puzzles of one template apart, which hashes cannot.
+**Thumbnail**: 64 x 64 cells of mean color. Cells tell puzzles of one template apart, which hashes
+cannot (`omr_data.similar.looks`).
 
 Decoding is most of the cost; ordinary PNGs have a decoder of their own (`omr_data.similar.png`).
 """
@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 
 SIDE = 64
 """Cells of a thumbnail in each direction."""
-HASHES = 4
-"""Hashes of one look at an image: pHash and dHash of the whole, pHash and dHash of the centre."""
-CELL, BLOCK = 46, 9.0
-"""Largest difference, of 255, between two renderings of one image: of a cell, and of the mean of
-4 x 4 cells. docs/dedup.md has the recall and the false merges that they were chosen by."""
+LOOKS = 4
+"""Looks at an image of which hashes are kept."""
 BORDER = 24
 """Difference, of 255, up to which a pixel has the color of the border. JPEG makes up to 20."""
 TRIMS = 3
@@ -44,46 +41,56 @@ TRIMS = 3
 CONTENT = 0.25
 """Share of each side that content must have, or nothing is cropped: a dot on an empty canvas would
 lose its place."""
+NARROW = 0.8
+"""Share of the area from which content fills the image, so that it may be a cropped photograph."""
 CENTRE = 0.05
 """Share of each side that the centre leaves out."""
 GREY = 12.0
 """Largest difference of two color channels of a cell, of 255, in an image that counts as grey."""
-CROPPED, COLORED = 1, 2
-"""Flags of a thumbnail: a border was cropped; the image has color."""
+CROPPED, COLORED, BORDERLESS = 1, 2, 4
+"""Flags of a thumbnail: a border was cropped; the image has color; the image has no border."""
 
 
 class ImageHashes(NamedTuple):
     """What is kept of one image."""
 
     hashes: tuple[int, ...]
-    """Eight hashes of 64 bits: four over white and four over black, equal where it is opaque."""
+    """pHash and dHash of four looks: the whole, the content, the centre of the content, and the
+    content over black. Looks that an image does not have repeat the content."""
     thumbnail: bytes
-    """One thumbnail over white, and one over black where the image is transparent. Each is a byte
-    of flags and 64 x 64 x 3 bytes of color."""
+    """The thumbnails of the whole and of the content, over white, and over black where the image
+    is transparent; equal ones once. Each is a byte of flags and 64 x 64 x 3 bytes of color."""
 
 
 def image_hashes(data: bytes) -> ImageHashes:
-    """The hashes and the thumbnail of an encoded image."""
-    looks = [_look(pixels) for pixels in _decode(data)]
-    hashes = [one for hashed, _ in looks for one in hashed]
-    return ImageHashes(tuple((hashes * 2)[: 2 * HASHES]), b"".join(cells for _, cells in looks))
+    """The hashes and the thumbnails of an encoded image."""
+    thumbnails: list[bytes] = []
+    hashes: list[tuple[int, int]] = []
+    for pixels in _decode(data):
+        content = _trim(pixels)
+        trimmed = content.shape != pixels.shape
+        cells = _means(content)
+        grey = cells @ WEIGHTS
+        if trimmed:
+            whole = _means(pixels)
+            # A photograph may have an even strip at its edge, which is no border.
+            even = content.shape[0] * content.shape[1] >= NARROW * pixels[..., 0].size
+            thumbnails.append(_packed(whole, BORDERLESS if even else 0))
+            hashes.append(_hashes(whole @ WEIGHTS))
+        else:
+            hashes.append(_hashes(grey))
+        thumbnails.append(_packed(cells, CROPPED if trimmed else BORDERLESS))
+        # The centre is taken of the cells, which is a hundred times cheaper than of the pixels.
+        hashes += [_hashes(grey), _hashes(_CENTER @ grey @ _CENTER.T)]
+    over_black = hashes[4] if len(hashes) > 3 else hashes[1]
+    four = [*hashes[:3], over_black]
+    return ImageHashes(tuple(one for pair in four for one in pair), b"".join(thumbnails))
 
 
-def _look(pixels: "Pixels") -> tuple[tuple[int, ...], bytes]:
-    """The four hashes and the flagged thumbnail of upright, opaque pixels."""
-    content = _trim(pixels)
-    cells = _means(content)
-    # Stretching undoes a darker or a paler rendering. A plain area has nothing to stretch.
-    low, high = float(cells.min()), float(cells.max())
-    if high - low > 2 * BORDER:
-        cells = (cells - low) * np.float32(255 / (high - low))
-    grey = cells @ _WEIGHTS
-    # The centre is taken of the cells, which is a hundred times cheaper than of the pixels.
-    center = _CENTER @ grey @ _CENTER.T
-    flags = CROPPED * (content.shape != pixels.shape)
-    flags += COLORED * bool(np.ptp(cells, 2).max() > GREY)
-    thumbnail = bytes([flags]) + cells.round().astype(np.uint8).tobytes()
-    return (*_hashes(grey), *_hashes(center)), thumbnail
+def _packed(cells: "Cells", flags: int) -> bytes:
+    """One thumbnail."""
+    colored = COLORED * bool(np.ptp(cells, 2).max() > GREY)
+    return bytes([flags + colored]) + cells.round().astype(np.uint8).tobytes()
 
 
 def _trim(pixels: "Pixels") -> "Pixels":
@@ -183,29 +190,35 @@ def _means(pixels: "Pixels") -> "Cells":
 
 
 @compiled
-def box_means(rows: "NDArray[np.uint8]", width: int, cells: "NDArray[np.float32]") -> None:
-    """A pixel belongs to the cell that its centre is in. Rows are added up first, which is fast, and then their columns."""
+def box_means(rows: "NDArray[np.uint8]", width: int, cells: "Cells") -> None:
+    """Means over boxes that are cut through pixels, so that renderings of any size agree.
+
+    Whole pixels would be twice as fast, and shift edges by up to half a pixel: an eighth of a cell
+    in a picture of 256 pixels, which is more than two puzzles of one template differ by.
+
+    Args:
+        rows: The pixels, shape (height, width * channels).
+        width: Pixels in a row.
+        cells: Receives the means, shape (cells, cells, channels).
+    """
     height, side, channels = len(rows), cells.shape[0], cells.shape[2]
-    sums = np.empty(rows.shape[1], np.uint32)
+    sums = np.empty(rows.shape[1], np.float32)
+    tall, wide = height / side, width / side
     for down in range(side):
-        top, bottom = (
-            (2 * down * height + side) // (2 * side),
-            (2 * (down + 1) * height + side) // (2 * side),
-        )
+        top, bottom = down * tall, (down + 1) * tall
         sums[:] = 0
-        for row in range(top, bottom):
+        for row in range(int(top), min(height, int(np.ceil(bottom)))):
+            share = np.float32(min(bottom, row + 1) - max(top, row))
             for at in range(len(sums)):
-                sums[at] += rows[row, at]
+                sums[at] += share * rows[row, at]
         for across in range(side):
-            left, right = (
-                (2 * across * width + side) // (2 * side),
-                (2 * (across + 1) * width + side) // (2 * side),
-            )
+            left, right = across * wide, (across + 1) * wide
             for channel in range(channels):
-                total = np.uint64(0)
-                for at in range(left, right):
-                    total += sums[at * channels + channel]
-                cells[down, across, channel] = total / ((bottom - top) * (right - left))
+                total = 0.0
+                for at in range(int(left), min(width, int(np.ceil(right)))):
+                    share = np.float32(min(right, at + 1) - max(left, at))
+                    total += share * sums[at * channels + channel]
+                cells[down, across, channel] = total / (tall * wide)
 
 
 def _bits(flags: "NDArray[np.bool_]") -> int:
@@ -224,19 +237,26 @@ def _boxes(cells: int) -> "NDArray[np.float32]":
 
 _COSINES = np.cos(np.pi / 32 * np.outer(np.arange(8), np.arange(32) + 0.5)).astype(np.float32)
 _COLUMNS, _ROWS = _boxes(8), _boxes(9)
-_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _zoom(margins: tuple[float, float]) -> "Cells":
-    """A matrix that stretches the cells between two margins over all 64, by overlaps."""
+def zoom(margins: tuple[float, float]) -> "Cells":
+    """A matrix that stretches what lies between two margins over all 64 cells, by overlaps.
+
+    Args:
+        margins: Shares of the side that are left out before and after. Negative ones add cells,
+            which repeat the last one.
+    """
     edges = np.linspace(SIDE * margins[0], SIDE * (1 - margins[1]), SIDE + 1)
     starts, ends = edges[:-1, None], edges[1:, None]
-    overlap = np.minimum(ends, np.arange(1, SIDE + 1)) - np.maximum(starts, np.arange(SIDE))
-    weights = np.clip(overlap, 0, None)
+    left = np.arange(SIDE, dtype=np.float64)
+    right = left + 1
+    left[0], right[-1] = -SIDE, 2 * SIDE
+    weights = np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None)
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
-_CENTER = _zoom((CENTRE, CENTRE))
+_CENTER = zoom((CENTRE, CENTRE))
 
 
 def image_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":
@@ -266,7 +286,7 @@ def image_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) ->
     shas = frame["images"].list.eval(pl.element().struct.field("sha256"))
     return pl.DataFrame(
         {
-            "image_hashes": pl.Series(hashes, dtype=pl.List(pl.Array(pl.UInt64, 2 * HASHES))),
+            "image_hashes": pl.Series(hashes, dtype=pl.List(pl.Array(pl.UInt64, 2 * LOOKS))),
             "bytes": shas.list.join(" ").fill_null(""),
             "thumbnails": pl.Series(thumbnails, dtype=pl.List(pl.Binary)),
         }

@@ -1,12 +1,22 @@
 """Which rows have the same images: candidates by perceptual hashes, decided cell by cell."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from omr_data.similar.clusters import groups_of
-from omr_data.similar.images import _WEIGHTS, BLOCK, CELL, COLORED, CROPPED, HASHES, SIDE, _zoom
+from omr_data.similar.images import (
+    BORDER,
+    BORDERLESS,
+    COLORED,
+    CROPPED,
+    LOOKS,
+    SIDE,
+    WEIGHTS,
+    zoom,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,10 +30,18 @@ SQUARE = 64
 their words do: 100 puzzles of one template would be 4,950 pairs."""
 STEP = 1 + SIDE * SIDE * 3
 """Bytes of one thumbnail."""
-MARGINS = tuple(
-    (left, right) for left in (0.0, 0.025, 0.05) for right in (0.0, 0.025, 0.05) if left or right
-)
-"""Crops of one direction that are tried before two photographs count as different."""
+CROPS = (0.0, 0.0125, 0.025, 0.0375, 0.05)
+"""Margins of each side that are tried before two photographs count as different."""
+SHIFTS = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
+"""Cells that each edge of the content may have moved: blurred edges are cropped a pixel off."""
+CELL, BLOCK = 50.0, 12.0
+"""Largest difference, of 255, between two renderings of one image: of a cell, and of the mean of
+4 x 4 cells. Renderings of charts, diagrams and puzzles reach 33 and 11; one changed number makes 81
+in a cell, another color 135 in a block."""
+PHOTO_CELL = 60.0
+"""The same for a cell of a photograph that was cropped: cells then never fit exactly."""
+HOPELESS = 45.0
+"""Difference of a block, of 255, from which moving edges is not tried."""
 
 
 def near(ours: "NDArray[np.uint64]", theirs: "NDArray[np.uint64]", radius: int) -> "Items":
@@ -55,8 +73,8 @@ def look_alike(one: Sequence[int], other: Sequence[int], radius: int) -> bool:
         other: The hashes of another.
         radius: The most bits that differ in both hashes of some pair of looks.
     """
-    for ours in range(0, 2 * HASHES, 2):
-        for theirs in range(0, 2 * HASHES, 2):
+    for ours in range(0, 2 * LOOKS, 2):
+        for theirs in range(0, 2 * LOOKS, 2):
             first = (one[ours] ^ other[theirs]).bit_count()
             if first <= radius and (one[ours + 1] ^ other[theirs + 1]).bit_count() <= radius:
                 return True
@@ -74,34 +92,68 @@ def same_image(one: bytes, other: bytes) -> bool:
 
 def _same_look(one: bytes, other: bytes) -> bool:
     """Whether two flagged thumbnails agree, cell by cell."""
-    first, second = _cells(one), _cells(other)
     # Where one of them has no color, the other one's color says nothing.
-    if not one[0] & other[0] & COLORED:
-        first, second = first @ _WEIGHTS, second @ _WEIGHTS
-    else:
-        first, second = first.reshape(SIDE, -1), second.reshape(SIDE, -1)
-        first, second = first.reshape(SIDE, SIDE, 3), second.reshape(SIDE, SIDE, 3)
-    if _agree(first, second):
+    colored = bool(one[0] & other[0] & COLORED)
+    first, second = _stretched(_cells(one), colored), _stretched(_cells(other), colored)
+    if _agree(first, second, CELL):
         return True
-    # A crop moves every cell. Cropped borders are undone before; a photograph has none.
-    if (one[0] | other[0]) & CROPPED:
-        return False
-    return _same_crop(first, second) or _same_crop(second, first)
-
-
-def _same_crop(whole: "Cells", part: "Cells") -> bool:
-    """Whether `part` is `whole` without a small margin. Blocks decide: cells never fit exactly."""
-    blocks = _blocks(part)
-    for rows in MARGINS:
-        down = np.tensordot(_ZOOMS[rows], whole, 1)
-        for columns in MARGINS:
-            cells = np.moveaxis(np.tensordot(_ZOOMS[columns], down, (1, 1)), 0, 1)
-            if np.abs(_blocks(cells) - blocks).max() <= BLOCK:
-                return True
+    # The content of two renderings is cropped up to half a cell apart.
+    if one[0] & other[0] & CROPPED and np.abs(_blocks(first - second)).max() <= HOPELESS:
+        return _agree(_fitted(first, second, SHIFTS), second, CELL)
+    # A crop moves every cell of a photograph, which has no border to go by.
+    if one[0] & other[0] & BORDERLESS:
+        # What was cropped away may have been the darkest part, so that nothing is stretched here.
+        first, second = _cells(one), _cells(other)
+        crops = tuple(SIDE * crop for crop in CROPS)
+        forth = _agree(_fitted(first, second, crops), second, PHOTO_CELL)
+        return forth or _agree(_fitted(second, first, crops), first, PHOTO_CELL)
     return False
 
 
-_ZOOMS = {margins: _zoom(margins) for margins in MARGINS}
+def _stretched(cells: "Cells", colored: bool) -> "Cells":
+    """Cells stretched to the full range of brightness, which undoes a darker or paler rendering.
+
+    Brightness is that of the grey image, so that an image and its grey copy stretch alike.
+    """
+    grey = cells @ WEIGHTS
+    low, high = float(grey.min()), float(grey.max())
+    shown = cells if colored else grey[..., None]
+    # A plain area has nothing to stretch but noise.
+    if high - low <= 2 * BORDER:
+        return shown
+    return np.asarray((shown - low) * (255 / (high - low)), np.float32)
+
+
+def _fitted(whole: "Cells", part: "Cells", margins: Sequence[float]) -> "Cells":
+    """`whole` with the margins, in cells, that make it most like `part`.
+
+    All four edges together first, then one after the other, twice: all combinations of five
+    margins would be 625.
+    """
+    tried = [[margin] * 4 for margin in margins]
+    edges = min(tried, key=lambda four: _error(whole, part, four))
+    for edge in (0, 1, 2, 3) * 2:
+        tried = [[*edges[:edge], margin, *edges[edge + 1 :]] for margin in margins]
+        edges = min(tried, key=lambda four: _error(whole, part, four))
+    return _zoomed(whole, edges)
+
+
+def _error(whole: "Cells", part: "Cells", margins: Sequence[float]) -> float:
+    """The squared difference that is left with some margins."""
+    return float(np.square(_zoomed(whole, margins) - part).sum())
+
+
+def _zoomed(cells: "Cells", margins: Sequence[float]) -> "Cells":
+    """The inside of cells, stretched over all: margins at the top, bottom, left and right."""
+    down = _zoom_matrix(margins[0], margins[1])
+    across = _zoom_matrix(margins[2], margins[3])
+    rows = np.tensordot(down, cells, 1)
+    return np.asarray(np.moveaxis(np.tensordot(across, rows, (1, 1)), 0, 1), np.float32)
+
+
+@lru_cache(maxsize=256)
+def _zoom_matrix(before: float, after: float) -> "Cells":
+    return zoom((before / SIDE, after / SIDE))
 
 
 def _cells(thumbnail: bytes) -> "Cells":
@@ -114,10 +166,10 @@ def _blocks(cells: "Cells") -> "Cells":
     return np.asarray(cells.reshape(SIDE // 4, 4, SIDE // 4, 4, -1).mean((1, 3)), np.float32)
 
 
-def _agree(first: "Cells", second: "Cells") -> bool:
+def _agree(first: "Cells", second: "Cells", cell: float) -> bool:
     """Whether no cell and no block differs by more than renderings of one image do."""
     difference = first - second
-    if np.abs(difference).max() > CELL:
+    if np.abs(difference).max() > cell:
         return False
     return bool(np.abs(_blocks(difference)).max() <= BLOCK)
 
@@ -226,23 +278,31 @@ def similar_groups(
         theirs: The same of others.
         radius: The most bits that hashes differ in.
     """
-    looks = [
-        np.array([images[0] for images, _ in side], np.uint64).reshape(-1, 2 * HASHES)
-        for side in (ours, theirs)
-    ]
-    found: set[tuple[int, int]] = set()
-    # The first image finds candidates, with each of its looks against each of the others.
-    for left in range(0, 2 * HASHES, 2):
-        for right in range(0, 2 * HASHES, 2):
-            one = looks[0][:, left : left + 2]
-            other = looks[1][:, right : right + 2]
-            found.update(map(tuple, near(one, other, radius).tolist()))
+    flat = [_flat_looks(side) for side in (ours, theirs)]
+    pairs = near(flat[0][0], flat[1][0], radius)
+    # The first image finds candidates, by any of its looks.
+    found = set(
+        zip(flat[0][1][pairs[:, 0]].tolist(), flat[1][1][pairs[:, 1]].tolist(), strict=True)
+    )
     return sorted(
         (one, other)
         for one, other in found
         if len(ours[one][0]) == len(theirs[other][0])
         and all(map(lambda a, b: look_alike(a, b, radius), ours[one][0], theirs[other][0]))
     )
+
+
+def _flat_looks(
+    groups: Sequence[tuple[list[list[int]], list[int]]],
+) -> "tuple[NDArray[np.uint64], Items]":
+    """The distinct looks at the first image of each group, and the group of each."""
+    looks = [
+        (number, look)
+        for number, (images, _) in enumerate(groups)
+        for look in sorted({tuple(images[0][at : at + 2]) for at in range(0, 2 * LOOKS, 2)})
+    ]
+    hashes = np.array([look for _, look in looks], np.uint64).reshape(-1, 2)
+    return hashes, np.array([number for number, _ in looks], np.int64)
 
 
 def read_thumbnails(

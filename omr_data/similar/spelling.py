@@ -208,16 +208,22 @@ _HEADER = re.compile(r"\s*(?:(?:options|choices|answer choices|选项)\s*[:：]?
 
 _DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 _UNITS = {"十": 10, "百": 100, "千": 1_000}
-_CLASSIFIERS = (
-    "个個只隻条條本张張块塊元角分名位人次倍天年月日周点點小时時秒米里厘公千克斤吨支棵辆輛件双"
-    "雙箱袋瓶盒枚朵颗顆排行列层層班组組页頁道题題根头頭匹间間套盘盤杯台部份户车車升毫平立种種"
-    "句段站岁歲篮包筐桶架艘把堆串束株幅面家所座折成圈场場万萬亿億棟栋"
-)
-_CHINESE = re.compile(
-    rf"(?<![第每同另某这那哪任唯统之其单万])[零一二三四五六七八九十百千两〇]+(?=[{_CLASSIFIERS}])"
-)
-ONE_AS_ARTICLE = "个個次名位只条本天人件种部"
-"""Classifiers after which 一 is the indefinite article ("a book") more often than a quantity."""
+_CHINESE = re.compile(r"[零一二三四五六七八九十百千两〇]+")
+MEASURES = "元角分円米里厘毫克吨升秒岁歲度寸尺"
+"""Signs before which 一 alone is the quantity 1. Elsewhere it is an article most of the time."""
+THAI = {
+    "หนึ่ง": 1,
+    "สอง": 2,
+    "สาม": 3,
+    "สี่": 4,
+    "ห้า": 5,
+    "หก": 6,
+    "เจ็ด": 7,
+    "แปด": 8,
+    "เก้า": 9,
+    "สิบ": 10,
+}
+_THAI = re.compile("|".join(THAI))
 
 
 def respell(text: str) -> str:
@@ -231,6 +237,7 @@ def respell(text: str) -> str:
     text = _NUMBERED.sub("", text, count=1)
     if not text.isascii():
         text = _plain_signs(text)
+    text = _LISTED.sub("", text)
     if "\\" in text or "$" in text:
         text = _plain_latex(text)
     # x^{2} and x^2 are one; x^{2y} and x^2y are not, so longer groups keep brackets.
@@ -246,6 +253,7 @@ def _plain_signs(text: str) -> str:
     # ½ decomposes to 1⁄2. A space keeps 3½ apart from 31/2.
     text = re.sub("[¼½¾⅐-⅞]", lambda found: " " + unicodedata.normalize("NFKC", found[0]), text)
     text = unicodedata.normalize("NFKC", text.translate(_SIGNS)).translate(_SIGNS)
+    text = _THAI.sub(lambda found: f" {THAI[found[0]]} ", text)
     return _CHINESE.sub(_chinese_number, text)
 
 
@@ -256,7 +264,6 @@ def _script(sign: str, inside: str) -> str:
 
 def _plain_latex(text: str) -> str:
     r"""LaTeX to plain signs. Fractions go from the inside out, at most eight deep."""
-    text = _LISTED.sub("", text)
     text = _DEGREES.sub(" degrees ", text)
     text = re.sub(r"\\(?:[%#_{}])|(?<=\d)\$", lambda found: found[0].strip("\\$") + " ", text)
     text = _ROOT.sub(r" root \1 ", text)
@@ -281,16 +288,17 @@ def _plain_fraction(found: re.Match[str]) -> str:
 
 
 def _chinese_number(found: re.Match[str]) -> str:
-    """The value of a Chinese numeral before a classifier; the text itself where it is none.
+    """The value of a Chinese numeral; the text itself where it is none.
 
-    一个 is the indefinite article most of the time. It stays a word, in both of two copies.
+    一 alone is the indefinite article most of the time (一个). It stays a word, in both of two
+    copies. Numerals inside of words (三角形, triangle) are read too: both copies have them.
     """
     text = found[0]
     following = found.string[found.end() : found.end() + 1]
-    if text == "一" and following in ONE_AS_ARTICLE:
+    if text == "一" and (not following or following not in MEASURES):
         return text
     if not any(unit in text for unit in _UNITS):
-        return "".join(str(_DIGITS[digit]) for digit in text) + " "
+        return " " + "".join(str(_DIGITS[digit]) for digit in text) + " "
     total = digit = 0
     for sign in text:
         if sign in _DIGITS:
@@ -301,7 +309,7 @@ def _chinese_number(found: re.Match[str]) -> str:
             return text
         total += max(digit, 1) * _UNITS[sign]
         digit = 0
-    return f"{total + digit} "
+    return f" {total + digit} "
 
 
 def strip_label(option: str) -> str:

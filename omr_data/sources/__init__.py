@@ -1,1 +1,1 @@
-"""One file per dataset, each defining `Source` (see `omr_data.flow.Source`). Adding a file adds a source."""
+"""One file per dataset, each defining `Source`. Adding a file and its fixture adds a source."""

@@ -1,8 +1,8 @@
-"""Rows of tar and zip archives: one row for each group of files with one name, as webdataset writes them.
+"""Rows of tar and zip archives: one row for each group of files with one name.
 
-`000012.jpg`, `000012.json` and `000012.txt` are one row. An object in the JSON file gives its keys as
-columns; a text file is the column "txt"; images are the column `__images__`, in the order of their
-names; `__key__` is the common name. Bytes are read where they lie, and nothing is unpacked.
+`000012.jpg`, `000012.json` and `000012.txt` are one row. An object in the JSON file gives its keys
+as columns; a text file is the column "txt"; images are the column `__images__`, in the order of
+their names; `__key__` is the common name. Bytes are read where they lie, and nothing is unpacked.
 """
 
 import json
@@ -24,7 +24,8 @@ MAX_MEMBER = 512 * 2**20
 """Bytes of one file in an archive. A larger one is refused before it is read."""
 
 Member = tuple[str, str, int, int, int]
-"""Key, suffix, the byte where the header starts, the byte where the data starts, size of the data."""
+"""Key, suffix, the byte where the header starts, the byte where the data starts, size of the
+data."""
 
 
 def tar_parts(file: DataFile, name: str) -> list[Part]:

@@ -1,7 +1,7 @@
 """The benchmarks that the two recipes are measured on, to decontaminate against.
 
-They are declared, with their ids on the Hub; a converter moves a benchmark into a file of its own, as GSM8K's has. Until
-then plans show them, and a build against them is refused.
+They are declared, with their ids on the Hub. A converter moves a benchmark into a file of its own,
+as GSM8K's has. Until then plans show them, and a build against them is refused.
 """
 
 from dataclasses import dataclass

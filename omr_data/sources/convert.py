@@ -116,7 +116,7 @@ def with_marks(question: str, images: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageCells:
-    """Reads image cells: paths, bytes, structs of the Hub, base64, data URLs, and lists of these."""
+    """Reads image cells: paths, bytes, Hub structs, base64, data URLs, and lists of these."""
 
     images: Images
     """Stores the images."""

@@ -1,8 +1,8 @@
 """Rows of CSV and TSV files, with the names of the columns in the first line.
 
-Cells are text as they stand. A row whose number of cells is not that of the header becomes a row with
-the key `_broken`; a quote that is never closed is an error for the whole file, because the rows
-after it cannot be told from its text.
+Cells are text as they stand. A row whose number of cells is not that of the header becomes a row
+with the key `_broken`; a quote that is never closed is an error for the whole file, because the
+rows after it cannot be told from its text.
 """
 
 import csv

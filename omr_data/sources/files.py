@@ -8,8 +8,10 @@ A row of train.jsonl, with the columns that are read where none are given:
     {"question": "What is 3 + 4?", "answer": "7"}
 """
 
+import functools
 import glob
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +22,9 @@ from omr_data.identity import NOT_IDENTITY, runtime_field
 from omr_data.records import Record
 from omr_data.source import DatasetLocator, Files, Images, Part, Pin
 from omr_data.source import Source as BaseSource
-from omr_data.sources.columns import EVERYTHING_ELSE, Columns, as_columns, convert_row
+from omr_data.sources.columns import EVERYTHING_ELSE, ColumnMap, as_columns, convert_row
 from omr_data.sources.convert import IMAGE_SUFFIXES, ImageCells
+from omr_data.sources.locator import digest_files
 from omr_data.sources.tables import (
     DATA_SUFFIXES,
     columns_of,
@@ -29,8 +32,14 @@ from omr_data.sources.tables import (
     table_rows,
 )
 
-QUESTION_AND_ANSWER = Columns(question="question", answer="answer")
-IMAGE_FILES = "|".join(f"**/*{suffix}" for suffix in IMAGE_SUFFIXES)
+
+def any_case(suffix: str) -> str:
+    """A glob that matches a suffix in capitals as well: cameras write IMG_0001.JPG."""
+    return "".join(f"[{char}{char.upper()}]" if char.isalpha() else char for char in suffix)
+
+
+QUESTION_AND_ANSWER = ColumnMap(question="question", answer="answer")
+IMAGE_FILES = "|".join(f"**/*{any_case(suffix)}" for suffix in IMAGE_SUFFIXES)
 LOOKED_AT = 200
 """Rows of a file that are looked at to see which columns there are."""
 
@@ -43,15 +52,19 @@ class ColumnsSource(BaseSource):
     """Names the rows: ids are "<dataset>/<file>/<row>". Also the `source` of each record."""
     license: str
     """The license, as the dataset states it."""
-    columns: Columns | Mapping[str, Any] = QUESTION_AND_ANSWER
-    """Which column is what, as Columns or as a dict of field to column."""
+    columns: ColumnMap | Mapping[str, Any] = QUESTION_AND_ANSWER
+    """Which column is what, as ColumnMap or as a dict of field to column."""
     download_images: bool = False
     """Whether images that are http addresses are fetched when the source is read."""
 
     def __post_init__(self) -> None:
-        # People write a dict; only Columns has an identity.
+        # People write a dict; only ColumnMap has an identity.
         object.__setattr__(self, "columns", as_columns(self.columns))
         super().__post_init__()
+
+    @abstractmethod
+    def download(self, locator: DatasetLocator) -> Files:
+        """Finds the files, as in `Source.download`."""
 
     def absolute_root(self) -> str:
         """The folder that absolute image paths must be below. Empty refuses them."""
@@ -116,7 +129,7 @@ class Source(ColumnsSource):
     file's own folder, and no absolute paths."""
 
     def absolute_root(self) -> str:
-        return str(Path(self.image_root).resolve()) if self.image_root is not None else ""
+        return _resolved(str(self.image_root)) if self.image_root is not None else ""
 
     def resolve(self, locator: DatasetLocator) -> Pin:
         folder, pattern = _folder_and_pattern(Path(self.path))
@@ -124,19 +137,34 @@ class Source(ColumnsSource):
         columns = as_columns(self.columns)
         if columns.images is None and columns.messages is None:
             return pin
-        # Images may also be inside the data files, so there may be no image file at all.
-        below = Path(self.image_root) if self.image_root is not None else folder
-        if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in below.rglob("*")):
+        images = self._image_files(locator)
+        if not images.paths:
             return pin
-        images = locator.resolve_local(below, (IMAGE_FILES,))
-        both = hashlib.sha256(f"{pin.digest} {images.digest}".encode())
+        both = hashlib.sha256(f"{pin.digest} {digest_files(images)}".encode())
         return Pin(None, both.hexdigest())
 
     def download(self, locator: DatasetLocator) -> Files:
         folder, pattern = _folder_and_pattern(Path(self.path))
         files = locator.find_local(folder, (pattern,))
         root = Path(self.image_root) if self.image_root is not None else None
-        return Files(files.root, files.paths, root)
+        # Rows may refer to exactly the files that are digested.
+        readable = frozenset(self._image_files(locator).paths)
+        return Files(files.root, files.paths, root, readable)
+
+    def _image_files(self, locator: DatasetLocator) -> Files:
+        folder, _ = _folder_and_pattern(Path(self.path))
+        below = Path(self.image_root) if self.image_root is not None else folder
+        try:
+            return locator.find_local(below, (IMAGE_FILES,))
+        except SourceError:
+            # Images may also be inside the data files, so there may be no image file at all.
+            return Files(below)
+
+
+@functools.lru_cache(maxsize=16)
+def _resolved(folder: str) -> str:
+    # Asked for every row, and each answer asks the disk about every folder on the way.
+    return str(Path(folder).resolve())
 
 
 def _folder_and_pattern(path: Path) -> tuple[Path, str]:

@@ -1,7 +1,8 @@
 """Tells what a data file is by its content, and opens it.
 
-File names lie: `.json` files hold JSON lines, `.txt` files hold tables, and copies lose their `.gz`.
-The first bytes decide instead. Compressed files (gzip, zstd) are opened as one forward stream.
+File names lie: `.json` files hold JSON lines, `.txt` files hold tables, and copies lose their
+`.gz`. The first bytes decide instead. Compressed files (gzip, zstd) are opened as one forward
+stream.
 """
 
 import io

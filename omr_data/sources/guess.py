@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from omr_data.sources.columns import Columns, cell_of
+from omr_data.sources.columns import ColumnMap, cell_of
 from omr_data.sources.convert import BASE64_STARTS, IMAGE_SUFFIXES
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -65,7 +65,7 @@ LONG_ANSWER = 200
 class Guess:
     """A mapping, and what a person has to decide."""
 
-    columns: Columns | None
+    columns: ColumnMap | None
     """The mapping. None where no column can be the question."""
     doubts: tuple[str, ...]
     """What the rows do not tell, each in one sentence."""
@@ -91,7 +91,7 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
         question = ("instruction", "input")
     taken = {messages, question, *(question if isinstance(question, tuple) else ())}
     answer, response = _answer_and_response(rows, found, taken, doubts)
-    columns = Columns(
+    columns = ColumnMap(
         question=question,
         messages=messages,
         answer=answer,
@@ -229,7 +229,7 @@ def _first(names: Sequence[str], taken: set[Any]) -> str | None:
     return next((name for name in names if name not in taken), None)
 
 
-def source_line(arguments: Mapping[str, Any], columns: Columns) -> str:
+def source_line(arguments: Mapping[str, Any], columns: ColumnMap) -> str:
     """The line to paste into a recipe.
 
     Args:

@@ -7,7 +7,7 @@ configuration alone. A row, with the columns that are read where none are given:
     {"question": "What is 3 + 4?", "answer": "7"}
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import product
 from typing import ClassVar
@@ -73,7 +73,7 @@ class Source(ColumnsSource):
             # Datasets often hold the same rows twice, as parquet and as their author wrote them.
             data = [path for path in files.paths if fnmatch(path, pattern) and path not in images]
             if data:
-                return Files(files.root, (*sorted(data), *images))
+                return replace(files, paths=(*sorted(data), *images))
         return files
 
     def _candidates(self) -> list[str]:

@@ -1,7 +1,10 @@
-"""LLaVA-CoT-100k: visual questions with staged reasoning, about 98,700 (Xkev/LLaVA-CoT-100k, apache-2.0).
+"""LLaVA-CoT-100k: about 98,700 visual questions with staged reasoning.
 
-A row of train.jsonl: id, image (a relative path), conversations [{from: human | gpt, value}]. The answer stands inside
-the tags SUMMARY, CAPTION, REASONING and CONCLUSION. The images are one zip in parts, to be joined first.
+Published as Xkev/LLaVA-CoT-100k under apache-2.0.
+
+A row of train.jsonl: id, image (a relative path), conversations [{from: human | gpt, value}]. The
+answer stands inside the tags SUMMARY, CAPTION, REASONING and CONCLUSION. The images are one zip in
+parts, to be joined first.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""MiroMind-M1-SFT-719K: 719,000 traces of text maths (miromind-ai/MiroMind-M1-SFT-719K, license not stated).
+"""MiroMind-M1-SFT-719K: 719,000 traces of text maths.
+
+Published as miromind-ai/MiroMind-M1-SFT-719K; its license is not stated.
 
 A row: id, question, response. No images. The rule that chose 91,953 of the rows is not published.
 """

@@ -1,4 +1,6 @@
-"""OpenVLThinker-sft-iter3: about 3,300 visual questions (ydeng9/OpenVLThinker-sft-iter3, license not stated).
+"""OpenVLThinker-sft-iter3: about 3,300 visual questions.
+
+Published as ydeng9/OpenVLThinker-sft-iter3; its license is not stated.
 
 A row: messages [{role, content}], images (a list, embedded), question, answer.
 """

@@ -1,7 +1,7 @@
 """Reads the options of a question, in the forms in which datasets give them.
 
-null, a list, a string ("A. 300;B. 400", a JSON or Python list), or a dict by letter. Letters are split
-off the texts, because options get their letters when they are rendered.
+null, a list, a string ("A. 300;B. 400", a JSON or Python list), or a dict by letter. Letters are
+split off the texts, because options get their letters when they are rendered.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Base of sources that are declared and cannot be read yet: a plan shows them, a build refuses them."""
+"""Base of sources that are declared and cannot be read yet: plans show them, builds refuse them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,18 @@ from omr_data.sources.hub import HubSource
 
 @dataclass(frozen=True)
 class PlannedSource(HubSource):
-    """A Hub dataset whose converter is not written. Its revision is 0, so that the first converter changes every fingerprint."""
+    """A Hub dataset whose converter is not written.
+
+    Its revision is 0, so that the first converter changes every fingerprint.
+    """
 
     revision = 0
 
     def problem(self) -> OmrError:
         return RecipeError(
             f"{self.name} ({self.repo}) has no converter yet: it can be planned, not built. "
-            "Write `rows` and `convert` in its file, as the other sources do, or leave it out of the recipe."
+            "Write `rows` and `convert` in its file, as the other sources do, or leave it out of "
+            "the recipe."
         )
 
     def parts(self, files: Files) -> Sequence[Part]:

@@ -72,7 +72,8 @@ def named_source(name: str, given: Mapping[str, str]) -> source.Source:
         # A dependency that is missing is another fault than a name that is wrong.
         if error.name != module:
             raise
-    if kind is None:
+    # A module may also hold the base class, imported under that name.
+    if kind is None or kind.__module__ != module:
         raise SourceError(
             f"{name} is not a release, and omr_data.sources has no source of that name. "
             "Give the folder of a release, or a source like synthetic or gsm8k."

@@ -1,8 +1,9 @@
-"""Synthetic problems: sums, comparisons and charts, made anew from a seed (CC0-1.0). No network, no files.
+"""Synthetic problems: sums, comparisons and charts, generated from a seed (CC0-1.0).
 
-**Family**: a kind of problem. **Level**: how hard it is, 1 to 3. **Split**: every problem belongs to one of `teacher`
-(60%), `train` (25%) and `heldout` (15%), by a hash of its operands, so the splits never share a problem. The embedded
-teacher is trained on `teacher`; recipes use `train`; models are evaluated on `heldout`.
+They need no network and no files. **Family**: a kind of problem. **Level**: how hard it is, 1 to 3.
+**Split**: every problem belongs to one of `teacher` (60%), `train` (25%) and `heldout` (15%), by a
+hash of its operands, so the splits never share a problem. The embedded teacher is trained on
+`teacher`; recipes use `train`; models are evaluated on `heldout`.
 
     family    image   a problem of level 1                                answer
     text      no      What is 12 + 7?                                     19
@@ -11,14 +12,17 @@ teacher is trained on `teacher`; recipes use `train`; models are evaluated on `h
     bars      yes     a bar chart; How high is the red bar?               4
     choice    yes     a number and options; Which number is drawn?        37
 
-Images are 64 x 64 pixels, drawn with Pillow's own font: place, size and colors vary with a hash of the problem.
+Images are 64 x 64 pixels, drawn with Pillow's own font. Place, size and colors vary with a hash of
+the problem, so that a model cannot learn a place by heart.
 """
 
+import functools
 import hashlib
 import io
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 from PIL import Image, ImageDraw, ImageFont
@@ -45,16 +49,24 @@ ROWS_PER_PART = 300
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem. `numbers` are its operands (drawn, if it has an image), `work` a line of reasoning that gives the answer."""
+    """One problem with its answer."""
 
     family: str
+    """The kind of problem, one of FAMILIES."""
     level: int
+    """How hard it is, one of LEVELS."""
     question: str
+    """The question, without a mark for the image."""
     answer: str
+    """The answer: digits. Of a choice, the text of the right option."""
     work: str
+    """A line of reasoning that leads to the answer. The embedded teacher learns to write it."""
     numbers: tuple[int, ...] = ()
+    """The operands. They are in the image, if there is one."""
     colors: tuple[str, ...] = ()
+    """The color of each bar, in the order of `numbers`. Empty where nothing is a bar."""
     options: tuple[str, ...] = ()
+    """The options of a choice, in the order of their letters."""
 
     @property
     def has_image(self) -> bool:
@@ -63,30 +75,42 @@ class Problem:
 
     @property
     def identity(self) -> str:
-        """What makes this problem this problem; equal identities have equal images."""
+        """What tells this problem from all others; equal identities have equal images."""
         return f"{self.family}:{self.question}:{self.numbers}:{self.colors}:{self.options}"
 
     @property
     def operands(self) -> str:
-        """What decides the split: the numbers in any order, and the bars in any order. 3 + 4 and 4 + 3 are never in two splits."""
-        return (
-            f"{sorted(zip(self.colors, self.numbers, strict=True))}"
-            if self.colors
-            else f"{sorted(self.numbers)}"
-        )
+        """What decides the split: the numbers, or the bars, in any order.
+
+        Sorted, so that 3 + 4 and 4 + 3 are never in two splits.
+        """
+        if self.colors:
+            return f"{sorted(zip(self.colors, self.numbers, strict=True))}"
+        return f"{sorted(self.numbers)}"
 
 
 def split_of(problem: Problem) -> Split:
-    """The split that a problem belongs to, by a hash of its operands."""
+    """Returns the split that a problem belongs to, by a hash of its operands."""
+    # A hash and not a random number: a problem is in the same split for every seed and count.
     share = int.from_bytes(hashlib.sha256(problem.operands.encode()).digest()[:4]) / 2**32
-    return "teacher" if share < 0.60 else "train" if share < 0.85 else "heldout"
+    if share < 0.60:
+        return "teacher"
+    return "train" if share < 0.85 else "heldout"
 
 
 def problems(split: Split, family: str, level: int, seed: int | str = 0) -> Iterator[Problem]:
-    """Endless problems of one family and level, all of one split; they repeat, where a level has few."""
+    """Yields problems without end. They repeat where a level has few.
+
+    Args:
+        split: The split that all of them belong to.
+        family: Their family.
+        level: Their level.
+        seed: Another seed gives another order.
+    """
     numbers = random.Random(f"{split}:{family}:{level}:{seed}")
     while True:
         problem = _MAKERS[family](level, numbers)
+        # Problems of other splits are thrown away: at most 85% of them, and making one is cheap.
         if split_of(problem) == split:
             yield problem
 
@@ -99,19 +123,29 @@ def distinct(
     seed: int | str = 0,
     taken: Collection[str] = frozenset(),
 ) -> list[Problem]:
-    """So many different problems, none of them with an identity in `taken`.
+    """Returns different problems of one family and level.
+
+    Args:
+        split: The split that all of them belong to.
+        family: Their family.
+        level: Their level.
+        count: How many are wanted.
+        seed: Another seed gives other problems.
+        taken: Identities of problems that are not wanted.
 
     Raises:
-        SourceError: the split has not so many of this family and level.
+        SourceError: The split has fewer problems of this family and level.
     """
     found: dict[str, Problem] = {}
     for tried, problem in enumerate(problems(split, family, level, seed)):
         if len(found) == count:
             break
+        # Without a limit a level with few problems would be searched for ever.
         if tried > 50 * count + 5_000:
             raise SourceError(
-                f"synthetic.Source: the split {split!r} has only about {len(found):,} problems of family {family!r} at level {level}, "
-                f"and {count:,} are wanted. Ask for fewer rows, or for more families and levels."
+                f"synthetic.Source: the split {split!r} has only about {len(found):,} problems of "
+                f"family {family!r} at level {level}, and {count:,} are wanted. Ask for fewer "
+                "rows, or for more families and levels."
             )
         if problem.identity not in taken:
             found.setdefault(problem.identity, problem)
@@ -120,14 +154,22 @@ def distinct(
 
 @dataclass(frozen=True)
 class Source(source.Source):
-    """`count` different problems, the families and levels in turn: row 0 is family 0 at the first level, and so on."""
+    """Different problems, of each family and level in turn.
+
+    Row 0 is of the first family at the first level, row 1 of the second family, and so on.
+    """
 
     license = "CC0-1.0"
     split: Split = "train"
+    """The split that the problems belong to."""
     count: int = 1_200
+    """How many problems."""
     families: tuple[str, ...] = FAMILIES
+    """The families to take in turn."""
     levels: tuple[int, ...] = LEVELS
+    """The levels to take in turn."""
     seed: int = 0
+    """Another seed gives other problems."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,7 +180,8 @@ class Source(source.Source):
         ):
             if unknown := [value for value in given if value not in known]:
                 raise SourceError(
-                    f"synthetic.Source has no {name} {unknown[0]!r}. There are: {', '.join(map(str, known))}."
+                    f"synthetic.Source has no {name} {unknown[0]!r}. "
+                    f"There are: {', '.join(map(str, known))}."
                 )
         if self.count < 1:
             raise SourceError(
@@ -152,18 +195,10 @@ class Source(source.Source):
         ]
 
     def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
-        cells = [(family, level) for level in self.levels for family in self.families]
-        made: dict[tuple[str, int], list[Problem]] = {}
-        taken: set[str] = set()  # levels overlap: 12 + 7 is a problem of any
-        for place, (family, level) in enumerate(cells):
-            share = len(range(place, self.count, len(cells)))
-            made[family, level] = distinct(self.split, family, level, share, self.seed, taken)
-            taken.update(problem.identity for problem in made[family, level])
+        problems = _all_problems(self)
         for number in range(part.start, part.stop):
-            yield {
-                "number": number,
-                "problem": made[cells[number % len(cells)]][number // len(cells)],
-            }
+            cell = problems[number % len(problems)]
+            yield {"number": number, "problem": cell[number // len(problems)]}
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
         problem: Problem = row["problem"]
@@ -179,7 +214,25 @@ class Source(source.Source):
         )
 
 
-# -------------------------------------------------------------------------------------------- problems
+@functools.lru_cache(maxsize=4)
+def _all_problems(wanted: Source) -> list[list[Problem]]:
+    """All problems of a source, a list for each level and family.
+
+    A part needs those before it, because no problem is taken twice. Kept between the parts that one
+    process reads, they are made once, and reading stays linear.
+    """
+    made = []
+    taken: set[str] = set()
+    cells = list(product(wanted.levels, wanted.families))
+    for place, (level, family) in enumerate(cells):
+        share = len(range(place, wanted.count, len(cells)))
+        made.append(distinct(wanted.split, family, level, share, wanted.seed, taken))
+        # Levels overlap: 12 + 7 is a problem of any.
+        taken.update(problem.identity for problem in made[-1])
+    return made
+
+
+# ---------------------------------------------------------------------------------------- problems
 
 
 def _text(level: int, numbers: random.Random) -> Problem:
@@ -276,11 +329,15 @@ _MAKERS: dict[str, Callable[[int, random.Random], Problem]] = {
 _SPLITS = ("teacher", "train", "heldout")
 
 
-# -------------------------------------------------------------------------------------------- images
+# ------------------------------------------------------------------------------------------ images
 
 
 def draw(problem: Problem) -> bytes:
-    """The problem's image as PNG bytes: 64 x 64 pixels, the same bytes each time for one version of Pillow."""
+    """Returns the problem's image as PNG bytes of 64 x 64 pixels.
+
+    The bytes are the same each time for one version of Pillow.
+    """
+    # A generator of its own: the looks depend on the problem, and not on what was drawn before.
     looks = random.Random(hashlib.sha256(problem.identity.encode()).hexdigest())
     image = Image.new("RGB", (SIDE, SIDE), tuple(looks.randint(225, 255) for _ in range(3)))
     pen = ImageDraw.Draw(image)
@@ -295,6 +352,7 @@ def draw(problem: Problem) -> bytes:
 
 def _draw_numbers(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random) -> None:
     width = SIDE // len(problem.numbers)
+    # Each number has its own column, so that two numbers never touch.
     for place, number in enumerate(problem.numbers):
         font = ImageFont.load_default(size=looks.randint(20, 23))
         box = pen.textbbox((0, 0), str(number), font=font)
@@ -308,10 +366,10 @@ def _draw_bars(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random)
     """Bars stand on a line; each unit is 6 pixels high and marked by a thin line."""
     unit, floor = 6, SIDE - 5
     for height in range(0, 10):
-        pen.line(
-            (2, floor - unit * height, SIDE - 2, floor - unit * height),
-            fill=(175, 175, 175) if height else (40, 40, 40),
-        )
+        # The floor is dark, and the lines above it are light, so that bars stay legible.
+        shade = 175 if height else 40
+        level = floor - unit * height
+        pen.line((2, level, SIDE - 2, level), fill=(shade, shade, shade))
     slot = (SIDE - 6) // len(problem.numbers)
     wide = looks.randint(8, slot - 3)
     for place, (height, color) in enumerate(zip(problem.numbers, problem.colors, strict=True)):

@@ -1,8 +1,8 @@
 """Rows of data files of every format, in parts of at most 1,000 rows.
 
 The content of a file decides its format (see `formats`). Each row carries its number in the file as
-`_line`, the file's folder as `_folder` and its stem as `_file`. A row that cannot be read is a row with
-the key `_broken`; converters turn it into a counted drop.
+`_line`, the file's folder as `_folder` and its stem as `_file`. A row that cannot be read is a row
+with the key `_broken`; converters turn it into a counted drop.
 """
 
 import functools
@@ -50,6 +50,12 @@ _ROWS: dict[Kind, Callable[[DataFile, Part], Rows]] = {
 _identify = functools.lru_cache(maxsize=4_096)(lambda path, modified, size: identify(path))
 
 
+@functools.lru_cache(maxsize=256)
+def _cut(file: DataFile, name: str, modified: int, size: int) -> list[Part]:
+    # Looking for columns and reading both need the parts, and cutting may read the whole file.
+    return _PARTS[file.kind](file, name)
+
+
 def data_file(path: Path) -> DataFile:
     """Tells what a file is, and remembers it for as long as the file does not change."""
     status = path.stat()
@@ -79,10 +85,11 @@ def table_parts(files: Files, paths: Sequence[str]) -> list[Part]:
     Raises:
         SourceError: A file is damaged, or half of its first rows are not rows at all.
     """
-    parts = []
+    parts: list[Part] = []
     for path in paths:
         file = data_file(files.root / path)
-        found = _PARTS[file.kind](file, path)
+        status = file.path.stat()
+        found = _cut(file, path, status.st_mtime_ns, status.st_size)
         if found and file.kind in ("jsonl", "json", "csv", "tsv"):
             _check_rows(files, found[0])
         parts += found
@@ -138,7 +145,7 @@ def _check_rows(files: Files, part: Part) -> None:
     if checked >= 10 and 2 * len(broken) >= checked:
         first = broken[0]
         raise SourceError(
-            f"{len(broken)} of the first {checked} rows of {files.root / part.path} cannot be read. "
-            f"The first is {place_of(files, part, first)}: {first['_broken']}. Check that it is "
+            f"{len(broken)} of the first {checked} rows of {files.root / part.path} "
+            f"cannot be read. The first is {place_of(files, part, first)}: {first['_broken']}. Check that it is "
             "the file you mean; single broken rows are dropped and counted."
         )

@@ -1,9 +1,14 @@
-"""Row accounting: every row that enters a step comes out of it or is dropped for a counted reason.
+"""Row accounting: every row that enters a step comes out of it, or is dropped for a counted reason.
 
-**Count**: the rows of one step: in, out, dropped by reason, and what the step tallied.
-A shard's counts are written after its files, and mean that it is whole; a stage's are their sum.
+**Count**: the rows of one step: how many entered, came out and were dropped, by reason.
+**ShardEntry**: the ledger's line about one finished shard: its counts, and the sha256 of its files.
+
+An entry is written after the files that it describes, so its presence means that the shard is whole.
+Entries are **sealed**: they hold the sha256 of themselves, because a flipped bit in a count would
+otherwise be read as another number of rows.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +22,22 @@ from omr_data.store.atomic import write_text
 
 @dataclass(slots=True)
 class Count:
-    """Rows of one step. `rows_in` entered, `rows_out` came out; an Expand lets one row become several."""
+    """Rows of one step, in one shard or summed over many."""
 
     step: str
+    """The name of the step."""
     fingerprint: str
+    """The fingerprint of the step's node in the plan."""
     rows_in: int = 0
+    """Rows that entered."""
     rows_out: int = 0
+    """Rows that came out. An Expand makes several of one."""
     rows_kept: int = 0
+    """Rows that entered and were not dropped."""
     dropped: Counter[str] = field(default_factory=Counter)
+    """Rows that were dropped, by reason."""
     tally: Counter[str] = field(default_factory=Counter)
+    """What the step counted about the rows that came out, such as verdicts."""
 
     def add(self, other: "Count") -> None:
         """Adds the rows of another shard."""
@@ -36,15 +48,23 @@ class Count:
         self.tally.update(other.tally)
 
     def check(self, where: str) -> None:
-        """Raises StoreError when the rows do not add up: kept + dropped must be what came in."""
+        """Checks that rows kept and rows dropped are the rows that entered.
+
+        Args:
+            where: The file or recipe that is named in the message.
+
+        Raises:
+            StoreError: The rows do not add up.
+        """
         if self.rows_in != self.rows_kept + self.dropped.total():
             raise StoreError(
-                f"{where}: {self.step} took {self.rows_in:,} rows, kept {self.rows_kept:,} and dropped {self.dropped.total():,}, "
-                "which does not add up. This is a fault in the engine or a damaged ledger; delete that folder and build again."
+                f"{where}: {self.step} took {self.rows_in:,} rows, kept {self.rows_kept:,} and "
+                f"dropped {self.dropped.total():,}, which does not add up. This is a fault in the "
+                "engine or a damaged ledger; delete that folder and build again."
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, with reasons and tallies in alphabetical order."""
+        """Returns plain data, with reasons and tallies in alphabetical order."""
         return {
             "step": self.step,
             "fingerprint": self.fingerprint,
@@ -57,72 +77,105 @@ class Count:
 
 
 def count_from_json(data: Mapping[str, Any]) -> Count:
-    """Inverse of `Count.to_json`."""
+    """Returns the Count that `Count.to_json` wrote."""
     return Count(
-        data["step"],
-        data["fingerprint"],
-        data["rows_in"],
-        data["rows_out"],
-        data["rows_kept"],
-        Counter(data["dropped"]),
-        Counter(data["tally"]),
+        step=data["step"],
+        fingerprint=data["fingerprint"],
+        rows_in=data["rows_in"],
+        rows_out=data["rows_out"],
+        rows_kept=data["rows_kept"],
+        dropped=Counter(data["dropped"]),
+        tally=Counter(data["tally"]),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
-    """One finished shard: its number, rows, file size in bytes, dropped rows, and the counts of its steps."""
-
-    number: int
-    rows: int
-    size: int
-    dropped: int
-    counts: tuple[Count, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "number": self.number,
-            "rows": self.rows,
-            "size": self.size,
-            "dropped": self.dropped,
-            "counts": [count.to_json() for count in self.counts],
-        }
-
-
-def write_entry(path: Path, entry: ShardEntry) -> None:
-    """Commits a shard: its files are already there. Raises StoreError."""
-    for count in entry.counts:
-        count.check(str(path))
-    write_text(path, json.dumps(entry.to_json(), ensure_ascii=False))
-
-
-def read_entry(path: Path) -> ShardEntry:
-    """A shard's entry. Raises StoreError when it is missing or damaged."""
-    data = read_json(path)
-    counts = tuple(count_from_json(count) for count in data["counts"])
-    return ShardEntry(data["number"], data["rows"], data["size"], data["dropped"], counts)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file. Raises StoreError when it is missing or damaged."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error}). Delete the folder {path.parent} and build again."
-        ) from error
-    if not isinstance(data, dict):
-        raise StoreError(
-            f"{path} holds no JSON object. Delete the folder {path.parent} and build again."
-        )
-    return data
-
-
 def sum_counts(entries: Iterable[Sequence[Count]]) -> list[Count]:
-    """The counts of many shards, step by step, in the order of the first."""
+    """Sums the counts of many shards, step by step, in the order of the first shard."""
     total: dict[str, Count] = {}
     for counts in entries:
         for count in counts:
             total.setdefault(count.fingerprint, Count(count.step, count.fingerprint)).add(count)
     return list(total.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One finished shard."""
+
+    number: int
+    """The number of the shard in its stage."""
+    rows: int
+    """Records in the shard."""
+    dropped: int
+    """Records that were dropped on the way to it."""
+    counts: tuple[Count, ...]
+    """The counts of the steps that made it, in order."""
+    sha256: str
+    """The digest of the file of records."""
+    dropped_sha256: str | None = None
+    """The digest of the file of dropped records. None where none was dropped."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data."""
+        return {
+            "number": self.number,
+            "rows": self.rows,
+            "dropped": self.dropped,
+            "counts": [count.to_json() for count in self.counts],
+            "sha256": self.sha256,
+            "dropped_sha256": self.dropped_sha256,
+        }
+
+
+def write_entry(path: Path, entry: ShardEntry) -> None:
+    """Commits a shard whose files are written.
+
+    Raises:
+        StoreError: A count does not add up, or the disk refuses the write.
+    """
+    for count in entry.counts:
+        count.check(str(path))
+    write_sealed(path, entry.to_json())
+
+
+def read_entry(path: Path) -> ShardEntry:
+    """Reads a shard's entry. Raises StoreError when it is missing or damaged."""
+    data = read_sealed(path)
+    counts = tuple(count_from_json(count) for count in data["counts"])
+    return ShardEntry(**{**data, "counts": counts})
+
+
+def seal(body: Mapping[str, Any]) -> str:
+    """Returns the sha256 of a JSON object, whatever the order of its keys and its layout."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_sealed(path: Path, body: Mapping[str, Any]) -> None:
+    """Writes a JSON object together with its seal. Raises StoreError."""
+    text = json.dumps({"seal": seal(body), "body": body}, ensure_ascii=False, indent=1)
+    write_text(path, text + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Reads a JSON object that `write_sealed` wrote. Raises StoreError when it was changed."""
+    data = read_json(path)
+    body = data.get("body")
+    if not isinstance(body, dict) or data.get("seal") != seal(body):
+        raise StoreError(
+            f"{path} was changed after it was written, or an older version wrote it. "
+            f"Delete the folder {path.parent} and build again; rollouts are kept."
+        )
+    return body
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises StoreError when the file is missing or holds something else."""
+    advice = f"Delete the folder {path.parent} and build again."
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read ({error}). {advice}") from error
+    if not isinstance(data, dict):
+        raise StoreError(f"{path} holds no JSON object. {advice}")
+    return data

@@ -17,7 +17,7 @@ import zstandard
 from omr_data.errors import StoreError
 from omr_data.identity import Canonical, to_json
 from omr_data.records import ANSWER_FINISH_REASONS, Response
-from omr_data.teacher import JSON_FIELDS, AttemptStatus, Failure, canonical_json
+from omr_data.teacher import JSON_FIELDS, AttemptStatus, Failure
 
 FORMAT = 2
 """The format of the store, and of its exports."""
@@ -205,9 +205,15 @@ def _renewed(value: Any, name: str = "") -> Canonical:
             }
         return {key: _renewed(item, key) for key, item in value.items()}
     if name in JSON_FIELDS and isinstance(value, str):
-        return canonical_json(json.loads(value))
+        return to_json(json.loads(value, parse_float=_number))
     plain: Canonical = value
     return plain
+
+
+def _number(text: str) -> int | float:
+    """A number of a JSON text. A whole float is an integer, as in today's canonical form."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def upgrade(database: sqlite3.Connection, codec: RowCodec) -> None:

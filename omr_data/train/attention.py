@@ -26,9 +26,9 @@ def packed_attention(
     value: Float[Tensor, "1 key_heads tokens dim"],
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    cu_seq_lens_q: Int32[Tensor, " images+1"] | None = None,
+    cu_seq_lens_q: Int32[Tensor, " image_edges"] | None = None,
     max_length_q: int | None = None,
-    packed_edges: Int32[Tensor, " sequences+1"] | None = None,
+    packed_edges: Int32[Tensor, " edges"] | None = None,
     packed_longest: int | None = None,
     **_: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads dim"], None]:
@@ -53,11 +53,14 @@ def packed_attention(
     edges = packed_edges if causal else cu_seq_lens_q
     longest = packed_longest if causal else max_length_q
     assert edges is not None and longest is not None  # every packed batch has them
+    # Grouped-query attention: several query heads share one key head, which both kernels can do
+    # without copying keys.
     grouped = query.shape[1] != key.shape[1]
     if not (query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)):
         padded = _padded_attention(query[0], key[0], value[0], edges, longest, scaling, causal)
         return padded[None], None
 
+    # The kernel takes (tokens, heads, dim); transformers gives (1, heads, tokens, dim).
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     out = varlen_attn(
         q,
@@ -68,6 +71,7 @@ def packed_attention(
         max_q=longest,
         max_k=longest,
         scale=scaling,
+        # A window of -1 has no limit: causal attention looks back without one, and never ahead.
         window_size=(-1, 0) if causal else (-1, -1),
         enable_gqa=grouped,
     )
@@ -79,7 +83,7 @@ def _padded_attention(
     query: Float[Tensor, "heads tokens dim"],
     key: Float[Tensor, "key_heads tokens dim"],
     value: Float[Tensor, "key_heads tokens dim"],
-    edges: Int32[Tensor, " sequences+1"],
+    edges: Int32[Tensor, " edges"],
     longest: int,
     scaling: float | None,
     causal: bool,
@@ -88,6 +92,7 @@ def _padded_attention(
     starts, lengths = edges[:-1].long(), edges.diff()
     place = torch.arange(longest, device=edges.device)
     inside = place < lengths[:, None]  # (sequences, longest)
+    # Padding repeats token 0. Any token would do: its result is dropped below.
     token = torch.where(inside, starts[:, None] + place, 0)
     # Padding stands behind a sequence, so in causal attention no token sees it and no mask is
     # needed. Without a mask, torch can take its fused kernel.
@@ -104,4 +109,5 @@ def _padded_attention(
     return out.transpose(1, 2)[inside]
 
 
+# On import, because a model looks the name up when it first runs.
 AttentionInterface.register(NAME, packed_attention)

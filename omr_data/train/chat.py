@@ -1,11 +1,9 @@
 """Chats as token ids, for any model of a Qwen-VL class.
 
-An **example** is one chat ready for a model. The prompt and each answer are tokenized apart, as they
-are when a model generates, so training sees exactly the tokens of sampling.
+An **example** is one chat ready for a model. The prompt and each answer are tokenized apart, as
+they are when a model generates, so training sees exactly the tokens of sampling.
 """
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,14 +15,14 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from omr_data.errors import BadRow, TrainError
 from omr_data.mrope import mrope_positions
 from omr_data.records import IMAGE_MARK
-from omr_data.store.images import FORMATS, MAX_PIXELS
+from omr_data.store.images import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Chat = Sequence[Mapping[str, str]]
 """Messages with `role` and `content`; an `<image>` mark stands for each image, as in a release."""
-Piece = tuple[str, bool]
+ChatPiece = tuple[str, bool]
 """Some text of a rendered chat, and whether the assistant says it."""
 
 MAX_ASPECT_RATIO = 200
@@ -39,7 +37,7 @@ class Example:
     ids: "NDArray[np.int64]"
     """Token ids, of shape (tokens,)."""
     loss_mask: "NDArray[np.bool_]"
-    """Which tokens are trained on, of shape (tokens,): what the assistant says, with its end token."""
+    """Which tokens are trained on, of shape (tokens,): the assistant's, with its end token."""
     positions: "NDArray[np.int64]"
     """Time, row and column of each token, of shape (3, tokens)."""
     patches: "NDArray[np.float32]"
@@ -90,6 +88,7 @@ class Encoder:
         processor = self.image_processor
         self.merge: int = processor.merge_size
         if max_pixels is not None:
+            # Below one merged patch the processor rounds up to it, and the limit would not hold.
             smallest = (processor.patch_size * self.merge) ** 2
             if max_pixels < smallest:
                 raise TrainError(
@@ -99,9 +98,11 @@ class Encoder:
             processor.size["longest_edge"] = min(max_pixels, processor.size["longest_edge"])
         self.image_token: int = self.config.image_token_id
         self.end_token: int = self.tokenizer.eos_token_id
+        # Some tokenizers have no padding token. Padding is masked, so the end token does as well.
         self.pad_token: int = self.end_token
         if self.tokenizer.pad_token_id is not None:
             self.pad_token = self.tokenizer.pad_token_id
+        # A model reads video tokens as images too, so a completion must hold neither.
         video_token = getattr(self.config, "video_token_id", self.image_token)
         self.image_tokens = {self.image_token, video_token}
         self.patch_values: int = 3 * processor.temporal_patch_size * processor.patch_size**2
@@ -110,12 +111,16 @@ class Encoder:
         """Encodes a whole chat; what the assistant says is trained on.
 
         Raises:
-            BadRow: Marks and images do not match, an image is broken, or there is no answer.
+            BadRow: Marks and images do not match, an image is broken, or an answer is missing.
         """
         return self._example(self._pieces(messages), images)
 
     def prompt(self, messages: Chat, images: Sequence[bytes]) -> Example:
-        """Encodes a chat up to where the assistant begins to speak. Raises BadRow as `chat` does."""
+        """Encodes a chat up to where the assistant begins to speak.
+
+        Raises:
+            BadRow: Marks and images do not match, or an image is broken.
+        """
         return self._example([(self._render(messages, True), False)], images)
 
     def chat_size(self, messages: Chat, images: Sequence[bytes]) -> tuple[int, int]:
@@ -130,6 +135,16 @@ class Encoder:
         """Returns how many tokens `prompt` would give, without decoding any pixel."""
         return self._size([(self._render(messages, True), False)], images)[0]
 
+    def placeholder(self) -> Example:
+        """Makes the smallest example with an image: one image token, black and not trained on."""
+        return Example(
+            ids=np.array([self.image_token]),
+            loss_mask=np.array([False]),
+            positions=np.zeros((3, 1), dtype=np.int64),
+            patches=np.zeros((self.merge**2, self.patch_values), dtype=np.float32),
+            grids=np.array([[1, self.merge, self.merge]]),
+        )
+
     def text(self, ids: Sequence[int]) -> str:
         """Decodes generated tokens, without control tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
@@ -142,13 +157,16 @@ class Encoder:
 
     def content_parts(self, text: str) -> list[dict[str, Any]]:
         """Splits a message at its image marks into parts of type "text" and "image"."""
+        # Escaping leaves image marks alone: `<image>` is not a control token of Qwen-VL.
         first, *others = self.escape(text).split(IMAGE_MARK)
         parts: list[dict[str, Any]] = [{"type": "text", "text": first}]
         for piece in others:
             parts += [{"type": "image"}, {"type": "text", "text": piece}]
         return [part for part in parts if part != {"type": "text", "text": ""}]
 
-    def _example(self, pieces: Sequence[Piece], images: Sequence[bytes]) -> Example:
+    def _example(self, pieces: Sequence[ChatPiece], images: Sequence[bytes]) -> Example:
+        # Pieces are tokenized apart: a merge across the start of an answer would give training a
+        # token that sampling never produces.
         tokens = [(self._tokenize(text), said) for text, said in pieces]
         ids = np.concatenate([ids for ids, _ in tokens])
         loss_mask = np.concatenate([np.full(len(ids), said) for ids, said in tokens])
@@ -169,7 +187,8 @@ class Encoder:
         positions = mrope_positions(ids, grids, self.image_token, self.merge)
         return Example(ids, loss_mask, positions, patches, grids)
 
-    def _size(self, pieces: Sequence[Piece], images: Sequence[bytes]) -> tuple[int, int]:
+    def _size(self, pieces: Sequence[ChatPiece], images: Sequence[bytes]) -> tuple[int, int]:
+        # Headers tell sizes. Decoding every image of a large release would take hours.
         image_tokens = 0
         for data in images:
             with _open_image(data) as image:
@@ -189,12 +208,13 @@ class Encoder:
         return tokens + image_tokens, targets
 
     def _tokenize(self, text: str) -> "NDArray[np.int64]":
+        # Without verbose=False, each chat that is longer than the tokenizer expects is a warning.
         encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
         return np.array(encoded["input_ids"], dtype=np.int64)
 
-    def _pieces(self, messages: Chat) -> list[Piece]:
+    def _pieces(self, messages: Chat) -> list[ChatPiece]:
         """Renders a chat in pieces. What the template adds after the last end token is left out."""
-        pieces: list[Piece] = []
+        pieces: list[ChatPiece] = []
         done, end = "", self.tokenizer.eos_token
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
@@ -203,6 +223,7 @@ class Encoder:
             # turn that works for every template.
             before = self._render(messages[:number], True)
             after = self._render(messages[: number + 1], False)
+            # The last end token ends the turn: a message cannot hold one, because it was escaped.
             answer, found, _ = after[len(before) :].rpartition(end)
             if not (before.startswith(done) and after.startswith(before) and found):
                 raise TrainError(
@@ -235,22 +256,12 @@ def _check_images(marks: int, images: Sequence[bytes]) -> None:
 
 def _open_image(data: bytes) -> Image.Image:
     """Reads an image's header. Raises BadRow for one that is broken or unsafe to decode."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadRow("image broken", str(error)[:200]) from error
+    image = open_image(data)
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise BadRow(
             "image too narrow",
             f"{image.width} x {image.height} pixels: "
             f"Qwen-VL takes sides of up to 1 to {MAX_ASPECT_RATIO}",
-        )
-    if image.width * image.height > MAX_PIXELS:
-        raise BadRow(
-            "image too large",
-            f"{image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded",
         )
     return image
 

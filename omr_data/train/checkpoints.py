@@ -1,8 +1,9 @@
 """Checkpoints of a run, and whole models for other programs.
 
-`checkpoints/step-00000100/` holds the shards of parameters and optimizer states, written by all ranks
-together (torch.distributed.checkpoint). Any number of ranks can read it. It is written under another
-name and renamed, so a checkpoint is there as a whole or not at all; the last `keep` are kept.
+`checkpoints/step-00000100/` holds the shards of parameters and optimizer states, written by all
+ranks together (torch.distributed.checkpoint). Any number of ranks can read it. It is written under
+another name and renamed, so a checkpoint is there as a whole or not at all; the last `keep` are
+kept.
 """
 
 import json
@@ -47,6 +48,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint, in order."""
+        # Names of unfinished checkpoints start with a dot, so the pattern passes over them.
         found = (self.out / FOLDER).glob("step-????????")
         return sorted(int(path.name.removeprefix("step-")) for path in found)
 
@@ -77,9 +79,11 @@ class Checkpoints:
             )
         self.ranks.barrier()
         if self.ranks.is_main:
-            # Renamed before its bytes are on the disk, a checkpoint could be empty after a power cut.
+            # Renamed before its bytes are on the disk, a checkpoint could be empty after a power
+            # cut.
             os.sync()
             temporary.rename(final)
+            # After the new one is in place: at no moment is there none.
             for old in self.steps()[: -self.keep]:
                 _remove(self.out / FOLDER / f"step-{old:08}")
         self.ranks.barrier()
@@ -98,6 +102,7 @@ class Checkpoints:
             return
         folder = self.out / FOLDER / f"step-{self.last():08}"
         model, states = get_state_dict(policy, optimizer)
+        # The state of the new run says which tensors are read, and how they are sharded here.
         state: dict[str, Any] = {"model": model, "optimizer": states}
         try:
             with _no_group_warning():
@@ -126,6 +131,7 @@ def export_model(
         ranks: The processes that share the policy.
         dtype: The precision of the written weights; None keeps float32.
     """
+    # A whole model beside the shards might not fit a GPU.
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state: dict[str, Any] = get_model_state_dict(policy, options=options)
     if ranks.is_main:
@@ -153,6 +159,7 @@ def export_model(
         if folder.exists():
             _remove(folder)
         temporary.rename(folder)
+    # The others go on when the folder is in place: a server may be told to read it next.
     ranks.barrier()
 
 

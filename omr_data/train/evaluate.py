@@ -2,11 +2,11 @@
 
 **Accuracy**: the share of all answers that are RIGHT. What stays UNDECIDED is not right, and is
 counted apart.
-**pass@k**: the chance that at least one of k answers is right, 1 - C(n - c, k) / C(n, k) for c right
-ones of n (Chen et al., arXiv 2107.03374, equation 1).
+**pass@k**: the chance that at least one of k answers is right, 1 - C(n - c, k) / C(n, k) for c
+right ones of n (Chen et al., arXiv 2107.03374, equation 1).
 
-Intervals are of 95%: Wilson's for one answer to each question, else a bootstrap over questions, since
-the answers to one question are not independent.
+Intervals are of 95%: Wilson's for one answer to each question, else a bootstrap over questions,
+since the answers to one question are not independent.
 """
 
 import math
@@ -127,12 +127,14 @@ def evaluate(
         mine = group.shard(padded)
         found: list[ProblemResult | str] = []
         report = reporter(Console(stderr=True, quiet=not group.is_main))
+        # In parts, so that progress shows and images are decoded for one part at a time.
         at_once = max(1, MAX_COMPLETIONS // settings.n)
         with report.bar("evaluating", len(mine), "questions") as bar:
             for start in range(0, len(mine), at_once):
                 part = mine[start : start + at_once]
                 found += ask(sampler, encoder, part, settings, start // at_once)
                 bar.advance(len(part))
+        # A reason is a string and a result is not, so both can travel in one list.
         every = group.all_gather(found, len(chosen))
         skipped = Counter(bad) + Counter(one for one in every if isinstance(one, str))
         for reason, count in sorted(skipped.items()):
@@ -181,6 +183,7 @@ def ask(
     texts = [[encoder.text(one.ids) for one in completions] for completions in sampled]
     ended = [[one.ended for one in completions] for completions in sampled]
     outcomes = verify_texts(askable, texts, ended)
+    # Questions that cannot be asked keep their place in the result, so `all_gather` finds order.
     results = iter(
         ProblemResult(prompt.id, prompt.source, prompt.gold, tuple(said), tuple(given))
         for prompt, said, given in zip(askable, texts, outcomes, strict=True)
@@ -221,6 +224,7 @@ def score(
 
 def pass_at(outcomes: Sequence[str], k: int) -> float:
     """Returns the chance that one of k answers is right, over all ways to choose k of these."""
+    # Binomials are exact integers in Python, so nothing is lost for large n.
     n, right = len(outcomes), list(outcomes).count(RIGHT)
     return 1 - math.comb(n - right, k) / math.comb(n, k)
 
@@ -240,6 +244,7 @@ def interval(values: "NDArray[np.float64]", n: int) -> Interval:
         variance = mean * (1 - mean) / count + Z_95**2 / (4 * count**2)
         spread = Z_95 * math.sqrt(variance) / scale
         return Interval(mean, max(0.0, middle - spread), min(1.0, middle + spread))
+    # A fixed key: the same answers always have the same interval.
     random = np.random.Generator(np.random.Philox(key=0))
     samples = random.integers(0, count, (RESAMPLES, count))
     low, high = np.quantile(values[samples].mean(1), [0.025, 0.975])

@@ -5,13 +5,12 @@ within their group, and what is left is learned from in mini-batches, each an op
 Departures from the papers are listed in `losses.py`.
 
 The log-probabilities of the policy that sampled come from a forward pass of the trainer before the
-first update, at the sampling temperature, and never from the engine that sampled. With one mini-batch
-that pass is the one of the update: the ratio is always 1, and the clip cannot act. The published run
-was made so.
+first update, at the sampling temperature, and never from the engine that sampled. With one
+mini-batch that pass is the one of the update: the ratio is always 1, and the clip cannot act. The
+published run was made so.
 """
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,19 +23,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from omr_data.errors import BadRow, CollapseError, TrainError
-from omr_data.train.batches import Batch, collate
+from omr_data.errors import BadRow, TrainError
+from omr_data.train.batches import PackedBatch, collate
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.losses import LOSSES, LossInputs, kl
 from omr_data.train.model import Policy, load_policy
 from omr_data.train.optim import clip_gradients, set_lr, warmup_lr
 from omr_data.train.order import first_fit, prompt_order
-from omr_data.train.ranks import Ranks, ranks
-from omr_data.train.release import PolicyPrompt
+from omr_data.train.ranks import ranks
 from omr_data.train.rewards import (
     ScoredCompletion,
     concat_prompt_response,
-    reward_counts,
     score_rollouts,
 )
 from omr_data.train.run import RunInputs, TrainingLoop
@@ -44,7 +41,20 @@ from omr_data.train.samplers.base import PolicySampler, SamplingParams
 from omr_data.train.samplers.hf import HFSampler
 from omr_data.train.samplers.vllm import VLLMSampler
 from omr_data.train.settings import GSPO
+from omr_data.train.watch import StepStats, StepTimer, check_collapse, step_measures
 
+PANELS = (
+    ("accuracy", "formatted"),
+    ("length",),
+    ("entropy",),
+    ("ratio",),
+    ("clip_fraction",),
+    ("kept", "zero_variance"),
+    ("grad_norm",),
+    ("seconds_sample", "seconds_update"),
+    ("truncated", "undecided"),
+)
+"""The measures that are drawn together, for each panel of the curves."""
 OWN_ENGINE = "transformers"
 """The setting `engine` of a policy that samples by itself."""
 
@@ -56,7 +66,7 @@ class RolloutPack:
     It stays in host memory until its turn: the images of a whole step would fill a GPU.
     """
 
-    batch: Batch
+    batch: PackedBatch
     """Prompts and completions, packed."""
     advantages: Float[Tensor, " completions"]
     """The advantage of each completion, on the device."""
@@ -66,43 +76,6 @@ class RolloutPack:
     """Log-probabilities before the first update. None where the update's own pass gives them."""
     reference_logprobs: Float[Tensor, " targets"] | None = None
     """Log-probabilities by the model that the run began with, where `kl` is above 0."""
-
-
-@dataclass(slots=True)
-class StepStats:
-    """Sums over the tokens and updates of a step, on this rank."""
-
-    entropy: float = 0.0
-    """Entropies of the policy at the targets, in nats."""
-    targets: int = 0
-    """Targets that `entropy` is over."""
-    ratio: float = 0.0
-    """Ratios of new to old probabilities."""
-    log_ratio_abs: float = 0.0
-    """Absolute logarithms of these ratios."""
-    clipped: float = 0.0
-    """Ratios that the clip acted on."""
-    compared: int = 0
-    """How many ratios there were."""
-    norm: float = 0.0
-    """Norms of the gradients before clipping."""
-    updates: int = 0
-    """Optimizer steps."""
-
-
-class StepTimer:
-    """Seconds of each phase of a step."""
-
-    def __init__(self) -> None:
-        """Starts the first phase."""
-        self.seconds: dict[str, float] = {}
-        self._began = time.perf_counter()
-
-    def end(self, phase: str) -> None:
-        """Ends a phase and starts the next one."""
-        now = time.perf_counter()
-        self.seconds[phase] = now - self._began
-        self._began = now
 
 
 def train(settings: GSPO, data: str, out: Path) -> Path:
@@ -127,6 +100,7 @@ def train(settings: GSPO, data: str, out: Path) -> Path:
                 f"prompts_per_step is {settings.prompts_per_step}, and must be a multiple of "
                 f"{parts}: {settings.minibatches} mini-batches on {group.world} processes."
             )
+        # Prompts are checked before the model is loaded: that takes seconds, loading takes minutes.
         inputs = RunInputs.open(settings, data, out, group)
         numbers = _usable_prompts(settings, inputs)
         loop = TrainingLoop(inputs, load_policy(settings, group, settings.seed))
@@ -151,6 +125,7 @@ def _usable_prompts(settings: GSPO, inputs: RunInputs) -> list[int]:
     """The row numbers of prompts that can be used. Says how many cannot, and why."""
     release, report = inputs.release, inputs.report
     numbers = release.prompt_numbers()
+    # Reasons and not exceptions, so that ranks can share the work and count together.
     reasons: list[str] = []  # why a prompt cannot be used; "" for one that can
     for number in inputs.ranks.shard(numbers):
         prompt = release.prompt(number)
@@ -179,17 +154,8 @@ def _usable_prompts(settings: GSPO, inputs: RunInputs) -> list[int]:
 class PolicyOptimization:
     """The steps of GSPO, GRPO and DAPO, for `TrainingLoop`."""
 
-    panels: ClassVar[Sequence[Sequence[str]]] = (
-        ("accuracy", "formatted"),
-        ("length",),
-        ("entropy",),
-        ("ratio",),
-        ("clip_fraction",),
-        ("kept", "zero_variance"),
-        ("grad_norm",),
-        ("seconds_sample", "seconds_update"),
-        ("truncated", "undecided"),
-    )
+    panels: ClassVar[Sequence[Sequence[str]]] = PANELS
+    """The measures that are drawn together."""
     settings: GSPO
     """The settings of the run."""
     inputs: RunInputs
@@ -245,7 +211,15 @@ class PolicyOptimization:
         timer = StepTimer()
         prompts = [self.inputs.release.prompt(number) for number in numbers]
         encoded = [encoder.prompt(prompt.messages, prompt.images) for prompt in prompts]
-        rollouts = self._sample(prompts, encoded, step, timer)
+        # Before every step: sampling from older weights would make the ratio start off 1.
+        self.sampler.sync()
+        params = SamplingParams(
+            settings.rollouts, settings.max_tokens, settings.temperature, seed=settings.seed
+        )
+        sampled = self.sampler.sample(prompts, encoded, params, step)
+        timer.end("sample")
+        rollouts = score_rollouts(prompts, sampled, encoder, settings)
+        timer.end("verify")
         stats = StepStats()
         size = len(prompts) // settings.minibatches
         minibatches = []
@@ -266,24 +240,6 @@ class PolicyOptimization:
         timer.end("update")
         return step_measures(rollouts, stats, timer, self.inputs.ranks) | {"lr": lr}
 
-    def _sample(
-        self,
-        prompts: Sequence[PolicyPrompt],
-        encoded: Sequence[Example],
-        step: int,
-        timer: StepTimer,
-    ) -> list[list[ScoredCompletion]]:
-        settings = self.settings
-        self.sampler.sync()
-        params = SamplingParams(
-            settings.rollouts, settings.max_tokens, settings.temperature, seed=settings.seed
-        )
-        sampled = self.sampler.sample(prompts, encoded, params, step)
-        timer.end("sample")
-        rollouts = score_rollouts(prompts, sampled, self.inputs.encoder, settings)
-        timer.end("verify")
-        return rollouts
-
     def _packs(
         self, encoded: Sequence[Example], rollouts: Sequence[Sequence[ScoredCompletion]]
     ) -> list[RolloutPack]:
@@ -295,6 +251,7 @@ class PolicyOptimization:
                 if not math.isnan(scored.advantage):
                     examples.append(concat_prompt_response(prompt, scored.completion))
                     learned.append(scored)
+        # Completions without an advantage cost nothing further: they are not packed.
         lengths = np.array([len(example) for example in examples], dtype=np.int64)
         # A completion longer than a pack gets one of its own.
         capacity = max([self.settings.pack_length, *lengths.tolist()])
@@ -316,6 +273,7 @@ class PolicyOptimization:
     def _with_old_logprobs(self, pack: RolloutPack, stats: StepStats) -> RolloutPack:
         """The pack with the log-probabilities by the policy as it is now, and by the reference."""
         batch = pack.batch.to(self.inputs.ranks.device)
+        # At the sampling temperature: the ratio compares the distributions that were sampled from.
         old, entropy = self.policy(batch, self.settings.temperature)
         stats.entropy += float(entropy.sum())
         stats.targets += len(entropy)
@@ -327,11 +285,13 @@ class PolicyOptimization:
     def _update(self, packs: Sequence[RolloutPack], stats: StepStats) -> None:
         """One optimizer step on a mini-batch of all ranks; none where nothing is learned from."""
         settings, group = self.settings, self.inputs.ranks
+        # Over all ranks, so that the mean does not depend on how completions were assigned.
         completions, targets = group.all_reduce_sum(
             sum(len(pack.advantages) for pack in packs),
             sum(len(pack.batch.labels) for pack in packs),
         )
         if not completions:
+            # No optimizer step either: AdamW would still decay weights and move by its averages.
             return
         total = targets if settings.loss == "dapo" else completions
         for pack in packs:
@@ -357,6 +317,7 @@ class PolicyOptimization:
             stats.log_ratio_abs += float(outputs.log_ratio_abs)
             stats.clipped += float(outputs.clipped)
             stats.compared += outputs.count
+        # After all packs: clipping each would weigh packs by their number of completions.
         stats.norm += clip_gradients(self.policy, settings.grad_clip)
         stats.updates += 1
         self.optimizer.step()
@@ -383,89 +344,7 @@ def pack_rollouts(
     # A correction of some completions and not of others would favor one kind.
     if known and len(known) == len(logprobs):
         engine_logprobs = torch.from_numpy(np.concatenate(known)).float().to(device)
+    # float32, as the policy's log-probabilities are; rewards themselves were computed in float64.
     values = [one.advantage for one in completions]
     advantages = torch.tensor(values, dtype=torch.float32, device=device)
     return RolloutPack(collate(examples, encoder), advantages, engine_logprobs)
-
-
-def step_measures(
-    rollouts: Sequence[Sequence[ScoredCompletion]],
-    stats: StepStats,
-    timer: StepTimer,
-    group: Ranks,
-) -> dict[str, float]:
-    """Computes the measures of a step, as means over all ranks.
-
-    Args:
-        rollouts: The completions of this rank.
-        stats: The sums of this rank.
-        timer: The seconds of its phases.
-        group: The processes of the run.
-    """
-    counts = reward_counts(rollouts)
-    names = sorted(counts)
-    sums = dict(zip(names, group.all_reduce_sum(*(counts[name] for name in names)), strict=True))
-    rewards = sum(one.reward or 0.0 for completions in rollouts for one in completions)
-    reward, entropy, targets, ratio, log_ratio_abs, clipped, compared = group.all_reduce_sum(
-        rewards,
-        stats.entropy,
-        stats.targets,
-        stats.ratio,
-        stats.log_ratio_abs,
-        stats.clipped,
-        stats.compared,
-    )
-    completions = sums["completions"]
-    # A step in which nothing is learned from has no ratio and no gradient, and is written as 0.
-    compared = max(1, compared)
-    values = {
-        "accuracy": sums["right"] / completions,
-        "reward": reward / max(1, sums["rewarded"]),
-        "formatted": sums["formatted"] / completions,
-        "undecided": 1 - sums["decided"] / completions,
-        "truncated": sums["truncated"] / completions,
-        "length": sums["tokens"] / completions,
-        "zero_variance": sums["zero_variance"] / sums["groups"],
-        "kept": sums["kept"] / completions,
-        "entropy": entropy / max(1, targets),
-        "ratio": ratio / compared,
-        "log_ratio_abs": log_ratio_abs / compared,
-        "clip_fraction": clipped / compared,
-        "grad_norm": stats.norm / max(1, stats.updates),
-    }
-    values |= {f"seconds_{phase}": seconds for phase, seconds in timer.seconds.items()}
-    values["tokens_per_second"] = sums["tokens"] / sum(timer.seconds.values())
-    return values
-
-
-def check_collapse(history: Sequence[Mapping[str, float]], settings: GSPO) -> None:
-    """Looks at the measures of all steps.
-
-    Raises:
-        CollapseError: The gradient is not finite; accuracy over the last `window` steps is under the
-            share `collapse` of its best; or no group had anything to teach for a whole window.
-    """
-    window, last, step = settings.window, history[-1], len(history)
-    advice = (
-        f"Checkpoints are kept, one for every {settings.save_every} steps. "
-        f"Begin again in another folder with a lower lr than {settings.lr:g}."
-    )
-    if not math.isfinite(last["grad_norm"]):
-        raise CollapseError(f"step {step:,}: the gradient is not finite. {advice}")
-    # One window to compare with and one to judge: fewer steps say nothing.
-    if step < 2 * window:
-        return
-    accuracy = [values["accuracy"] for values in history]
-    means = np.convolve(accuracy, np.ones(window) / window, "valid")
-    if means[-1] < settings.collapse * means.max():
-        raise CollapseError(
-            f"step {step:,}: accuracy collapsed to {means[-1]:.3f} over {window} steps, "
-            f"from {means.max():.3f} at its best; entropy {last['entropy']:.2f}, "
-            f"{last['truncated']:.0%} of answers truncated. {advice}"
-        )
-    if all(values["zero_variance"] == 1 for values in history[-window:]):
-        raise CollapseError(
-            f"step {step:,}: in {window} steps no question had answers of different reward "
-            f"(accuracy {last['accuracy']:.3f}): there is nothing to learn from. "
-            "Choose questions whose pass rate is inside (0, 1), or raise the temperature."
-        )

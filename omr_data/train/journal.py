@@ -1,8 +1,8 @@
 """What a run writes down: settings.json, metrics.jsonl (a line for each step) and curves.png.
 
-Where tensorboard is installed, its files are written too; so are runs of wandb where it is installed
-and WANDB_PROJECT is set. Only the main rank writes. When a run is resumed, the lines of steps after
-the checkpoint are removed.
+Where tensorboard is installed, its files are written too; so are runs of wandb where it is
+installed and WANDB_PROJECT is set. Only the main rank writes. When a run is resumed, the lines of
+steps after the checkpoint are removed.
 """
 
 import importlib.util
@@ -52,12 +52,14 @@ class RunJournal:
             self._check_same_run(settings, identity, json.loads(path.read_text(encoding="utf-8")))
         if not self._writes:
             return
+        # With defaults filled in: a later version may have other ones.
         described = as_json(settings) | {
             "data": data,
             "release": identity,
             "fingerprint": fingerprint(settings),
         }
         write_text(path, json.dumps(described, indent=1) + "\n")
+        # Steps after the checkpoint are made again, and would be there twice.
         kept = [line for line in self.lines() if line["step"] <= step]
         write_text(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
         self._writers = _installed_writers(self._out, described)
@@ -78,6 +80,7 @@ class RunJournal:
         for name, value in values.items():
             # Six digits: the file of a long run stays small, and more are noise.
             line[name] = value if isinstance(value, int) else float(f"{value:.6g}")
+        # Opened for each line: what was measured is on disk when a run is killed.
         with self._metrics.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         for write in self._writers:
@@ -137,10 +140,11 @@ def _plot(
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    measured = {name for line in lines for name in line}
+    measured = set().union(*lines)
     shown = [[name for name in panel if name in measured] for panel in panels]
     shown = [names for names in shown if names]
     columns = min(COLUMNS, len(shown))
+    # Panels fill row by row; the places left over in the last row are switched off below.
     rows = -(-len(shown) // columns)
     figure, grid = pyplot.subplots(
         rows, columns, figsize=(4.6 * columns, 3.0 * rows), layout="constrained", squeeze=False
@@ -153,7 +157,11 @@ def _plot(
             values = [value for _, value in points]
             # The raw curve stays visible behind the smooth one: smoothing hides spikes.
             (raw,) = axes.plot(steps, values, alpha=0.3, linewidth=1)
-            smooth = _running_mean(values, max(1, len(values) // SMOOTHING))
+            width = max(1, len(values) // SMOOTHING)
+            smooth = [
+                sum(values[max(0, end - width) : end]) / min(end, width)
+                for end in range(1, len(values) + 1)
+            ]
             axes.plot(steps, smooth, color=raw.get_color(), linewidth=1.8, label=label)
         axes.set_title(", ".join(name.replace("_", " ") for name in names), fontsize=10)
         axes.grid(alpha=0.3)
@@ -166,11 +174,3 @@ def _plot(
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-
-def _running_mean(values: Sequence[float], width: int) -> list[float]:
-    means = []
-    for end in range(1, len(values) + 1):
-        window = values[max(0, end - width) : end]
-        means.append(sum(window) / len(window))
-    return means

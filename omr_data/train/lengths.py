@@ -1,4 +1,4 @@
-"""Lengths of the rows of a release in tokens, measured before training so that packs can be planned."""
+"""Lengths of the rows of a release in tokens, measured so that packs can be planned."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -7,19 +7,19 @@ A loss is a sum over the completions of a pack, divided by a number for the whol
 all packs), so that gradients add up however the batch is cut.
 
 GSPO (arXiv 2507.18071, equations 5 to 7). Departures: the clip range is asymmetric, as in the
-published run (3e-4, 4e-4); completions of groups with equal rewards are left out of the batch and of
-its mean.
+published run (3e-4, 4e-4); completions of groups with equal rewards are left out of the batch and
+of its mean.
 
-GRPO (arXiv 2402.03300, equation 3). Departures: no KL term unless asked for; the mean over a batch is
-over completions, each the mean of its tokens, as in the paper.
+GRPO (arXiv 2402.03300, equation 3). Departures: no KL term unless asked for; the mean over a batch
+is over completions, each the mean of its tokens, as in the paper.
 
 DAPO (arXiv 2503.14476, equation 8): a mean over all tokens of a batch, and a higher upper clip.
 Departures: groups with equal rewards are left out, and not sampled again until a batch is full, so
 batches differ in size; a KL term, which DAPO does not have, is a mean over completions.
 
-All three may be corrected for a sampling engine whose log-probabilities differ from the trainer's: a
-detached weight min(exp(trainer - engine), cap) multiplies the loss. GRPO and DAPO have one weight for
-each token, GSPO one for each completion, from the mean over its tokens.
+All three may be corrected for a sampling engine whose log-probabilities differ from the trainer's:
+a detached weight min(exp(trainer - engine), cap) multiplies the loss. GRPO and DAPO have one
+weight for each token, GSPO one for each completion, from the mean over its tokens.
 """
 
 from collections.abc import Mapping
@@ -104,6 +104,8 @@ def gspo(
         total: Completions of the whole batch.
         cap: The largest weight of the correction for the sampling engine.
     """
+    # The mean of log ratios is the length-normalized ratio (equation 7): without it the ratio of a
+    # long completion would leave any clip range.
     count = len(inputs.advantages)
     log_ratio = mean_per_completion(new_logprobs - inputs.old_logprobs, inputs.completion, count)
     log_weight = None
@@ -121,7 +123,9 @@ def grpo(
     total: float,
     cap: float,
 ) -> LossOutputs:
-    """-mean over completions of the mean over tokens of min(r A, clip(r) A), with r = exp(new - old).
+    """-mean over completions, and over the tokens of each, of min(r A, clip(r) A).
+
+    The ratio of a token is r = exp(new - old).
 
     Args:
         new_logprobs: Log-probabilities by the policy now, with gradient.
@@ -131,6 +135,7 @@ def grpo(
         cap: The largest weight of the correction for the sampling engine.
     """
     terms = _token_terms(new_logprobs, inputs, clip, cap)
+    # A long completion weighs as much as a short one; in DAPO it weighs by its tokens.
     means = mean_per_completion(terms.objective, inputs.completion, len(inputs.advantages))
     return terms.outputs(-means.sum() / total)
 
@@ -155,6 +160,7 @@ def dapo(
     return terms.outputs(-terms.objective.sum() / total)
 
 
+# By the names of the setting `loss`.
 LOSSES: Mapping[str, PolicyLoss] = {"gspo": gspo, "grpo": grpo, "dapo": dapo}
 
 
@@ -177,6 +183,7 @@ def kl(
         count: Completions of this pack.
         total: Completions of the whole batch.
     """
+    # Not -gap alone, which is unbiased too, but of either sign and with a larger variance.
     gap = reference_logprobs - new_logprobs
     return mean_per_completion(gap.exp() - gap - 1, completion, count).sum() / total
 
@@ -196,6 +203,7 @@ def advantages(
         Advantages. NaN where a completion has no reward, and in groups with fewer than two rewards
         or with equal ones.
     """
+    # A group without rewards gives 0 / 0 here, which `usable` covers below.
     size = counted.sum(1, keepdim=True)
     mean = torch.where(counted, rewards, 0.0).sum(1, keepdim=True) / size
     squares = torch.where(counted, (rewards - mean) ** 2, 0.0).sum(1, keepdim=True)
@@ -221,9 +229,13 @@ class _Terms:
     """The clipped objective and its ratios, one for each completion (gspo) or token."""
 
     objective: Float[Tensor, " items"]
+    """min(r A, clip(r) A), weighed for the sampling engine."""
     ratio: Float[Tensor, " items"]
+    """The ratio r of new to old probability."""
     log_ratio_abs: Float[Tensor, " items"]
+    """Its absolute logarithm."""
     clipped: Float[Tensor, " items"]
+    """1 where the clip acted, else 0."""
 
     def outputs(self, loss: Float[Tensor, ""]) -> LossOutputs:
         """The loss with the sums to watch."""
@@ -260,9 +272,11 @@ def _clipped_terms(
     ratio = log_ratio.exp()
     unclipped = ratio * advantage
     clipped = ratio.clamp(1 - clip[0], 1 + clip[1]) * advantage
-    # The minimum is pessimistic: a ratio counts beyond the clip only where that lowers the objective.
+    # The minimum is pessimistic: a ratio counts beyond the clip only where that lowers the
+    # objective.
     objective = torch.minimum(unclipped, clipped)
     if log_weight is not None:
+        # Detached: the weight corrects where samples came from, and is not to be learned.
         objective = objective * log_weight.detach().exp().clamp(max=cap)
     return _Terms(
         objective=objective,
@@ -282,6 +296,7 @@ def mean_per_completion(
         completion: The number of the completion that each token belongs to.
         count: How many completions there are. Each needs a token.
     """
+    # index_add needs no padding and no loop: completions differ in length by orders of magnitude.
     zeros = torch.zeros(count, dtype=values.dtype, device=values.device)
     sums = zeros.index_add(0, completion, values)
     sizes = zeros.index_add(0, completion, torch.ones_like(values))

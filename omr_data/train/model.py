@@ -1,8 +1,8 @@
 """The model that is trained: any Qwen2.5-VL or Qwen3-VL class model of transformers.
 
-A **policy** wraps the model behind two calls: `forward` gives the log-probability of every target of
-a packed batch, and `generate` samples completions. FSDP2 shards parameters, gradients and optimizer
-states block by block; with bfloat16 the master weights stay in float32.
+A **policy** wraps the model behind two calls: `forward` gives the log-probability of every target
+of a packed batch, and `generate` samples completions. FSDP2 shards parameters, gradients and
+optimizer states block by block; with bfloat16 the master weights stay in float32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from omr_data.errors import TrainError
 from omr_data.train.attention import NAME as PACKED_ATTENTION
-from omr_data.train.batches import Batch
+from omr_data.train.batches import PackedBatch
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.ranks import Ranks
 from omr_data.train.samplers.base import Completion, SamplingParams
@@ -56,13 +56,14 @@ class Policy(nn.Module):
             part._attn_implementation = PACKED_ATTENTION
 
     def forward(
-        self, batch: Batch, temperature: float = 1.0
+        self, batch: PackedBatch, temperature: float = 1.0
     ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
         """Scores the targets of a batch that is on this device.
 
         Returns:
             Log-probabilities, and entropies in nats without gradient, both in float32.
         """
+        # Below the language head: it is applied to the targets only, in chunks.
         states = self.model.model(
             input_ids=batch.ids,
             position_ids=batch.positions,
@@ -126,6 +127,7 @@ class Policy(nn.Module):
         the precision of its computations.
         """
         text, training = self.model.config.text_config, self.training
+        # Gathered by hand: FSDP would gather and drop every block for every token.
         sharded = [module for module in self.modules() if isinstance(module, FSDPModule)]
         text._attn_implementation = "sdpa"
         self.train(False)
@@ -136,7 +138,8 @@ class Policy(nn.Module):
             yield
         finally:
             text._attn_implementation = PACKED_ATTENTION
-            # transformers keeps the offsets of the last prompts, and a later forward would use them.
+            # transformers keeps the offsets of the last prompts, and a later forward would use
+            # them.
             self.model.model.rope_deltas = None
             self.train(training)
             for module in sharded:
@@ -175,8 +178,8 @@ def token_scores(
 ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
     """Computes log softmax(states @ weight.T / temperature) at the labels, and its entropy.
 
-    Logits are computed in chunks and again in the backward pass, so all of them are never held. That
-    costs one more product with `weight`.
+    Logits are computed in chunks and again in the backward pass, so all of them are never held.
+    That costs one more product with `weight`.
 
     Args:
         states: Hidden states of the tokens that predict.
@@ -189,6 +192,7 @@ def token_scores(
         Log-probabilities, and entropies in nats without gradient, both in float32.
     """
     size = chunk or max(1, CHUNK_VALUES // len(weight))
+    # One chunk needs no recomputation, which small models never pay for.
     if len(states) <= size:
         return _chunk_scores(states, weight, labels, temperature)
     scores = [
@@ -232,6 +236,7 @@ def load_policy(settings: ModelSettings, ranks: Ranks, seed: int = 0) -> Policy:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     auto: Any = AutoModelForImageTextToText
     name, revision = settings.folder, settings.revision_of_model
+    # All ranks make the same random weights, of which each then keeps its shard.
     torch.manual_seed(seed)
     try:
         if settings.start == "random":
@@ -283,6 +288,7 @@ def prepare(
             activation_checkpointing_kwargs={"use_reentrant": False}
         )
     policy = Policy(model)
+    # The blocks that transformers itself would not split over devices.
     names = model._no_split_modules
     blocks = [module for module in model.modules() if type(module).__name__ in names]
     # Recomputation, compilation and sharding, in this order: each wraps what is there.

@@ -35,6 +35,7 @@ def first_fit(order: Sequence[int], lengths: "NDArray[np.int64]", capacity: int)
     first_open = 0
     for row in order:
         length = int(lengths[row])
+        # The first pack with room and not the fullest one: the search can stop early.
         for place in range(first_open, len(packs)):
             if length <= room[place]:
                 room[place] -= length
@@ -135,6 +136,7 @@ def batches_from_epochs(
         while len(waiting) < per_step:
             waiting += items_of(epoch)
             epoch += 1
+        # What is left over waits for the next epoch: dropped, short runs would never see some rows.
         batch, waiting = waiting[:per_step], waiting[per_step:]
         # Batches before `first` are built all the same: what carries over depends on them.
         if step >= first:

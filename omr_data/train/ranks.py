@@ -47,6 +47,7 @@ class Ranks:
         """
         if self.world == 1:
             return mine[:total]
+        # Gathered objects may differ in length, so shards need no padding.
         held: list[list[T]] = [[] for _ in range(self.world)]
         dist.all_gather_object(held, mine)
         return [held[item % self.world][item // self.world] for item in range(total)]
@@ -67,6 +68,7 @@ class Ranks:
     def _all_reduce(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world == 1:
             return list(values)
+        # float64 holds counts of tokens exactly up to 2^53.
         held = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(held, how)
         return [float(value) for value in held.tolist()]
@@ -93,6 +95,7 @@ def ranks() -> Iterator[Ranks]:
         bound = device if cuda else None
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, device_id=bound)
     else:
+        # A store in memory: a single process needs no port, and two runs cannot collide on one.
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
         yield Ranks(rank, world, device)

@@ -87,6 +87,7 @@ class ReleaseReader:
 
         A release of kind sft has a row for each answer, and a question may have several.
         """
+        # Read as one column: rows would decode messages and images.
         first: dict[str, int] = {}
         for number, question in enumerate(self.data["question_id"]):
             first.setdefault(question, number)
@@ -114,7 +115,7 @@ def open_release(name: str) -> ReleaseReader:
     """Opens a release. One on the Hub is downloaded once.
 
     Raises:
-        TrainError: There is no such release, it has no rows, or its files do not fit together.
+        TrainError: The release does not exist, it has no rows, or its files do not fit together.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -130,7 +131,7 @@ def open_release(name: str) -> ReleaseReader:
     repo, _, version = name.partition("@")
     if repo.count("/") != 1 or not version:
         raise TrainError(
-            f"there is no release {name}. "
+            f"the release {name} does not exist. "
             "Give a folder, or organization/name@version for one on the Hub."
         )
     # Imported here: it takes a second, and a release in a folder needs no Hub.
@@ -151,8 +152,10 @@ def _open(
     name: str, identity: str, manifest: bytes, where: str, revision: str | None
 ) -> ReleaseReader:
     """Loads the rows, and checks them against the manifest."""
+    # A missing file would otherwise go unnoticed: `datasets` reads whatever is there.
     promised = json.loads(manifest).get("rows")
-    # `datasets` fails on a file without rows with an error of its format, so they are counted first.
+    # `datasets` fails on a file without rows with an error of its format, so they are counted
+    # first.
     if promised == 0:
         raise TrainError(
             f"{name} has no rows: its recipe left nothing. "
@@ -165,6 +168,7 @@ def _open(
         data = datasets.load_dataset(where, revision=revision, split="train")
         if missing := sorted(COLUMNS - set(data.column_names)):
             raise TrainError(f"{name} has no column {', '.join(missing)}, so it is not a release.")
+        # Images stay encoded here; the encoder decodes them under its own limits.
         data = data.cast_column("images", datasets.List(datasets.Image(decode=False)))
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise TrainError(f"{name} cannot be read: {error}") from error

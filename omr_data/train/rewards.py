@@ -1,7 +1,7 @@
 """Rewards of sampled completions: verified, rewarded, and compared within their group.
 
-The reward is (1 - w) x right + w x format, with w = 0.1 as published. A completion has no reward, and
-is left out of its group, where
+The reward is (1 - w) x right + w x format, with w = 0.1 as published. A completion has no reward,
+and is left out of its group, where
 
 - this project's verifiers leave it UNDECIDED: not being able to tell is not a wrong answer. (So one
   that ends without an answer is not punished for it; accuracy, over all completions, shows it.)
@@ -12,6 +12,7 @@ is left out of its group, where
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ def verify_texts(
     Args:
         prompts: The prompts.
         texts: The texts of the completions of each prompt.
-        ended: Whether each completion ended by itself. The verdict on others is UNDECIDED.
+        ended: Whether each completion ended by itself. The verdict on others is UNDECIDED, unless
+            they had stated an answer in tags before they were cut off.
     """
     pairs = []
     for prompt, prompt_texts, prompt_ended in zip(prompts, texts, ended, strict=True):
@@ -61,6 +63,7 @@ def verify_texts(
             finish_reason = "stop" if whole else "length"
             pairs.append(AnswerPair(text, prompt.gold, prompt.options, finish_reason))
     # All pairs in one call: the verifiers batch formulas that need a process of their own.
+    # The judge is not asked: a reward must not depend on whether a server is up.
     verdicts = iter(verify_many(pairs))
     return [[next(verdicts).outcome for _ in prompt_texts] for prompt_texts in texts]
 
@@ -79,7 +82,7 @@ def completion_reward(
     Returns:
         The reward, or None where it has none.
     """
-    # The verdict on a completion that was cut off is always UNDECIDED, so `overlong` comes first.
+    # `overlong` comes first: the verdict on a completion that was cut off is mostly UNDECIDED.
     if not completion.ended and settings.overlong == "mask":
         return None
     if not completion.ended and settings.overlong == "zero":
@@ -111,6 +114,7 @@ def score_rollouts(
     texts = [[encoder.text(completion.ids) for completion in group] for group in rollouts]
     ended = [[completion.ended for completion in group] for group in rollouts]
     outcomes = verify_texts(prompts, texts, ended)
+    # float64, so that rounding keeps equal rewards far below MIN_STD apart.
     rewards = torch.zeros(len(rollouts), settings.rollouts, dtype=torch.float64)
     counted = torch.zeros(rewards.shape, dtype=torch.bool)
     scored: list[list[ScoredCompletion]] = []
@@ -120,6 +124,7 @@ def score_rollouts(
             formatted = has_format(texts[row][column])
             outcome = outcomes[row][column]
             reward = None
+            # Such a completion would be run with more image tokens than images, which is an error.
             if encoder.image_tokens.isdisjoint(completion.ids):
                 reward = completion_reward(completion, outcome, formatted, settings)
             if reward is not None:
@@ -139,7 +144,7 @@ def score_rollouts(
 
 
 def concat_prompt_response(prompt: Example, completion: Completion) -> Example:
-    """Joins a prompt and a completion into one sequence, trained on the completion's tokens only."""
+    """Joins a prompt and a completion into one sequence, of which the completion is trained on."""
     ids = np.array(completion.ids, dtype=np.int64)
     # Not the number of tokens: an image moves the positions after it by its longer side.
     first = prompt.positions[:, -1].max() + 1
@@ -157,7 +162,7 @@ def concat_prompt_response(prompt: Example, completion: Completion) -> Example:
 
 def reward_counts(groups: Sequence[Sequence[ScoredCompletion]]) -> Counter[str]:
     """Counts completions and groups by what became of them, to be summed over ranks."""
-    completions = [one for group in groups for one in group]
+    completions = list(chain.from_iterable(groups))
     counts: Counter[str] = Counter(
         completions=len(completions),
         tokens=sum(len(one.completion.ids) for one in completions),

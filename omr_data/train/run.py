@@ -1,7 +1,7 @@
-"""The loop of a training run: resume, step, write down, save. SFT and RL differ only in their steps.
+"""The loop of a training run, which SFT and RL share: resume, step, write down, save.
 
-A run is a folder. The same command continues it from its last checkpoint; on a CPU it then gives the
-same bits as a run that was never interrupted.
+A run is a folder. The same command continues it from its last checkpoint; on a CPU it then gives
+the same bits as a run that was never interrupted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +101,11 @@ class TrainingMethod(Protocol):
         ...
 
     def check(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Looks at the measures of all steps so far. Raises TrainError where going on is useless."""
+        """Looks at the measures of all steps so far.
+
+        Raises:
+            TrainError: Going on is useless.
+        """
         ...
 
 
@@ -145,7 +149,9 @@ class TrainingLoop:
         settings, release, report = self.inputs.settings, self.inputs.release, self.inputs.report
         done = self._checkpoints.last()
         self._journal.begin(settings, release.name, release.identity, done)
+        # After `begin`, which refuses the folder of another run.
         self._checkpoints.load(self.policy, self.optimizer)
+        # A resumed run judges collapse by the steps before the interruption too.
         history: list[Mapping[str, float]] = [
             line for line in self._journal.lines() if line["step"] <= done
         ]

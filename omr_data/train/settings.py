@@ -34,6 +34,7 @@ class Bound:
     hint: str = ""
     """What the number is, where its name does not tell, or what to give instead."""
 
+    # Written so that NaN, which is in no order with any number, never holds.
     def holds(self, value: float) -> bool:
         """Returns whether a value is allowed."""
         above = value > self.low or (value == self.low and not self.above)
@@ -81,16 +82,14 @@ class ModelSettings(Spec):
         for kind in reversed(type(self).__mro__):
             bounds |= kind.__dict__.get("bounds", {})
         for name, bound in bounds.items():
-            self._check(name, getattr(self, name), bound)
-
-    def _check(self, name: str, value: Any, bound: Bound) -> None:
-        numbers = value if isinstance(value, tuple) else (value,)
-        for number in numbers:
-            if number is not None and not bound.holds(number):
-                hint = f" {bound.hint}" if bound.hint else ""
-                raise TrainError(
-                    f"{type(self).__name__}: {name} is {number}, and must be {bound}.{hint}"
-                )
+            value = getattr(self, name)
+            # A tuple's bound is that of each of its numbers.
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and not bound.holds(number):
+                    hint = f" {bound.hint}" if bound.hint else ""
+                    raise TrainError(
+                        f"{type(self).__name__}: {name} is {number}, and must be {bound}.{hint}"
+                    )
 
     @property
     def folder(self) -> str:
@@ -116,6 +115,7 @@ class TrainSettings(ModelSettings):
             "keep": AT_LEAST_1,
         }
     )
+    """The bounds of these numbers."""
 
     lr: float = 1e-4
     """The highest learning rate."""
@@ -159,6 +159,7 @@ class SFT(TrainSettings):
             "loaders": NOT_NEGATIVE,
         }
     )
+    """The bounds of these numbers."""
 
     pack_length: int = 4_096
     """Tokens of one pack. Longer rows are counted and left out."""
@@ -207,6 +208,7 @@ class GSPO(TrainSettings):
             "collapse": SHARE,
         }
     )
+    """The bounds of these numbers."""
 
     loss: Literal["gspo", "grpo", "dapo"] = "gspo"
     """The policy loss."""
@@ -237,8 +239,8 @@ class GSPO(TrainSettings):
     overlong_buffer: int = 4_096
     """Tokens before `max_tokens` over which the penalty of "soft" rises."""
     kl: float = 0.0
-    """Weight of the estimated divergence from the model that the run began with. Above 0, that model
-    is held in memory as well."""
+    """Weight of the estimated divergence from the model that the run began with. Above 0, that
+    model is held in memory as well."""
     importance_cap: float = 2.0
     """The largest weight of the correction for the sampling engine."""
     lr: float = 1e-6
@@ -281,6 +283,7 @@ class Eval(ModelSettings):
             "questions": AT_LEAST_1,
         }
     )
+    """The bounds of these numbers."""
 
     n: int = 1
     """Answers to each question."""
@@ -370,7 +373,7 @@ def preset(kind: type[S], name: str) -> S:
     base = PRESETS.get(name)
     if not isinstance(base, kind):
         known = ", ".join(name for name, one in PRESETS.items() if isinstance(one, kind))
-        raise TrainError(f"there is no preset {name!r} for {kind.__name__}. There are: {known}.")
+        raise TrainError(f"{kind.__name__} has no preset {name!r}. There are: {known}.")
     return base
 
 
@@ -381,7 +384,8 @@ def changed(settings: S, given: Mapping[str, str]) -> S:
         TrainError: A name is unknown, or a value does not fit its type or its bounds.
     """
     hints = get_type_hints(type(settings))
-    declared = {name: hints[name] for name in type(settings).__dataclass_fields__}
+    declared = {one.name: hints[one.name] for one in fields(settings)}
+    # `replace` makes the settings anew, and so checks them again.
     values = read_values(type(settings).__name__, declared, given, TrainError)
     return replace(settings, **values)
 

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from omr_data.errors import TrainError
-from omr_data.train.batches import Batch, collate
+from omr_data.train.batches import PackedBatch, collate
 from omr_data.train.chat import Encoder
 from omr_data.train.lengths import RowLengths, measure_rows
 from omr_data.train.model import Policy, load_policy
@@ -30,6 +30,15 @@ from omr_data.train.run import RunInputs, TrainingLoop
 from omr_data.train.settings import SFT
 from omr_data.train.speed import ModelFlops, peak_flops
 
+PANELS = (
+    ("loss",),
+    ("lr",),
+    ("grad_norm",),
+    ("tokens_per_second",),
+    ("mfu",),
+    ("seconds", "seconds_data"),
+)
+"""The measures that are drawn together, for each panel of the curves."""
 PREFETCH_STEPS = 2
 """Steps that each loader process keeps ready. Each holds all patches of its images in memory."""
 
@@ -48,7 +57,7 @@ class StepPlan:
     """Sum of the squared lengths of its rows, over all ranks."""
 
 
-class StepBatches(Dataset[list[Batch]]):
+class StepBatches(Dataset[list[PackedBatch]]):
     """The batches of each step, read and encoded where they are asked for: in loader processes."""
 
     def __init__(self, release: ReleaseReader, encoder: Encoder, plans: Sequence[StepPlan]) -> None:
@@ -66,7 +75,7 @@ class StepBatches(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return len(self._plans)
 
-    def __getitem__(self, step: int) -> list[Batch]:
+    def __getitem__(self, step: int) -> list[PackedBatch]:
         batches = []
         for pack in self._plans[step].packs:
             examples = [self._release.example(row, self._encoder) for row in pack]
@@ -98,6 +107,7 @@ def train(settings: SFT, data: str, out: Path) -> Path:
         lengths = measure_rows(inputs.release, inputs.encoder, group, inputs.report)
         schedule = _schedule(settings, inputs, lengths)
         # After the data is known to be usable: loading a large model takes minutes.
+        # The seed decides random weights, so a run from scratch can be repeated.
         loop = TrainingLoop(inputs, load_policy(settings, group, settings.seed))
         total = settings.steps or schedule.count(settings.epochs)
         method = SupervisedFineTuning(
@@ -141,14 +151,9 @@ class SupervisedFineTuning:
     """The steps of SFT, for `TrainingLoop`."""
 
     name: ClassVar[str] = "sft"
-    panels: ClassVar[Sequence[Sequence[str]]] = (
-        ("loss",),
-        ("lr",),
-        ("grad_norm",),
-        ("tokens_per_second",),
-        ("mfu",),
-        ("seconds", "seconds_data"),
-    )
+    """A word for the progress bar."""
+    panels: ClassVar[Sequence[Sequence[str]]] = PANELS
+    """The measures that are drawn together."""
     settings: SFT
     """The settings of the run."""
     inputs: RunInputs
@@ -177,6 +182,7 @@ class SupervisedFineTuning:
         batches_of_steps = iter(self._loader(plans))
         for step, plan in enumerate(plans, first):
             began = time.perf_counter()
+            # Loaders work ahead, so this waits only where they are slower than the device.
             batches = next(batches_of_steps)
             loaded = time.perf_counter()
             lr = cosine_lr(settings.lr, step, self.total, settings.warmup)
@@ -221,6 +227,7 @@ class SupervisedFineTuning:
         for _, packs in zip(remaining, self.schedule.iterate(first), strict=False):
             rows = np.array([row for pack in packs for row in pack])
             tokens = self.lengths.tokens[rows]
+            # Planned for all ranks at once, so that each knows the targets of the whole step.
             plan = StepPlan(
                 packs=tuple(tuple(pack) for pack in self.inputs.ranks.shard(packs)),
                 targets=int(self.lengths.targets[rows].sum()),
@@ -230,7 +237,7 @@ class SupervisedFineTuning:
             plans.append(plan)
         return plans
 
-    def _loader(self, plans: Sequence[StepPlan]) -> "DataLoader[list[Batch]]":
+    def _loader(self, plans: Sequence[StepPlan]) -> "DataLoader[list[PackedBatch]]":
         ahead: dict[str, Any] = {}
         if self.settings.loaders:
             # Forked loaders would inherit CUDA and the threads of tokenizers, which may deadlock.
@@ -243,10 +250,11 @@ class SupervisedFineTuning:
             **ahead,
         )
 
-    def _update(self, batches: Sequence[Batch], targets: int) -> tuple[float, float, int]:
+    def _update(self, batches: Sequence[PackedBatch], targets: int) -> tuple[float, float, int]:
         """One optimizer step. Returns the mean loss over all targets, the norm of its gradient, and
         the patches of all ranks."""
         group: Ranks = self.inputs.ranks
+        # On the device: reading a pack's loss would wait for its backward pass.
         summed = torch.zeros((), dtype=torch.float64, device=group.device)
         patches = 0
         for batch in batches:

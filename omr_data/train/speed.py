@@ -1,8 +1,8 @@
 """How fast a run is: the arithmetic that a model needs, against what the device can do.
 
 **MFU** (model FLOPs utilization, PaLM, arXiv 2204.02311, appendix B): the FLOPs of one forward and
-backward pass, divided by the time and by the device's dense bfloat16 peak. Recomputed activations do
-not count, nor does attention inside the vision tower.
+backward pass, divided by the time and by the device's dense bfloat16 peak. Recomputed activations
+do not count, nor does attention inside the vision tower.
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ class ModelFlops:
         """Counts the weights of a policy."""
         config = policy.model.config.text_config
         model = policy.model.model
+        # `numel` of a sharded tensor is that of the whole, so every rank counts the same.
         vision = sum(value.numel() for value in model.visual.parameters())
         layers = sum(value.numel() for value in model.language_model.layers.parameters())
         # The table of embeddings is looked up and not multiplied; only the head counts.

@@ -56,10 +56,17 @@ def step_classes(package: types.ModuleType = operators) -> list[type[Step]]:
         for name, value in vars(module).items():
             if not inspect.isclass(value) or not issubclass(value, Step):
                 continue
-            # A name with an underscore is a base of others, which stand for it.
-            if value.__module__ == info.name and not name.startswith("_"):
+            # A base of others needs no fixture: those derived from it stand for it.
+            is_base = name.startswith("_") or _is_abstract(value)
+            if value.__module__ == info.name and not is_base:
                 found.append(value)
     return sorted(found, key=lambda step: step.name)
+
+
+def _is_abstract(cls: type) -> bool:
+    # Not inspect.isabstract: a Spec has no ABCMeta, so Python keeps no list of abstract methods.
+    members = (getattr(cls, name, None) for name in dir(cls))
+    return any(getattr(member, "__isabstractmethod__", False) for member in members)
 
 
 @dataclass(slots=True)

@@ -145,8 +145,8 @@ def test_a_step_without_a_fixture_is_refused_with_words_that_say_what_to_add() -
     with pytest.raises(AssertionError) as refused:
         read_fixture(Unfinished)
     message = str(refused.value)
-    assert "tests/fixtures/steps/test_operators.Unfinished.json" in message
-    assert "python -m tests.contracts.golden test_operators.Unfinished" in message
+    assert "tests/fixtures/steps/Unfinished.json" in message
+    assert "python -m tests.contracts.golden Unfinished" in message
 
 
 def test_a_new_file_with_a_step_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_a_new_file_with_a_step_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         "class _Base(Unfinished):\n    pass\n"
     )
     monkeypatch.setitem(sys.modules, "fresh_steps", package)
-    assert [cls.name for cls in step_classes(package)] == ["lately.Written"]
+    assert [cls.name for cls in step_classes(package)] == ["Written"]
 
 
 def _by_id(result: Output) -> tuple[Sequence[object], ...]:

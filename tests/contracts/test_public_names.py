@@ -24,7 +24,8 @@ PLUGIN_NAMES = {"Source", "Teacher", "Verifier", "Embedder"}
 """Each plugin module calls its class by the name of what it is: gsm8k.Source, echo.Teacher."""
 
 TWICE_LEFT = {
-    *("Answer", "Answers", "Batch", "Kind", "Lines", "Problem", "Step", "Work"),
+    *("Answer", "Answers", "Batch", "Columns", "Kind", "Lines", "Node", "Piece", "Policy"),
+    *("Problem", "Set", "Step", "Work"),
 }
 """Names that still mean two things. Rename one of each, and make this list empty."""
 

@@ -90,8 +90,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="how many trials at once")
     parser.add_argument("--tests", nargs="*", help="run these tests instead of those in targets.py")
     arguments = parser.parse_args()
-    files = _files(arguments.module)
-    tests = arguments.tests or tests_of(arguments.module)
+    # A path works too: omr_data/plan.py is plan.
+    module = arguments.module.removeprefix("omr_data/").removesuffix(".py").strip("/")
+    files = _files(module)
+    tests = arguments.tests or tests_of(module)
     tests = [path for path in tests if (ROOT / path.partition("::")[0]).exists()]
     everything = [mutant for file in files for mutant in mutants(ROOT, file)]
     chosen = everything
@@ -100,7 +102,7 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="omr-mutants-") as folder:
         outcome = _measure(Path(folder), chosen, files, tests, arguments.jobs)
-    _report(arguments.module, len(everything), outcome, time.monotonic() - started)
+    _report(module, len(everything), outcome, time.monotonic() - started)
 
 
 def _files(module: str) -> list[str]:
@@ -115,7 +117,7 @@ def _files(module: str) -> list[str]:
 def _measure(
     folder: Path, chosen: Sequence[Mutant], files: Sequence[str], tests: Sequence[str], jobs: int
 ) -> Outcome:
-    slots = [Slot(_copy(folder / str(number))) for number in range(jobs)]
+    slots = [Slot(copy_repository(folder / str(number))) for number in range(jobs)]
     base = trial.baseline(slots[0].copy, tests, files)
     print(f"{len(base.seconds)} tests pass in {sum(base.seconds.values()):.1f} s", flush=True)
     for slot in slots:
@@ -145,7 +147,8 @@ def _measure(
     return outcome
 
 
-def _copy(copy: Path) -> Path:
+def copy_repository(copy: Path) -> Path:
+    """Copies what tests need to an empty folder, and returns that folder."""
     # Two trials at once write two mutants, so each slot has a repository of its own.
     for name in COPIED:
         if (ROOT / name).is_dir():

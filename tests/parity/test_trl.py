@@ -1,7 +1,8 @@
-"""Our policy losses equal TRL's, values and gradients, on random log-probabilities, masks and advantages (`make test-parity`).
+"""TRL's policy losses and gradients are those of the golden file (`make test-parity`).
 
-TRL's own `_compute_loss` runs on a stand-in that holds only its settings and a model whose log-probabilities are given. What it
-says is kept in tests/golden/policy_losses.json, inputs included, so that the default suite proves the same without TRL.
+TRL's own `_compute_loss` runs on a stand-in that holds only its settings and a model whose
+log-probabilities are given. What it computes is kept with its inputs in
+tests/golden/policy_losses.json, so the default suite compares our losses with TRL's without it.
 """
 
 import json
@@ -37,9 +38,13 @@ def inputs(drift: float) -> dict[str, torch.Tensor]:
 
     mask = torch.tensor([[place < length for place in range(shape[1])] for length in LENGTHS])
     return {
-        "new": new, "old": near(), "engine": near(), "reference": near(), "mask": mask.double(),
+        "new": new,
+        "old": near(),
+        "engine": near(),
+        "reference": near(),
+        "mask": mask.double(),
         "advantages": torch.randn(shape[0], generator=draw, dtype=torch.float64),
-    }  # fmt: skip
+    }
 
 
 def trl(
@@ -49,22 +54,39 @@ def trl(
     new = given["new"].clone().requires_grad_()
     mask = given["mask"]
     batch = {
-        "prompt_ids": torch.zeros(len(LENGTHS), 1, dtype=torch.long), "prompt_mask": torch.ones(len(LENGTHS), 1),
-        "completion_ids": torch.zeros(mask.shape, dtype=torch.long), "completion_mask": mask, "advantages": given["advantages"],
-        "old_per_token_logps": given["old"], "ref_per_token_logps": given["reference"], "num_items_in_batch": mask.sum(),
+        "prompt_ids": torch.zeros(len(LENGTHS), 1, dtype=torch.long),
+        "prompt_mask": torch.ones(len(LENGTHS), 1),
+        "completion_ids": torch.zeros(mask.shape, dtype=torch.long),
+        "completion_mask": mask,
+        "advantages": given["advantages"],
+        "old_per_token_logps": given["old"],
+        "ref_per_token_logps": given["reference"],
+        "num_items_in_batch": mask.sum(),
         "importance_sampling_ratio": (given["old"] - given["engine"]).exp().clamp(max=2.0),
-    }  # fmt: skip
-    same: Any = SimpleNamespace(
+    }
+    accelerator: Any = SimpleNamespace(
         num_processes=1, gather=lambda value: value, reduce=lambda value, reduction: value
     )
+    arguments = SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1)
     trainer = SimpleNamespace(
-        _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None), top_entropy_quantile=1.0,
-        off_policy_mask_threshold=None, importance_sampling_level="sequence" if loss == "gspo" else "token", beta=kl,
-        loss_type="dapo" if loss == "dapo" else "grpo", epsilon_low=CLIPS[loss][0], epsilon_high=CLIPS[loss][1],
-        args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1), use_vllm=capped,
-        vllm_importance_sampling_correction=capped, model=SimpleNamespace(training=True), current_gradient_accumulation_steps=1.0,
-        accelerator=same, _entropy_bonus_enabled=False, aux_loss_enabled=False, _metrics={"train": _Lists()},
-    )  # fmt: skip
+        _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(new), None),
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        importance_sampling_level="sequence" if loss == "gspo" else "token",
+        beta=kl,
+        loss_type="dapo" if loss == "dapo" else "grpo",
+        epsilon_low=CLIPS[loss][0],
+        epsilon_high=CLIPS[loss][1],
+        args=arguments,
+        use_vllm=capped,
+        vllm_importance_sampling_correction=capped,
+        model=SimpleNamespace(training=True),
+        current_gradient_accumulation_steps=1.0,
+        accelerator=accelerator,
+        _entropy_bonus_enabled=False,
+        aux_loss_enabled=False,
+        _metrics={"train": _Lists()},
+    )
     value = GRPOTrainer._compute_loss(trainer, None, batch)
     value.backward()
     assert new.grad is not None

@@ -18,18 +18,16 @@ from tests.style.measure import PACKAGE, ROOT, measure
 
 TO_MEND: tuple[str, ...] = (
     "omr_data/arguments.py",
-    "omr_data/cli",
     "omr_data/embedders",
     "omr_data/engine",
     "omr_data/identity.py",
     "omr_data/operators/decontaminate.py",
-    "omr_data/operators/dedup.py",
+    "omr_data/operators/dedup",
     "omr_data/operators/difficulty.py",
     "omr_data/operators/rollout.py",
     "omr_data/operators/verify.py",
     "omr_data/plan.py",
     "omr_data/processes.py",
-    "omr_data/progress.py",
     "omr_data/recipe.py",
     "omr_data/records.py",
     "omr_data/release",
@@ -39,7 +37,6 @@ TO_MEND: tuple[str, ...] = (
     "omr_data/store",
     "omr_data/teacher.py",
     "omr_data/teachers",
-    "omr_data/train",
     "omr_data/verifiers",
 )
 """Files and folders of the package that do not keep the goals yet. It may only become shorter."""

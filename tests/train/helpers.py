@@ -67,10 +67,15 @@ def mixed_examples(encoder: Encoder) -> list[Example]:
     return [*examples, encoder.chat(turns, [png("blue", (40, 90)), png("green", (64, 64))])]
 
 
-def write_release(folder: Path, answered: bool, count: int = 60) -> Path:
+KINDS = ("text", "sum", "larger", "bars")
+
+
+def write_release(
+    folder: Path, answered: bool, count: int = 60, families: tuple[str, ...] = KINDS
+) -> Path:
     """A release of synthetic problems, with a right answer each or without."""
     store = ImageStore(folder / "images")
-    source = synthetic.Source(split="train", count=count)
+    source = synthetic.Source(split="train", count=count, families=families, levels=(1,))
 
     def records() -> Iterator[Record]:
         for part in source.parts(Files()):

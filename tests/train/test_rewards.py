@@ -69,6 +69,12 @@ def test_a_completion_that_was_cut_off_is_left_out_or_gets_nothing(
     assert completion_reward(CUT, outcome, formatted, zero) == 0.0
 
 
+@pytest.mark.parametrize("overlong", ["mask", "zero"])
+def test_a_long_completion_that_ended_loses_nothing_unless_it_is_asked_for(overlong: str) -> None:
+    settings = replace(SETTINGS, overlong=overlong)
+    assert completion_reward(replace(CUT, ended=True), RIGHT, True, settings) == 1.0
+
+
 @pytest.mark.parametrize("overlong", ["mask", "zero", "soft"])
 def test_how_cut_off_completions_are_rewarded_changes_nothing_for_short_ones(overlong: str) -> None:
     settings = replace(SETTINGS, overlong=overlong)
@@ -99,10 +105,10 @@ def test_texts_are_verified_each_against_its_own_question() -> None:
     assert verify_texts(prompts[::-1], texts[::-1], ended)[1] == [RIGHT, WRONG]
 
 
-def test_what_was_cut_off_before_its_answer_is_undecided() -> None:
-    """And not wrong: nobody knows what it would have said."""
-    (found,) = verify_texts([question()], [["so", "so"]], [[False, True]])
-    assert found[0] == UNDECIDED
+def test_what_was_cut_off_before_its_answer_was_certain_is_undecided() -> None:
+    """And not wrong: it might have gone on with "The answer is 42"."""
+    said = "The answer is 4"
+    assert verify_texts([question()], [[said, said]], [[True, False]]) == [[RIGHT, UNDECIDED]]
     assert verify_texts([question()], [["The answer is 5"]], [[True]]) == [[WRONG]]
 
 
@@ -175,16 +181,16 @@ def test_completions_and_groups_are_counted_by_what_became_of_them() -> None:
             ScoredCompletion(CUT, UNDECIDED, False, None),
         ],
         [ScoredCompletion(WHOLE, RIGHT, False, 0.9), ScoredCompletion(CUT, UNDECIDED, False, None)],
-        [ScoredCompletion(WHOLE, UNDECIDED, True, None)],
+        [ScoredCompletion(WHOLE, UNDECIDED, True, None), ScoredCompletion(WHOLE, WRONG, True, 0.1)],
     ]
     assert reward_counts(groups) == {
-        "completions": 6,
-        "tokens": 4 * 3 + 2 * 90,
-        "decided": 3,
+        "completions": 7,
+        "tokens": 5 * 3 + 2 * 90,
+        "decided": 4,
         "right": 2,
-        "formatted": 3,
+        "formatted": 4,
         "truncated": 2,
-        "rewarded": 3,
+        "rewarded": 4,
         "kept": 2,
         "groups": 3,
         "zero_variance": 2,

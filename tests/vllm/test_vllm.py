@@ -23,8 +23,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from omr_data.train.engines import Sampling
-from omr_data.train.served import Server
 from PIL import Image
 
 from omr_data.errors import TeacherError
@@ -33,6 +31,7 @@ from omr_data.records import RIGHT, Message, Record, Response
 from omr_data.source import Files
 from omr_data.sources import synthetic
 from omr_data.sources.locator import LocalDatasets
+from omr_data.sources.prompts import read_questions
 from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.rollouts import RolloutStore
 from omr_data.teacher import Budget, Failure, Request
@@ -42,11 +41,13 @@ from omr_data.teachers.tiny.model import load
 from omr_data.teachers.tiny.prompts import END, encode_prompt
 from omr_data.train.batches import collate
 from omr_data.train.chat import Encoder, Example
-from omr_data.train.evaluate import source_problems
-from omr_data.train.model import Policy, Sampled, load_policy
+from omr_data.train.model import Policy, load_policy
 from omr_data.train.ranks import Ranks
-from omr_data.train.rewards import whole
-from omr_data.train.settings import Model
+from omr_data.train.release import PolicyPrompt
+from omr_data.train.rewards import concat_prompt_response
+from omr_data.train.samplers.base import Completion, SamplingParams
+from omr_data.train.samplers.vllm import VLLMSampler
+from omr_data.train.settings import ModelSettings
 from omr_data.verifiers.cascade import Verifier
 from tests.omr import ROOT, command, environment, omr
 from tests.vllm.recipe import ENGINE, NAME, sample, source
@@ -359,9 +360,11 @@ def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
 ) -> None:
     """Its log-probabilities are the trainer's own, after the trainer's weights have changed; and a run goes through it."""
     alone = Ranks(0, 1, torch.device("cpu"))
-    encoder, policy = Encoder(str(folder)), load_policy(Model(model=str(folder)), alone)
-    problems, _ = source_problems(synthetic.Source(split="heldout", count=10), LocalDatasets())
-    prompts = [encoder.prompt(problem.messages, problem.images) for problem in problems]
+    encoder = Encoder(str(folder))
+    policy = load_policy(ModelSettings(model=str(folder)), alone)
+    questions, _ = read_questions(synthetic.Source(split="heldout", count=10), LocalDatasets())
+    prompts = [PolicyPrompt.from_record(one.record, one.images) for one in questions]
+    encoded = [encoder.prompt(prompt.messages, prompt.images) for prompt in prompts]
     dev = vllm_server(
         folder,
         tmp_path / "server.log",
@@ -369,72 +372,47 @@ def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
         VLLM_SERVER_DEV_MODE="1",
     )
     with dev as url:
-        engine = Server(url, tmp_path / "served", encoder, alone)
-        sampling = Sampling(n=8, max_tokens=64, temperature=1.0)
+        sampler = VLLMSampler(url, tmp_path / "served", policy, encoder, alone)
+        params = SamplingParams(n=8, max_tokens=64, temperature=1.0)
         gaps = []
         for scale in (1.0, 1.2):
             with torch.no_grad():
                 policy.model.model.language_model.norm.weight.mul_(scale)
             if scale != 1.0:  # not told of it yet
-                assert (
-                    _gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0))
-                    > 0.05
-                )
-            engine.sync(policy)
-            gaps.append(
-                _gap(policy, encoder, prompts, engine.sample(problems, prompts, sampling, 0))
-            )
+                stale = sampler.sample(prompts, encoded, params, 0)
+                assert _gap(policy, encoder, encoded, stale) > 0.05
+            sampler.sync()
+            sampled = sampler.sample(prompts, encoded, params, 0)
+            gaps.append(_gap(policy, encoder, encoded, sampled))
         assert max(gaps) < 1e-3
-        assert engine.sample(problems, prompts, sampling, 1) != engine.sample(
-            problems, prompts, sampling, 2
-        )
-        places = ["--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1]
-        omr(
-            "build",
-            ROOT / "recipes/omr_rl_tiny.py",
-            "--set",
-            "questions=60",
-            "--set",
-            "rollouts=4",
-            *places,
-        )
-        small = [
-            f"--set={name}={value}"
-            for name, value in {
-                "prompts_per_step": 8,
-                "rollouts": 4,
-                "steps": 3,
-                "engine": url,
-            }.items()
-        ]
-        run = [
-            "train",
-            "gspo",
-            tmp_path / "releases/omr-rl-tiny/1.0.0",
-            "--preset",
-            "tiny-gspo",
-            "--out",
-            tmp_path / "run",
-            *small,
-        ]
-        omr(*run, **QUIET, HF_DATASETS_CACHE=tmp_path / "cache")
+        one, two = (sampler.sample(prompts, encoded, params, step) for step in (1, 2))
+        assert one != two
+        work = ["--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1]
+        few = ["--set=questions=60", "--set=rollouts=4"]
+        omr("build", ROOT / "recipes/omr_rl_tiny.py", *few, *work)
+        release = tmp_path / "releases/omr-rl-tiny/1.0.0"
+        small = {"prompts_per_step": 8, "rollouts": 4, "steps": 3, "engine": url}
+        given = [f"--set={name}={value}" for name, value in small.items()]
+        run = ["train", "gspo", release, "--preset", "tiny-gspo", "--out", tmp_path / "run"]
+        omr(*run, *given, **QUIET, HF_DATASETS_CACHE=tmp_path / "cache")
     steps = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [step["step"] for step in steps] == [1, 2, 3]
     assert all(step["formatted"] > 0.8 for step in steps)
+    differences = [round(gap, 7) for gap in gaps]
     with capsys.disabled():
-        print(
-            f"\n{json.dumps({'trainer_and_server_logprobs_differ_at_most': [round(gap, 7) for gap in gaps]})}"
-        )
+        print(f"\n{json.dumps({'trainer_and_server_logprobs_differ_at_most': differences})}")
 
 
 @torch.no_grad()
 def _gap(
-    policy: Policy, encoder: Encoder, prompts: list[Example], sampled: list[list[Sampled]]
+    policy: Policy, encoder: Encoder, encoded: list[Example], sampled: list[list[Completion]]
 ) -> float:
     """The largest difference between the engine's log-probability of a token and the policy's."""
-    answers = [
-        (prompt, one) for prompt, group in zip(prompts, sampled, strict=True) for one in group
-    ]
-    ours, _ = policy(collate([whole(prompt, one) for prompt, one in answers], encoder))
-    theirs = torch.tensor([logp for _, one in answers for logp in one.logps or ()])
-    return float((ours - theirs).abs().max())
+    examples, theirs = [], []
+    for prompt, completions in zip(encoded, sampled, strict=True):
+        for one in completions:
+            assert one.logprobs is not None
+            examples.append(concat_prompt_response(prompt, one))
+            theirs += one.logprobs
+    ours, _ = policy(collate(examples, encoder))
+    return float((ours - torch.tensor(theirs)).abs().max())

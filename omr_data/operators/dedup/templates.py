@@ -38,6 +38,6 @@ class Templates(BatchMap):
             for one in tokens.keys()[0][:, 0]
         ]
         return [
-            dataclasses.replace(record, meta={**record.meta, "group": key})
+            dataclasses.replace(record, group=key)
             for record, key in zip(records, keys, strict=True)
         ]

@@ -130,7 +130,9 @@ class Client:
 
     async def close(self) -> None:
         """Drops what is in flight and closes the connections."""
-        # What is in flight is lost here, so a stopped run waits for it before closing.
+        # A request that ends makes room for the next one, and nothing may be sent any more. What is
+        # in flight is lost here, so a stopped run waits for it before closing.
+        self._drop_queue()
         tasks = [*self._tasks, *([self._listener] if self._listener else [])]
         for task in tasks:
             task.cancel()

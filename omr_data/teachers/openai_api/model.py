@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from omr_data import teacher
 from omr_data.errors import TeacherError
+from omr_data.identity import json_field
 from omr_data.teacher import JSON_FIELDS, canonical_json
 
 OUR_FIELDS = (
@@ -68,13 +69,12 @@ class ChatModel(teacher.Teacher):
     """Texts that end an answer."""
     seed: int | None = 0
     """Base of the per-attempt seeds. None asks without seeds."""
-    response_format: str | None = None
+    response_format: str | None = json_field(None)
     """The format of an answer: a JSON object as text, in OpenAI's shape."""
-    extra_body: str = "{}"
+    extra_body: str = json_field("{}")
     """More fields of a request's body: a JSON object as text, like '{"guided_choice": ["A"]}'."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         # Subclasses add their own fields to these lists.
         for name in self.at_least_one:
             if getattr(self, name) < 1:
@@ -86,6 +86,7 @@ class ChatModel(teacher.Teacher):
             if text is not None:
                 # The field itself becomes canonical, so spacing is neither identity nor sent.
                 object.__setattr__(self, name, self._canonical_json(name, text))
+        super().__post_init__()
         # Checked here and not when asking: a plan should refuse it, too.
         taken = sorted(set(OUR_FIELDS) & set(json.loads(self.extra_body)))
         if taken:

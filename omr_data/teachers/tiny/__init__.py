@@ -1,8 +1,10 @@
-"""The embedded teacher: a real vision-language model of about one million parameters that comes with the package.
+"""The embedded teacher: a vision-language model of a million parameters that comes with the
+package.
 
-It lets a laptop without network, key or GPU draw true stochastic rollouts. It was trained from scratch by
-`omr_data/teachers/tiny/train.py` on synthetic problems (`make teacher` does it again); `weights/training.json` holds its seed,
-curve and accuracies. On anything else it answers badly, but in the right format.
+It lets a laptop without network, key or GPU sample real rollouts. It was trained from scratch by
+`omr_data/teachers/tiny/train.py` on synthetic problems (`make teacher` does it again);
+`weights/training.json` holds its seed, curve and accuracies. On anything else it answers badly,
+but in the right format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,39 +25,44 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "weights"
 TEMPERATURE = 1.15
-"""At this one more than half of the synthetic questions are answered rightly at some attempts and wrongly at others."""
+"""At this temperature more than half of the synthetic questions have right and wrong attempts."""
 
-
-def _sha256() -> str:
-    with open(FOLDER / "model.safetensors", "rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
-
-
-WEIGHTS_SHA256 = _sha256()
-"""sha256 of the weights: new ones give new rollouts."""
+# Read when the module is imported (4 MB, a few milliseconds): the teacher's identity needs it
+# before any model is loaded.
+with open(FOLDER / "model.safetensors", "rb") as stream:
+    WEIGHTS_SHA256 = file_digest(stream, "sha256").hexdigest()
+"""sha256 of the weights: new weights give new rollouts."""
 
 
 @dataclass(frozen=True)
 class Teacher(teacher.Teacher):
-    """Samples from the embedded model. An answer has at most `max_tokens` tokens; temperature 0 is greedy.
+    """Samples from the embedded model.
 
-    The text of (question, attempt) is the same in any batch and for any number of workers, on one kind of machine.
+    The text of (question, attempt) is the same in any batch and for any number of workers, on one
+    kind of machine.
     """
 
     temperature: float = TEMPERATURE
+    """The temperature of sampling; 0 takes the likeliest token."""
     max_tokens: int = 64
+    """Tokens of an answer, at most."""
     seed: int = 0
+    """The seed of sampling. Another seed gives other answers."""
     weights: str = WEIGHTS_SHA256
+    """sha256 of the weights, which is part of the teacher's identity."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.temperature < 0 or self.max_tokens < 1:
             raise TeacherError(
-                f"{self.name}: temperature {self.temperature} and max_tokens {self.max_tokens} must be at least 0 and 1."
+                f"{self.name}: temperature is {self.temperature} and max_tokens {self.max_tokens}; "
+                "they must be at least 0 and 1."
             )
+        # A recipe that names other weights must not silently get answers of these.
         if self.weights != WEIGHTS_SHA256:
             raise TeacherError(
-                f"{self.name} is asked for weights {self.weights[:12]}, and this package holds {WEIGHTS_SHA256[:12]}."
+                f"{self.name} is asked for weights {self.weights[:12]}, and this package holds "
+                f"{WEIGHTS_SHA256[:12]}. Install the version of the package that had them."
             )
 
     @property
@@ -75,6 +82,7 @@ class Teacher(teacher.Teacher):
             read_image: Reads the bytes of a request's image.
             budget: Counts requests; answers cost nothing.
         """
+        # Processes and not threads: each samples on one core, and rounds the same on any machine.
         with mapper(workers, _start, self, read_image) as processes:
             yield _Session(processes, budget)
 
@@ -82,7 +90,9 @@ class Teacher(teacher.Teacher):
 @dataclass(frozen=True, slots=True)
 class _Session:
     processes: Mapper
+    """The processes that sample."""
     budget: Budget
+    """Ends the session when its requests are used up."""
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
         return self.processes.map(_answer, self.budget.within(batches))
@@ -91,6 +101,7 @@ class _Session:
         return ""
 
 
+# A worker process is given functions by name, so what it has loaded is a global.
 _loaded: "tuple[Teacher, Sampler, ReadImage] | None" = None
 """The model of this process."""
 
@@ -101,6 +112,7 @@ def _start(teacher: Teacher, read_image: ReadImage) -> None:
     from omr_data.teachers.tiny.sample import Sampler
 
     global _loaded
+    # Once for each process: the weights are read and transposed.
     network, tokenizer = load_network(FOLDER)
     sampler = Sampler(network, tokenizer, teacher.temperature, teacher.max_tokens, teacher.seed)
     _loaded = (teacher, sampler, read_image)
@@ -114,14 +126,10 @@ def _answer(batch: Batch) -> Answers:
     teacher, sampler, read_image = _loaded
     questions = []
     for request in batch:
+        # The model was trained with one image, and sees no other.
         image = read_image(request.images[0]) if request.images else None
-        questions.append(
-            SampleRequest(
-                request.key,
-                encode_prompt(sampler.tokenizer, request.messages, image),
-                request.attempts,
-            )
-        )
+        prompt = encode_prompt(sampler.tokenizer, request.messages, image)
+        questions.append(SampleRequest(request.key, prompt, request.attempts))
     answers: list[tuple[Request, Sequence[Response | Failure]]] = []
     for request, question, samples in zip(batch, questions, sampler.sample(questions), strict=True):
         responses = [

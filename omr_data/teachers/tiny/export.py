@@ -1,15 +1,18 @@
-"""The embedded model as a folder that other programs load: transformers, vLLM, or a trainer that starts from it.
+"""The embedded model as a folder that other programs load: transformers, vLLM or a trainer.
 
     export(Path("omr-tiny"))              # the packaged weights with all the files below
-    export_processor(checkpoint_folder)   # only these files, beside weights and a tokenizer of one's own
+    export_processor(checkpoint_folder)   # only these files, beside other weights and a tokenizer
 
-**Processor files**: tokenizer_config.json, chat_template.jinja, preprocessor_config.json. The template writes
-a chat as `encode_prompt` does. Where the two differ:
+**Processor files**: tokenizer_config.json, chat_template.jinja, preprocessor_config.json. The
+template renders a chat as `encode_prompt` does. The two differ where
 
-- an image that is no square keeps its proportions (500 x 300 becomes 80 x 48 pixels, 15 image tokens), while our own path
-  draws every image on 64 x 64 pixels; a square of 64 pixels is fed the same by both;
-- a prompt is not cut to 448 tokens, and control tokens in a user's text are not defused;
-- an image stands where the chat has it, and there may be several: the model was trained with one, in front.
+- an image is not square: there it keeps its proportions (500 x 300 becomes 80 x 48 pixels, 15 image
+  tokens), while `encode_prompt` resizes every image to 64 x 64 pixels. A square of 64 pixels is fed
+  the same by both;
+- a prompt is long or holds control tokens: there it is neither cut to 448 tokens nor escaped;
+- a chat has several images, or one that is not in front: there each stands where the chat has it.
+  The
+  model was trained with one, in front.
 """
 
 import json
@@ -36,6 +39,7 @@ from omr_data.teachers.tiny.prompts import (
 MOST_TOKENS = 1_024
 """The length that positions were configured for."""
 
+# A copy in code, so that a new set of weights gets the same template; a test compares both.
 TEMPLATE = f"""\
 {{%- macro spoken(content) -%}}
 {{%- if content is string -%}}{{{{ content }}}}{{%- else -%}}
@@ -54,14 +58,17 @@ TEMPLATE = f"""\
 {{%- endfor -%}}
 {{%- if add_generation_prompt -%}}{{{{- '{START}assistant\\n' -}}}}{{%- endif -%}}
 """
-"""A chat as text. What the assistant says, with its end token, is marked as generated, for losses on answers only."""
+"""Renders a chat. What the assistant says, with its end token, is marked as generated, so that
+trainers can restrict their loss to it."""
 
 TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",  # tokenizer.json as it is: the model type's own class would split numbers otherwise
+    # The model type's own class would replace the splitting of digits that tokenizer.json declares.
+    "tokenizer_class": "PreTrainedTokenizerFast",
     "pad_token": PAD,
     "eos_token": END,
     "bos_token": None,
     "unk_token": None,
+    # Servers refuse longer prompts by this number.
     "model_max_length": MOST_TOKENS,
     "clean_up_tokenization_spaces": False,
     "extra_special_tokens": [START, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD],
@@ -71,10 +78,8 @@ TOKENIZER = {
 PREPROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2_5_VLProcessor",
-    "size": {
-        "shortest_edge": SIDE * SIDE,
-        "longest_edge": SIDE * SIDE,
-    },  # areas, for this processor
+    # Areas, whatever the names say: this processor bounds the number of pixels.
+    "size": {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE},
     "patch_size": PATCH,
     "merge_size": MERGE,
     "temporal_patch_size": 2,
@@ -85,14 +90,20 @@ PREPROCESSOR = {
 
 
 def export(folder: Path) -> None:
-    """Copies the packaged model into a folder, which is made if needed: weights, configuration and processor files."""
+    """Copies the packaged model into a folder, which is made if needed.
+
+    The folder then holds weights, configuration, tokenizer and processor files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*MODEL_FILES, "tokenizer.json", *PROCESSOR):
         shutil.copyfile(FOLDER / name, folder / name)
 
 
 def export_processor(folder: Path) -> None:
-    """Writes the processor files beside the weights and the tokenizer.json of a model of this architecture."""
+    """Writes the processor files into a folder with other weights of this architecture.
+
+    Their tokenizer.json must be there too.
+    """
     for name, text in PROCESSOR.items():
         write_text(folder / name, text)
 

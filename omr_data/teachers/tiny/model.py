@@ -1,16 +1,10 @@
-"""The embedded model: a Qwen2.5-VL of about one million parameters, its tokenizer, and how it is fed.
+"""The embedded model in torch, for training it: a Qwen2.5-VL of about one million parameters.
 
-Every image is resized to 64 x 64 pixels: 8 x 8 patches of 8 pixels, merged 2 x 2 into 16 image tokens. A prompt is
-
-    <|im_start|>user\\n <|vision_start|> 16 x <|image_pad|> <|vision_end|> question <|im_end|>\\n <|im_start|>assistant\\n
-
-and the answer `<think>17+8=25</think><answer>25</answer><|im_end|>`. Prompts are at most 448 tokens: of longer ones the
-front of the text is left out, never the image. Only the first image of a question is seen.
+`network.py` has the same forward pass in NumPy, which samples; `prompts.py` describes the input.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -36,13 +30,14 @@ from omr_data.teachers.tiny.prompts import (
     token_id,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
-    """A byte-level BPE of 352 tokens with each digit on its own. Any text can be encoded, in bytes if need be."""
+    """Trains a byte-level BPE of 352 tokens with each digit on its own.
+
+    Any text can be encoded, in bytes if need be.
+    """
     tokenizer = Tokenizer(models.BPE())
+    # A token for "17" and another for "1" would make arithmetic a matter of memorizing pairs.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -57,12 +52,14 @@ def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # Not special: a decoder that skips special tokens must keep the tags of the answer format.
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAGS])
     return tokenizer
 
 
 def new_model(tokenizer: Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
-    """The architecture with random weights."""
+    """Makes the architecture with random weights, from torch's global generator."""
+    # All layers of the vision tower see the whole image: at 64 patches, windows would save nothing.
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": VOCABULARY,
@@ -98,8 +95,10 @@ def new_model(tokenizer: Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
         video_token_id=token_id(tokenizer, VIDEO_PAD),
         vision_start_token_id=token_id(tokenizer, VISION_START),
         vision_end_token_id=token_id(tokenizer, VISION_END),
+        # Tied: one table serves both ends.
         tie_word_embeddings=True,
     )
+    # Eager attention would hold the scores of all pairs of tokens.
     config._attn_implementation = "sdpa"
     return Qwen2_5_VLForConditionalGeneration(config)
 
@@ -110,15 +109,28 @@ def embed(
     patches: torch.Tensor,
     image_rows: torch.Tensor,
 ) -> torch.Tensor:
-    """Token embeddings, shape (rows, tokens, 128), with image tokens in place. Each image is (64, 384) in `patches`, shape
-    (images, 64, 384); `image_rows` holds the row of each, and rows below 0 are images that nobody looks at."""
+    """Embeds tokens and images.
+
+    Args:
+        model: The model.
+        ids: Token ids of shape (rows, tokens).
+        patches: Images of shape (images, 64, 384).
+        image_rows: The row of each image, of shape (images,). Below 0 an image is not used.
+
+    Returns:
+        Embeddings of shape (rows, tokens, 128), with image tokens in place.
+    """
     embeddings: torch.Tensor = model.model.language_model.embed_tokens(ids)
+    # The vision tower cannot run on no image.
     if not len(patches):
         return embeddings
     grid = torch.tensor([[1, GRID, GRID]]).expand(len(patches), 3)
     seen = model.model.visual(patches.flatten(0, 1), grid_thw=grid).pooler_output
-    seen = torch.cat(tuple(seen)) if isinstance(seen, tuple | list) else seen
+    # Some versions of transformers give a tensor for each image.
+    if isinstance(seen, tuple | list):
+        seen = torch.cat(tuple(seen))
     seen = seen.reshape(len(patches), IMAGE_TOKENS, -1)[image_rows >= 0]
+    # Image tokens are filled in reading order, so images must come in the order of their rows.
     mask = (ids == model.config.image_token_id)[..., None]
     return embeddings.masked_scatter(mask, seen.to(embeddings.dtype))
 
@@ -130,10 +142,17 @@ def hidden_states(
     mask: torch.Tensor,
     cache: DynamicCache | None = None,
 ) -> torch.Tensor:
-    """The last hidden states, shape (rows, tokens, 128). `positions` is (3, rows, tokens).
+    """Runs the text model.
 
-    `mask` is (rows, cached + new tokens) where tokens see what is before them, or (rows, 1, new, cached + new), True for what
-    each new token sees.
+    Args:
+        model: The model. embeddings: New tokens of shape (rows, new, 128). positions: Their mRoPE
+        positions, of shape (3, rows, new). mask: Of shape (rows, cached + new): which tokens are
+        not padding, where each sees all before
+            it. Or of shape (rows, 1, new, cached + new): True for what each new token sees.
+        cache: Keys and values of the tokens before them, to which the new ones are added.
+
+    Returns:
+        The last hidden states, of shape (rows, new, 128).
     """
     states = model.model.language_model(
         inputs_embeds=embeddings,
@@ -147,7 +166,7 @@ def hidden_states(
 
 
 def load(folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, Tokenizer]:
-    """The model in evaluation mode and float32, and its tokenizer, from a folder of weights."""
+    """Loads the model, in evaluation mode and float32, and its tokenizer from a folder."""
     disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(

@@ -1,10 +1,11 @@
 """The forward pass of the embedded model in NumPy: a Qwen2.5-VL of about one million parameters.
 
 A first build must not install a deep-learning framework of a gigabyte to run four megabytes of
-weights. The arithmetic is that of transformers' `Qwen2_5_VLForConditionalGeneration` in float32, which
-tests compare it with; the trainer uses that class.
+weights. The arithmetic is that of transformers' `Qwen2_5_VLForConditionalGeneration` in float32,
+which tests compare it with; the trainer uses that class.
 
-**Patches**: shape (images, 64, 384): 8 x 8 patches in merge order, each 3 colors x 2 frames x 8 x 8.
+**Patches**: shape (images, 64, 384): 8 x 8 patches in merge order, each 3 colors x 2 frames x 8 x
+8.
 **Cache**: the keys and values of the tokens read so far, for each layer.
 Shapes use R for rows (questions), Q for new tokens, K for all tokens so far, and H for hidden size.
 """
@@ -30,9 +31,11 @@ HEAD = HIDDEN // HEADS
 VISION_HEAD = VISION_HIDDEN // VISION_HEADS
 ROPE_BASE = 10_000.0
 MROPE_SECTION = (4, 6, 6)
-"""Frequencies of each head that turn with time, with rows and with columns (Qwen2-VL, section 2.1)."""
+"""Frequencies of each head that turn with time, with rows and with columns (Qwen2-VL, section
+2.1)."""
 HIDDEN_BIAS = np.float32(-1e9)
-"""Added to the score of a token that must not be seen. Finite, so that a softmax never divides 0/0."""
+"""Added to the score of a token that must not be seen. Finite, so that a softmax never divides
+0/0."""
 
 
 @dataclass(slots=True)
@@ -43,7 +46,8 @@ class Cache:
     """
 
     keys: "Floats"
-    """Shape (layers, R, heads, head size, capacity): transposed, as the product with queries needs."""
+    """Shape (layers, R, heads, head size, capacity): transposed, as the product with queries
+    needs."""
     values: "Floats"
     """Shape (layers, R, heads, capacity, head size)."""
     length: int = 0
@@ -77,6 +81,7 @@ class Network:
             return np.concatenate([stored[f"{name}.bias"] for name in names])
 
         self.embeddings = stored["model.embed_tokens.weight"]
+        # Transposed once here: a product with a transposed view is slower at every token.
         # Input and output embeddings are tied.
         self._head = np.ascontiguousarray(self.embeddings.T)
         self._norm = stored["model.norm.weight"]
@@ -120,6 +125,7 @@ class Network:
             (joined(f"visual.merger.mlp.{number}"), joined_bias(f"visual.merger.mlp.{number}"))
             for number in (0, 2)
         ]
+        # Every image has the same 64 patches, so their rotations are computed once.
         self._vision_turns = _vision_turns()
 
     def see(self, patches: "Floats") -> "Floats":
@@ -132,6 +138,7 @@ class Network:
             Image tokens of shape (images, 16, H).
         """
         images = len(patches)
+        # The convolution of the patches is one product, because they do not overlap.
         states = patches @ self._patch
         for block in self._blocks:
             heads = block.heads(states, VISION_EPSILON, VISION_HEADS)
@@ -171,9 +178,11 @@ class Network:
             keys[..., start:] = _turn(key, *turns).transpose(0, 1, 3, 2)
             values[:, :, start:] = value
             scores = _turn(query, *turns) @ keys
+            # In place: the scores are the largest array here.
             scores *= np.float32(HEAD**-0.5)
             scores += bias
             states = layer.finish(states, _softmax(scores) @ values, EPSILON)
+        # After all layers: each wrote its keys and values at the same place.
         cache.length = stop
         return _rms(states, self._norm, EPSILON)
 
@@ -194,15 +203,25 @@ class _Layer:
     """One transformer block of the text or the vision model. Matrices are (inputs, outputs)."""
 
     norm_in: "Floats"
+    """Weights of the normalization before attention."""
     qkv: "Floats"
+    """Queries, keys and values in one matrix: one product instead of three."""
     qkv_bias: "Floats"
+    """Their biases."""
     out: "Floats"
+    """The output of attention."""
     norm_mlp: "Floats"
+    """Weights of the normalization before the MLP."""
     gate_up: "Floats"
+    """Gate and input of the MLP in one matrix."""
     down: "Floats"
+    """The output of the MLP."""
     out_bias: "Floats | float" = 0.0
+    """The bias of `out`; the text model has none."""
     gate_up_bias: "Floats | float" = 0.0
+    """The bias of `gate_up`; the text model has none."""
     down_bias: "Floats | float" = 0.0
+    """The bias of `down`; the text model has none."""
 
     def heads(self, states: "Floats", epsilon: float, heads: int) -> "Floats":
         """Queries, keys and values, shape (3, rows, heads, tokens, head size)."""
@@ -217,7 +236,8 @@ class _Layer:
         states = states + (seen @ self.out + self.out_bias)
         gate_up = _rms(states, self.norm_mlp, epsilon) @ self.gate_up + self.gate_up_bias
         gate, up = np.split(gate_up, 2, axis=-1)
-        after: Floats = states + (_silu(gate) * up @ self.down + self.down_bias)
+        silu = gate / (1 + np.exp(-gate))
+        after: Floats = states + (silu * up @ self.down + self.down_bias)
         return after
 
 
@@ -229,14 +249,10 @@ def _rms(states: "Floats", weight: "Floats", epsilon: float) -> "Floats":
 
 
 def _softmax(scores: "Floats") -> "Floats":
+    # Shifted by the largest score, so that no exponential overflows.
     scores = np.exp(scores - scores.max(-1, keepdims=True))
     shares: Floats = scores / scores.sum(-1, keepdims=True)
     return shares
-
-
-def _silu(values: "Floats") -> "Floats":
-    activated: Floats = values / (1 + np.exp(-values))
-    return activated
 
 
 def _gelu(values: "Floats") -> "Floats":
@@ -256,6 +272,7 @@ def _gelu(values: "Floats") -> "Floats":
 def _turn(heads: "Floats", cosine: "Floats", sine: "Floats") -> "Floats":
     """Applies rotary position embedding to (rows, heads, tokens, head size)."""
     half = heads.shape[-1] // 2
+    # Pairs are (i, i + half), as in transformers, and not neighbors as in the paper.
     turned: Floats = np.concatenate([-heads[..., half:], heads[..., :half]], -1)
     return np.asarray(heads * cosine + turned * sine, dtype=np.float32)
 
@@ -275,6 +292,7 @@ def _text_turns(positions: "NDArray[np.int64]") -> "tuple[Floats, Floats]":
         angles[axis, ..., stop - size : stop]
         for axis, (size, stop) in enumerate(zip(MROPE_SECTION, stops, strict=True))
     ]
+    # Both members of a pair turn by the same angle.
     half = np.concatenate(sections, -1)
     whole = np.concatenate([half, half], -1)[:, None]
     return np.cos(whole), np.sin(whole)

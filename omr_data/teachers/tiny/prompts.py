@@ -1,16 +1,16 @@
-"""How the embedded model is fed: its tokens, its prompts and its image patches, in NumPy.
+"""The input of the embedded model: its tokens, its prompts and its image patches, in NumPy.
 
-Every image is resized to 64 x 64 pixels: 8 x 8 patches of 8 pixels, merged 2 x 2 into 16 image tokens. A
-prompt is
+Every image is resized to 64 x 64 pixels: 8 x 8 patches of 8 pixels, merged 2 x 2 into 16 image
+tokens. A prompt is
 
-    <|im_start|>user\\n <|vision_start|> 16 x <|image_pad|> <|vision_end|> question <|im_end|>\\n <|im_start|>assistant\\n
+    <|im_start|>user\\n<|vision_start|> 16 x <|image_pad|> <|vision_end|>question<|im_end|>\\n
+    <|im_start|>assistant\\n
 
-and the answer `<think>17+8=25</think><answer>25</answer><|im_end|>`. Prompts are at most 448 tokens: of
-longer ones the front of the text is left out, never the image. Only the first image of a question is
-seen.
+and the answer `<think>17+8=25</think><answer>25</answer><|im_end|>`. Prompts have at most 448
+tokens: of longer ones the front of the text is left out, never the image. Only the first image of
+a question is used.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from omr_data.mrope import mrope_positions
 from omr_data.records import IMAGE_MARK, Message
+from omr_data.store.images import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,7 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of one of the control tokens."""
+    """Returns the id of a control token."""
     found = tokenizer.token_to_id(token)
     assert found is not None  # the vocabulary holds every control token
     return found
@@ -98,17 +99,23 @@ def encode_prompt(
 
 
 def image_patches(data: bytes) -> "NDArray[np.float32]":
-    """An image's bytes as patches, shape (64, 384): 8 x 8 patches in merge order, each 3 x 2 frames x 8 x 8."""
-    with Image.open(io.BytesIO(data)) as image:
+    """Decodes an image into patches of shape (64, 384).
+
+    The 8 x 8 patches come in merge order, each as 3 colors x 2 frames x 8 x 8 pixels.
+    """
+    with open_image(data) as image:
         return pixels_to_patches(image.convert("RGB"))
 
 
 def pixels_to_patches(image: Image.Image) -> "NDArray[np.float32]":
-    """An RGB image as patches, resized to 64 x 64 if it is not."""
+    """Cuts an RGB image into patches of shape (64, 384), after resizing it to 64 x 64 pixels."""
+    # Synthetic problems come at this size already.
     if image.size != (SIDE, SIDE):
         image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     pixels = (np.asarray(image, dtype=np.float32) / 255 - MEAN) / STD
     blocks = GRID // MERGE
+    # Merge order puts the four patches of an image token side by side, as the merger reads them.
     cut = pixels.reshape(blocks, MERGE, PATCH, blocks, MERGE, PATCH, 3)
     ordered = cut.transpose(0, 3, 1, 4, 6, 2, 5).reshape(GRID * GRID, 3, 1, PATCH * PATCH)
+    # The vision tower reads pairs of video frames; an image is two equal frames.
     return np.repeat(ordered, 2, axis=2).reshape(GRID * GRID, -1).astype(np.float32)

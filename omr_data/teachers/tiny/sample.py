@@ -1,15 +1,18 @@
-"""Samples answers from the embedded model so that an answer depends only on its question and attempt.
+"""Samples answers from the embedded model so that an answer depends only on its question and
+attempt.
 
-Every random number comes from sha256(seed, key, attempt), not from a shared generator. The arithmetic
-never depends on who else is in the batch either: prompts are padded to one of four lengths, a prefill
-always has 16 questions, and a decoding step always has 16 x 8 tokens, with padding where there are
-fewer. So each token goes through the same instructions, and on one kind of machine the text is the same
-in any batch, for any number of workers, and whether attempts 8 to 11 are asked today or at once.
+Every random number comes from sha256(seed, key, attempt), not from a shared generator. The
+arithmetic never depends on who else is in the batch either: prompts are padded to one of four
+lengths, a prefill always has 16 questions, and a decoding step always has 16 x 8 tokens, with
+padding where there are fewer. So each token goes through the same instructions, and on one kind of
+machine the text is the same in any batch, for any number of workers, and whether attempts 8 to 11
+are asked today or at once.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,18 +96,15 @@ class Sampler:
         # One thread: products this small lose more to handing work over than they gain, and another
         # number of threads rounds differently. Workers are processes, one for each core.
         with threadpool_limits(1, user_api="blas"):
-            return self._sample(questions)
-
-    def _sample(self, questions: Sequence[SampleRequest]) -> list[list[TinySample]]:
-        found: dict[tuple[int, int], TinySample] = {}
-        buckets: dict[int, list[int]] = {}
-        for index, question in enumerate(questions):
-            length = next(length for length in BUCKETS if len(question.prompt.ids) <= length)
-            buckets.setdefault(length, []).append(index)
-        for length, members in sorted(buckets.items()):
-            for start in range(0, len(members), QUESTIONS):
-                group = members[start : start + QUESTIONS]
-                self._group([questions[index] for index in group], group, length, found)
+            found: dict[tuple[int, int], TinySample] = {}
+            buckets: dict[int, list[int]] = {}
+            for index, question in enumerate(questions):
+                length = next(length for length in BUCKETS if len(question.prompt.ids) <= length)
+                buckets.setdefault(length, []).append(index)
+            for length, members in sorted(buckets.items()):
+                for start in range(0, len(members), QUESTIONS):
+                    group = members[start : start + QUESTIONS]
+                    self._group([questions[index] for index in group], group, length, found)
         return [
             [found[index, attempt] for attempt in question.attempts]
             for index, question in enumerate(questions)
@@ -117,9 +117,11 @@ class Sampler:
         length: int,
         found: dict[tuple[int, int], TinySample],
     ) -> None:
-        """Reads up to 16 questions of one padded length, then decodes their attempts 8 at a time."""
+        """Reads up to 16 questions of one padded length, then decodes their attempts 8 at a
+        time."""
         prefilled = self._prefill([question.prompt for question in group], length)
-        turns = {attempt // ATTEMPTS for question in group for attempt in question.attempts}
+        attempts_asked = chain.from_iterable(question.attempts for question in group)
+        turns = {attempt // ATTEMPTS for attempt in attempts_asked}
         for turn in sorted(turns):
             # Attempt 11 is always decoded at place 3 of turn 1, whoever else is asked for.
             slots = [
@@ -154,6 +156,8 @@ class Sampler:
         seen = self.network.see(patches)
         marks = (ids == token_id(self.tokenizer, IMAGE_PAD)) & with_image[:, None]
         embeddings[marks] = seen[with_image].reshape(-1, seen.shape[-1])
+        # Padding stands behind a prompt, so a causal mask alone hides it from the tokens that
+        # count.
         causal = np.tril(np.ones((length, length), dtype=bool))
         visible = causal[None, None] & held[:, None, None]
         cache = Cache.empty(QUESTIONS, length + ATTEMPTS * self.max_tokens)
@@ -169,8 +173,8 @@ class Sampler:
     ) -> list[TinySample]:
         """Draws 16 x 8 answers token by token until the last wanted one has ended.
 
-        The 8 attempts of a question are 8 positions of one sequence. Each sees the prompt and its own
-        tokens only, so the prompt's keys and values are held and read once instead of 8 times.
+        The 8 attempts of a question are 8 positions of one sequence. Each sees the prompt and its
+        own tokens only, so the prompt's keys and values are held and read once instead of 8 times.
         """
         rows = QUESTIONS * ATTEMPTS
         end = token_id(self.tokenizer, END)
@@ -181,7 +185,8 @@ class Sampler:
             position[place] = question.prompt.positions[:, -1].max() + 1
             for attempt in attempts:
                 row = place * ATTEMPTS + attempt % ATTEMPTS
-                uniform[row] = _uniform(self.seed, question.key, attempt, self.max_tokens)
+                numbers = uniform_numbers(self.seed, question.key, attempt, self.max_tokens)
+                uniform[row] = numbers
                 running[row] = True
         length = prefilled.bias.shape[-1]
         own = _bias(np.tile(np.eye(ATTEMPTS, dtype=bool), self.max_tokens))[None, None]
@@ -192,6 +197,7 @@ class Sampler:
         cache = Cache(prefilled.cache.keys, prefilled.cache.values, length)
         logits = np.repeat(prefilled.logits, ATTEMPTS, axis=0)
         drawn: list[list[int]] = [[] for _ in range(rows)]
+        # All rows take part in every step, ended ones too: a smaller batch would round differently.
         for step in range(self.max_tokens):
             tokens = self._choose(logits, uniform[:, step])
             for live in np.flatnonzero(running).tolist():
@@ -204,7 +210,12 @@ class Sampler:
             visible = bias[..., : length + ATTEMPTS * (step + 1)]
             states = self.network.forward(embeddings, places, visible, cache)
             logits = self.network.logits(states.reshape(rows, -1))
-        return [self._decoded(tokens, end) for tokens in drawn]
+        samples = []
+        for ids in drawn:
+            ended = ids[-1:] == [end]
+            text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
+            samples.append(TinySample(text, len(ids), ended))
+        return samples
 
     def _choose(
         self, logits: "NDArray[np.float32]", uniform: "NDArray[np.float64]"
@@ -220,17 +231,20 @@ class Sampler:
         chosen: NDArray[np.int64] = np.minimum(below, logits.shape[-1] - 1)
         return chosen
 
-    def _decoded(self, tokens: list[int], end: int) -> TinySample:
-        ended = bool(tokens) and tokens[-1] == end
-        text = self.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=False)
-        return TinySample(text, len(tokens), ended)
-
 
 def _bias(visible: "NDArray[np.bool_]") -> "NDArray[np.float32]":
     return np.where(visible, np.float32(0), HIDDEN_BIAS)
 
 
-def _uniform(seed: int, key: str, attempt: int, count: int) -> "NDArray[np.float64]":
-    """Uniform numbers in [0, 1) that belong to one attempt (Philox, keyed by sha256)."""
+def uniform_numbers(seed: int, key: str, attempt: int, count: int) -> "NDArray[np.float64]":
+    """Draws the uniform numbers in [0, 1) that belong to one attempt (Philox, keyed by sha256).
+
+    Args:
+        seed: The seed of the teacher.
+        key: The key of the question.
+        attempt: The number of the attempt.
+        count: How many numbers: one for each token of the longest answer.
+    """
+    # A generator for each attempt: drawing from a shared one would depend on who came before.
     digest = hashlib.sha256(f"{seed}:{key}:{attempt}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16]))).random(count)

@@ -1,7 +1,8 @@
-"""The embedded teacher as a server that speaks chat completions: `omr teacher serve`. For trying the HTTP path with a real model.
+"""The embedded teacher as an OpenAI-compatible server, `omr teacher serve`: a real model over HTTP.
 
-It reads `messages` (text, and images as data URLs), `n`, `seed`, `temperature` and `max_tokens`. Sample i of a request has the
-seed plus i, as in vLLM; without a seed it is drawn. One request is answered at a time.
+It reads `messages` (text, and images as data URLs), `n`, `seed`, `temperature` and `max_tokens`.
+Sample i of a request has the seed plus i, as in vLLM; without a seed, one is chosen at random. One
+request is answered at a time.
 """
 
 import base64
@@ -25,7 +26,10 @@ from omr_data.teachers.tiny.network import load_network
 from omr_data.teachers.tiny.prompts import encode_prompt
 from omr_data.teachers.tiny.sample import Sampler, SampleRequest
 
-MOST_SAMPLES, MOST_TOKENS = 64, 256
+MAX_SAMPLES = 64
+"""Samples of one request, at most: others wait while it is answered."""
+MAX_TOKENS = 256
+"""Tokens of a sample, at most. The model's answers are far shorter."""
 
 
 class _Refused(Exception):
@@ -42,22 +46,21 @@ class _Model:
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """One completion. Raises _Refused."""
-        messages, image = _messages(body.get("messages"))
-        samples, tokens = (
-            _number(body, "n", 1, MOST_SAMPLES),
-            _number(body, "max_tokens", 64, MOST_TOKENS),
-        )
+        messages, image = read_chat(body.get("messages"))
+        samples = _number(body, "n", 1, MAX_SAMPLES)
+        tokens = _number(body, "max_tokens", 64, MAX_TOKENS)
+        # Without one, the temperature that the teacher itself has.
         temperature = body.get("temperature", tiny.TEMPERATURE)
         if not isinstance(temperature, int | float) or not 0 <= temperature <= 10:
             raise _Refused("temperature must be a number from 0 to 10")
         seed = body.get("seed")
         first = seed if isinstance(seed, int) and seed >= 0 else random.randrange(2**31)
         prompt = encode_prompt(self._tokenizer, messages, image)
+        # Attempts are numbered from the seed, so equal seeds give equal samples.
         wanted = SampleRequest("", prompt, tuple(range(first, first + samples)))
         with self._lock:
-            (answers,) = Sampler(
-                self._network, self._tokenizer, float(temperature), tokens, 0
-            ).sample([wanted])
+            sampler = Sampler(self._network, self._tokenizer, float(temperature), tokens, 0)
+            (answers,) = sampler.sample([wanted])
         choices = [
             {
                 "index": index,
@@ -90,8 +93,12 @@ def _number(body: dict[str, Any], name: str, usual: int, most: int) -> int:
     return value
 
 
-def _messages(given: object) -> tuple[tuple[Message, ...], bytes | None]:
-    """The chat, and its first image; only that one is seen."""
+def read_chat(given: object) -> tuple[tuple[Message, ...], bytes | None]:
+    """Reads a chat in the form of the OpenAI API.
+
+    Returns:
+        The messages, and the first image: the model uses only one.
+    """
     if not isinstance(given, list) or not given or not all(isinstance(one, dict) for one in given):
         raise _Refused("messages must be a list of objects")
     messages, images = [], []
@@ -106,25 +113,22 @@ def _messages(given: object) -> tuple[tuple[Message, ...], bytes | None]:
                 case {"type": "image_url", "image_url": {"url": str(url)}} if url.startswith(
                     "data:"
                 ):
-                    images.append(_decoded(url))
+                    try:
+                        images.append(base64.b64decode(url.partition(",")[2], validate=True))
+                    except binascii.Error as error:
+                        raise _Refused("an image is not valid base64") from error
                     text += IMAGE_MARK
                 case _:
                     raise _Refused("content must be text, or parts of text and images as data URLs")
+        # The template would write any role into the prompt as it is.
         if one.get("role") not in ("system", "user", "assistant"):
             raise _Refused("role must be system, user or assistant")
         messages.append(Message(one["role"], text))
     return tuple(messages), images[0] if images else None
 
 
-def _decoded(url: str) -> bytes:
-    try:
-        return base64.b64decode(url.partition(",")[2], validate=True)
-    except binascii.Error as error:
-        raise _Refused("an image is no base64") from error
-
-
 def make_app() -> Starlette:
-    """The application; loads the model."""
+    """Makes the application, and loads the model."""
     model = _Model()
 
     async def complete(request: Request) -> JSONResponse:
@@ -132,13 +136,12 @@ def make_app() -> Starlette:
             body = await request.json()
             if not isinstance(body, dict):
                 raise _Refused("the body must be a JSON object")
+            # In a thread, so that the server goes on accepting requests while it samples.
             return JSONResponse(await run_in_threadpool(model.answer, body))
         except json.JSONDecodeError:
-            return _error("the body is no JSON")
-        except (
-            _Refused,
-            OSError,
-        ) as error:  # Pillow says with an OSError that an image cannot be read
+            return _error("the body is not JSON")
+        # Pillow raises an OSError for an image that it cannot read.
+        except (_Refused, OSError) as error:
             return _error(str(error))
 
     async def models(request: Request) -> JSONResponse:
@@ -164,8 +167,9 @@ def _error(text: str) -> JSONResponse:
 
 
 def serve(host: str, port: int) -> None:
-    """Serves until it is stopped; port 0 takes a free one. The URL is printed."""
+    """Serves until it is stopped, and prints its URL. Port 0 takes a free one."""
     app = make_app()
+    # Bound before the URL is printed, so that whoever reads it can connect.
     listening = socket.create_server((host, port))
     print(f"{tiny.Teacher().model_id} at http://{host}:{listening.getsockname()[1]}/v1", flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])

@@ -1,9 +1,13 @@
-"""Trains the embedded teacher from scratch: `python -m omr_data.teachers.tiny.train`, or `make teacher`.
+"""Trains the embedded teacher from scratch: `python -m omr_data.teachers.tiny.train`.
 
-Problems of the split `teacher` are made on the fly; the loss is on the answer's tokens only. AdamW, cosine decay after a
-short warm-up, float32, two cores. Reading digits breaks through suddenly after a plateau, so short runs give nothing; and a
-run to the end of the schedule is right so often that few questions tell a good rollout from a bad one. So it stops between.
-Writes model.safetensors, config.json, tokenizer.json, training.json (seed, steps, curve, accuracies) and curve.png.
+`make teacher` does the same. Problems of the split `teacher` are made on the fly, and the loss is
+on the answer's tokens only: AdamW, cosine decay after a short warm-up, float32, two cores. Reading
+digits is learned suddenly after a plateau, so short runs give nothing; and a run to the end of the
+schedule is right so often that few questions separate good rollouts from bad ones. So training
+stops between.
+
+Writes model.safetensors, config.json, tokenizer.json, training.json (seed, steps, curve,
+accuracies) and curve.png.
 """
 
 import argparse
@@ -13,6 +17,7 @@ import platform
 import random
 import time
 from collections.abc import Iterator
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +35,37 @@ from omr_data.teachers.tiny import TEMPERATURE
 from omr_data.teachers.tiny.export import export_processor
 from omr_data.teachers.tiny.model import embed, hidden_states, new_model, train_tokenizer
 from omr_data.teachers.tiny.network import Network
-from omr_data.teachers.tiny.prompts import END, PAD, encode_prompt
+from omr_data.teachers.tiny.prompts import END, PAD, EncodedPrompt, encode_prompt
 from omr_data.teachers.tiny.sample import Sampler, SampleRequest
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 BATCH = 64
+"""Problems of one step."""
 PEAK_RATE = 2e-3
+"""The highest learning rate."""
 WARM_UP = 200
+"""Steps over which the learning rate rises."""
 SHARES = {"text": 1.0, "sum": 1.5, "larger": 1.0, "bars": 1.0, "choice": 1.5}
+"""How often each family is trained on: the harder ones more."""
 EVERY = 500
+"""Steps between two measurements."""
+CELLS = list(product(FAMILIES, LEVELS))
+"""All kinds of problems."""
 
 
 def target(problem: Problem) -> str:
-    """What the model is trained to say; problems with options are answered by letter."""
-    answer = "ABCD"[problem.options.index(problem.answer)] if problem.options else problem.answer
+    """Returns the answer that the model is trained on, with its end token.
+
+    Problems with options are answered by letter.
+    """
+    answer = problem.answer
+    if problem.options:
+        answer = "ABCD"[problem.options.index(answer)]
     return f"<think>{problem.work}</think><answer>{answer}</answer>{END}"
 
 
 def messages(problem: Problem) -> tuple[Message, ...]:
-    """The chat as a recipe puts it."""
+    """Returns the question as a recipe asks it."""
     question = IMAGE_MARK * problem.has_image + problem.question
     record = Record(
         id="",
@@ -62,144 +79,151 @@ def messages(problem: Problem) -> tuple[Message, ...]:
 
 
 class Batches(IterableDataset[list[dict[str, torch.Tensor]]]):
-    """Endless training batches, a pure function of the seed. Long rows (with options) are padded apart from short ones."""
+    """Training batches without end, a pure function of the seed.
+
+    Rows with options are long, and are padded apart from the others.
+    """
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
+        # As text, because loader processes are sent a copy.
         self._tokenizer, self._seed = tokenizer.to_str(), seed
 
     def __iter__(self) -> Iterator[list[dict[str, torch.Tensor]]]:
         tokenizer = Tokenizer.from_str(self._tokenizer)
         choose = random.Random(f"batches:{self._seed}")
-        cells = {
-            (family, level): problems("teacher", family, level, f"train:{self._seed}")
-            for family in FAMILIES
-            for level in LEVELS
-        }
+        cells = {cell: problems("teacher", *cell, f"train:{self._seed}") for cell in CELLS}
         while True:
+            # A new problem each time: nothing can be memorized.
             families = choose.choices(FAMILIES, [SHARES[family] for family in FAMILIES], k=BATCH)
             batch = [next(cells[family, choose.choice(LEVELS)]) for family in families]
-            halves = [
-                [problem for problem in batch if bool(problem.options) == long]
-                for long in (False, True)
-            ]
-            yield [collate(tokenizer, half) for half in halves if half]
+            short = [problem for problem in batch if not problem.options]
+            long = [problem for problem in batch if problem.options]
+            yield [collate(tokenizer, half) for half in (short, long) if half]
 
 
 def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tensor]:
-    """ids, labels and mask of shape (rows, tokens), positions (3, rows, tokens), patches (images, 64, 384), image_rows (images)."""
-    prompts = [
-        encode_prompt(tokenizer, messages(problem), draw(problem) if problem.has_image else None)
-        for problem in batch
-    ]
+    """Makes tensors of some problems, padded to one length.
+
+    Returns:
+        ids, labels and mask of shape (rows, tokens), positions (3, rows, tokens), patches
+        (images, 64, 384) and image_rows (images,). A label of -100 is not trained on.
+    """
+    prompts = [encode(tokenizer, problem) for problem in batch]
     targets = [tokenizer.encode(target(problem)).ids for problem in batch]
-    length = (
-        -(
-            -max(len(prompt.ids) + len(ids) for prompt, ids in zip(prompts, targets, strict=True))
-            // 8
-        )
-        * 8
-    )
+    pairs = list(zip(prompts, targets, strict=True))
+    longest = max(len(prompt.ids) + len(ids) for prompt, ids in pairs)
+    # A multiple of 8, which vectorized kernels like.
+    length = -(-longest // 8) * 8
     ids = np.full((len(batch), length), tokenizer.token_to_id(PAD))
     labels = np.full((len(batch), length), -100)
     positions = np.zeros((3, len(batch), length), dtype=np.int64)
     mask = np.zeros((len(batch), length), dtype=np.int64)
-    for row, (prompt, answer) in enumerate(zip(prompts, targets, strict=True)):
+    for row, (prompt, answer) in enumerate(pairs):
         start, stop = len(prompt.ids), len(prompt.ids) + len(answer)
         ids[row, :stop] = [*prompt.ids, *answer]
         labels[row, start:stop] = answer
         positions[:, row, :start] = prompt.positions
         positions[:, row, start:stop] = prompt.positions[:, -1].max() + 1 + np.arange(len(answer))
         mask[row, :stop] = 1
-    images = [
-        (row, prompt.patches) for row, prompt in enumerate(prompts) if prompt.patches is not None
-    ]
+    image_rows = [row for row, prompt in enumerate(prompts) if prompt.patches is not None]
+    patches = np.zeros((len(image_rows), 64, 384), np.float32)
+    for place, row in enumerate(image_rows):
+        patches[place] = prompts[row].patches
     arrays = {
         "ids": ids,
         "labels": labels,
         "positions": positions,
         "mask": mask,
-        "patches": np.stack([patches for _, patches in images])
-        if images
-        else np.zeros((0, 64, 384), np.float32),
-        "image_rows": np.array([row for row, _ in images], dtype=np.int64),
+        "patches": patches,
+        "image_rows": np.array(image_rows, dtype=np.int64),
     }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def encode(tokenizer: Tokenizer, problem: Problem) -> EncodedPrompt:
+    """Encodes a problem's question with its image."""
+    image = draw(problem) if problem.has_image else None
+    return encode_prompt(tokenizer, messages(problem), image)
 
 
 def loss_of(
     model: Qwen2_5_VLForConditionalGeneration, batch: list[dict[str, torch.Tensor]]
 ) -> torch.Tensor:
-    """Mean cross-entropy over all answer tokens of a batch."""
+    """Computes the mean cross-entropy over all answer tokens of a batch."""
+    losses = []
+    for part in batch:
+        embeddings = embed(model, part["ids"], part["patches"], part["image_rows"])
+        states = hidden_states(model, embeddings, part["positions"], part["mask"])
+        labels = part["labels"][:, 1:]
+        wanted = labels != -100
+        # Summed here and divided once: parts differ in their number of tokens.
+        logits = model.lm_head(states[:, :-1][wanted])
+        losses.append(torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="sum"))
     tokens = sum(int((part["labels"] != -100).sum()) for part in batch)
-    return torch.stack([_summed_loss(model, part) for part in batch]).sum() / tokens
-
-
-def _summed_loss(
-    model: Qwen2_5_VLForConditionalGeneration, batch: dict[str, torch.Tensor]
-) -> torch.Tensor:
-    embeddings = embed(model, batch["ids"], batch["patches"], batch["image_rows"])
-    states = hidden_states(model, embeddings, batch["positions"], batch["mask"])
-    labels = batch["labels"][:, 1:]
-    wanted = labels != -100
-    return torch.nn.functional.cross_entropy(
-        model.lm_head(states[:, :-1][wanted]), labels[wanted], reduction="sum"
-    )
+    return torch.stack(losses).sum() / tokens
 
 
 def accuracy(
     sampler: Sampler, cells: dict[tuple[str, int], list[Problem]], attempts: int
 ) -> tuple[dict[str, float], float]:
-    """Sampled accuracy by "family level", and the share of questions whose pass rate is strictly between 0 and 1."""
+    """Measures sampled accuracy.
+
+    Args:
+        sampler: The model.
+        cells: Problems by family and level.
+        attempts: Answers to each problem.
+
+    Returns:
+        Accuracy by "family level", and the share of problems whose pass rate is strictly between 0
+        and 1.
+    """
     rates: dict[str, float] = {}
     mixed, total = 0, 0
     for (family, level), members in cells.items():
         wanted = [
             SampleRequest(
                 f"evaluation {problem.identity}",
-                encode_prompt(sampler.tokenizer, messages(problem), _image(problem)),
+                encode(sampler.tokenizer, problem),
                 tuple(range(attempts)),
             )
             for problem in members
         ]
         passed = []
         for problem, samples in zip(members, sampler.sample(wanted), strict=True):
+            # Word for word: the model is trained on one way to write each answer.
             answer = target(problem).partition("<answer>")[2].removesuffix(END)
-            passed.append(
-                sum(sample.text.partition("<answer>")[2] == answer for sample in samples) / attempts
-            )
+            said = [sample.text.partition("<answer>")[2] for sample in samples]
+            passed.append(said.count(answer) / attempts)
         rates[f"{family} {level}"] = round(sum(passed) / len(passed), 4)
         mixed += sum(0 < rate < 1 for rate in passed)
         total += len(passed)
     return rates, mixed / total
 
 
-def _image(problem: Problem) -> bytes | None:
-    return draw(problem) if problem.has_image else None
-
-
 def train(seed: int, steps: int, stop: int, out: Path) -> None:
-    """Trains for `stop` steps of a schedule of `steps`, and writes everything to `out`."""
+    """Trains a new model.
+
+    Args:
+        seed: The seed of weights and problems.
+        steps: The length of the schedule.
+        stop: The step of the schedule after which training stops.
+        out: The folder that everything is written to.
+    """
+    # For the weights; problems have generators of their own, made from the same seed.
     torch.manual_seed(seed)
-    texts = [
-        messages(p)[0].text + target(p)
-        for f in FAMILIES
-        for level in LEVELS
-        for p, _ in zip(problems("teacher", f, level), range(100), strict=False)
-    ]
-    tokenizer = train_tokenizer(texts)
+    samples = chain.from_iterable(islice(problems("teacher", *cell), 100) for cell in CELLS)
+    tokenizer = train_tokenizer([messages(one)[0].text + target(one) for one in samples])
     model = new_model(tokenizer)
+    # A second moment with a short memory suits a loss that falls suddenly.
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01
     )
+    # The cosine runs over the whole schedule, of which only the first part is trained.
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps)),
     )
-    probe = {
-        (family, level): distinct("heldout", family, level, 16, "probe")
-        for family in FAMILIES
-        for level in LEVELS
-    }
+    probe = {cell: distinct("heldout", *cell, 16, "probe") for cell in CELLS}
     curve: list[dict[str, Any]] = []
     began = time.monotonic()
     summed = 0.0
@@ -217,6 +241,7 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
         if step % EVERY == 0:
             seconds = time.monotonic() - began
             # Answers are sampled from the saved weights by the code that users run.
+            # An interruption loses at most the steps since the last measurement.
             save(model, tokenizer, out)
             network = Network(out / "model.safetensors")
             rates, _ = accuracy(Sampler(network, tokenizer, 1.0, 64, seed), probe, 4)
@@ -229,31 +254,33 @@ def train(seed: int, steps: int, stop: int, out: Path) -> None:
                 }
             )
             summed = 0.0
-            print(f"step {step:,} of {stop:,}  loss {curve[-1]['loss']:.3f}  {step / seconds:.1f} steps/s  "
-                  f"{(stop - step) * seconds / step / 60:.0f} min left  {_by_family(rates)}", flush=True)  # fmt: skip
+            left = (stop - step) * seconds / step / 60
+            print(
+                f"step {step:,} of {stop:,}  loss {curve[-1]['loss']:.3f}  "
+                f"{step / seconds:.1f} steps/s  {left:.0f} min left  {_by_family(rates)}",
+                flush=True,
+            )
             write_text(out / "curve.json", json.dumps(curve))
-    finish(
-        model,
-        tokenizer,
-        {"seed": seed, "schedule": steps, "steps": stop},
-        curve,
-        time.monotonic() - began,
-        out,
-    )
+    run = {"seed": seed, "schedule": steps, "steps": stop}
+    finish(model, tokenizer, run, curve, time.monotonic() - began, out)
 
 
 def _by_family(rates: dict[str, float]) -> str:
-    means = {
-        family: [rate for cell, rate in rates.items() if cell.split()[0] == family]
-        for family in FAMILIES
-    }
-    return "  ".join(
-        f"{family} {sum(values) / len(values):.2f}" for family, values in means.items()
-    )
+    shown = []
+    for family in FAMILIES:
+        values = [rates[f"{family} {level}"] for level in LEVELS]
+        shown.append(f"{family} {sum(values) / len(values):.2f}")
+    return "  ".join(shown)
 
 
 def save(model: Qwen2_5_VLForConditionalGeneration, tokenizer: Tokenizer, out: Path) -> None:
-    """Writes weights, config, tokenizer and processor files: a folder that transformers and vLLM load."""
+    """Writes a folder that transformers and vLLM load.
+
+    Args:
+        model: Its weights and configuration.
+        tokenizer: Its tokenizer.
+        out: The folder, which is made if needed.
+    """
     out.mkdir(parents=True, exist_ok=True)
     disable_progress_bar()  # type: ignore[no-untyped-call]
     model.save_pretrained(out)
@@ -269,14 +296,20 @@ def finish(
     seconds: float,
     out: Path,
 ) -> None:
-    """Measures the trained model on the `train` split (new to it) and writes training.json and curve.png."""
-    cells = {
-        (family, level): distinct("train", family, level, 64, "final")
-        for family in FAMILIES
-        for level in LEVELS
-    }
+    """Measures the trained model on the `train` split, which it has not seen, and writes the rest.
+
+    Args:
+        model: The trained model.
+        tokenizer: Its tokenizer.
+        run: Seed, schedule and steps of the run.
+        curve: What was measured while it ran.
+        seconds: How long it took.
+        out: The folder for weights, training.json and curve.png.
+    """
+    cells = {cell: distinct("train", *cell, 64, "final") for cell in CELLS}
     save(model, tokenizer, out)
     network = Network(out / "model.safetensors")
+    # At the teacher's own temperature: these are the pass rates that recipes will see.
     rates, mixed = accuracy(Sampler(network, tokenizer, TEMPERATURE, 64, run["seed"]), cells, 8)
     summary = run | {
         "batch": BATCH,
@@ -294,15 +327,18 @@ def finish(
     write_text(out / "training.json", json.dumps(summary, indent=1) + "\n")
     (out / "curve.json").unlink(missing_ok=True)
     plot(summary, out / "curve.png")
+    sometimes = summary["pass_rate_strictly_between_0_and_1"]
     print(
-        f"mean accuracy {summary['mean_accuracy']}, sometimes right {summary['pass_rate_strictly_between_0_and_1']}: {_by_family(rates)}"
+        f"mean accuracy {summary['mean_accuracy']}, sometimes right {sometimes}: "
+        f"{_by_family(rates)}"
     )
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """Sampled accuracy by family over training steps."""
+    """Draws sampled accuracy by family over training steps."""
     import matplotlib
 
+    # The default backend may open a window.
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

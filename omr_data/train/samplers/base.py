@@ -1,8 +1,8 @@
 """The contract of a sampler: it gives completions to prompts, with the policy's current weights.
 
 A sampler's own log-probabilities never stand in for the policy's. Served by another program in
-bfloat16, a third of all completions are outside GSPO's clip range before any update. They serve only
-as a correction weight (see `losses.py`).
+bfloat16, a third of all completions are outside GSPO's clip range before any update. They serve
+only as a correction weight (see `losses.py`).
 """
 
 from collections.abc import Sequence

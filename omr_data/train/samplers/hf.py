@@ -51,10 +51,12 @@ class HFSampler:
             params: How to sample.
             step: The number of the step.
         """
+        # Prompts of a batch are padded to the longest, and their caches grow with every token.
         longest = max((len(prompt) for prompt in encoded), default=0) + params.max_tokens
         completions = min(MAX_COMPLETIONS, MAX_CACHED_TOKENS // longest)
         at_once = max(1, completions // params.n)
         found: list[list[Completion]] = []
+        # Once for all batches: gathering parameters costs as much as several tokens.
         with self.policy.generating():
             for start in range(0, len(encoded), at_once):
                 # transformers samples from torch's global generator. Seeding it from all that a

@@ -13,7 +13,7 @@ development mode only: such a server must not be reachable by anybody else.
 import asyncio
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ class VLLMSampler:
         """
 
         async def sample_all() -> list[list[Completion]]:
+            # Without a limit, the images of a whole step would be in flight at once.
             slots = asyncio.Semaphore(IN_FLIGHT)
             async with _session() as http:
                 if self._model is None:
@@ -157,6 +158,7 @@ class VLLMSampler:
         }
         async with slots:
             answer = await self._call(http, "POST", "/v1/chat/completions", body)
+        # Another chat template or image size would train on tokens that were never sampled from.
         read = answer.get("prompt_token_ids")
         if read != encoded.ids.tolist():
             raise TrainError(
@@ -164,28 +166,28 @@ class VLLMSampler:
                 f"{len(encoded)}, or as other ones: give both the same model folder, with its "
                 "chat template and image sizes."
             )
+        # The server may finish them in any order.
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
         return [_completion(choice) for choice in choices]
 
     def _messages(self, prompt: PolicyPrompt) -> list[dict[str, Any]]:
         """The chat in the form that the server takes, with images as data URLs."""
-        urls = (
-            data_url(inspect_image(image), base64.b64encode(image).decode())
-            for image in prompt.images
-        )
-        return [
-            {"role": turn["role"], "content": self._content(turn["content"], urls)}
-            for turn in prompt.messages
-        ]
-
-    def _content(self, text: str, urls: Iterator[str]) -> str | list[dict[str, Any]]:
-        parts = self._encoder.content_parts(text)
-        if all(part["type"] == "text" for part in parts):
-            return "".join(part["text"] for part in parts)
-        for place, part in enumerate(parts):
-            if part["type"] == "image":
-                parts[place] = {"type": "image_url", "image_url": {"url": next(urls)}}
-        return parts
+        images = iter(prompt.images)
+        chat: list[dict[str, Any]] = []
+        for turn in prompt.messages:
+            parts = self._encoder.content_parts(turn["content"])
+            for place, part in enumerate(parts):
+                if part["type"] == "image":
+                    # The original bytes: the server must resize the same pixels as the trainer.
+                    image = next(images)
+                    url = data_url(inspect_image(image), base64.b64encode(image).decode())
+                    parts[place] = {"type": "image_url", "image_url": {"url": url}}
+            # Some templates take text only as a plain string.
+            content: str | list[dict[str, Any]] = parts
+            if all(part["type"] == "text" for part in parts):
+                content = "".join(part["text"] for part in parts)
+            chat.append({"role": turn["role"], "content": content})
+        return chat
 
     async def _call(
         self, http: aiohttp.ClientSession, method: str, path: str, body: dict[str, Any]
@@ -201,6 +203,8 @@ class VLLMSampler:
                         found: dict[str, Any] = await answer.json() if text else {}
                         return found
                     fault = f"{answer.status} {text[:300]}"
+                    # A request that the server refuses is refused again; only overload and its
+                    # own faults pass.
                     if answer.status < 500 and answer.status != 429:
                         break
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -222,6 +226,7 @@ def _session() -> aiohttp.ClientSession:
 def _completion(choice: dict[str, Any]) -> Completion:
     ids = tuple(choice["token_ids"])
     logprobs = tuple(float(token["logprob"]) for token in choice["logprobs"]["content"])
+    # A mismatch would shift the correction to other tokens without any error.
     if not logprobs or len(logprobs) != len(ids):
         raise TrainError(
             f"the server gives {len(ids)} tokens and {len(logprobs)} log-probabilities for one "
