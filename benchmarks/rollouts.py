@@ -46,7 +46,7 @@ LATENCY = 0.02
 IN_FLIGHT = 128
 
 
-# ------------------------------------------------------------------------------------------- the server
+# ----------------------------------------------------------------------------------- the server
 
 
 class Answerer(asyncio.Protocol):
@@ -125,7 +125,7 @@ def server(latency: float = LATENCY, slots: int = 0) -> Iterator[str]:
         process.wait()
 
 
-# ------------------------------------------------------------------------------------------ the clients
+# ---------------------------------------------------------------------------------- the clients
 
 
 class Questions:
@@ -249,7 +249,7 @@ def published(url: str, questions: Questions, count: int) -> float:
         return count / (time.perf_counter() - began)
 
 
-# ------------------------------------------------------------------------------------------ the figures
+# ---------------------------------------------------------------------------------- the figures
 
 
 def compare(has_image: bool, share: float) -> dict[str, float]:

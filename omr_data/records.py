@@ -9,6 +9,7 @@ Records are values: frozen, compared by content, changed with `dataclasses.repla
 `<image>` mark where each image stands. `schema` is the one Arrow schema that stores records.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -23,6 +24,12 @@ IMAGE_MARK = "<image>"
 """Stands in a text where an image stands in the prompt."""
 TYPED_MARK = "< image>"
 """Replaces `<image>` where it is typed text: trainers take every exact mark for an image."""
+
+ANSWER_FINISH_REASONS = ("stop", "length")
+"""Finish reasons of an answer: the model ended by itself, or reached `max_tokens`. A response with
+any other one (abort, error, content_filter, tool_calls, null) is no answer and never RIGHT."""
+REPLACEMENT = "\ufffd"
+"""What stands for a character that cannot be stored."""
 
 RIGHT: Literal["RIGHT"] = "RIGHT"
 WRONG: Literal["WRONG"] = "WRONG"
@@ -182,6 +189,44 @@ class Record:
 def lettered(options: Sequence[str]) -> list[str]:
     """Returns options as lines, lettered from (A). Options get their letters only here."""
     return [f"({chr(ord('A') + number)}) {option}" for number, option in enumerate(options)]
+
+
+def storable_text(text: str) -> tuple[str, int]:
+    """Makes any text storable, and counts what had to be replaced.
+
+    Half an emoji (a lone surrogate) has no UTF-8 form, so Parquet, SQLite and every hash refuse it.
+    Two halves that stand together become the character that they are.
+
+    Returns:
+        The text, and how many characters of it were replaced by U+FFFD.
+    """
+    # Nearly all text passes here. Encoding it is the cheapest complete test there is.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        stored = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return stored, stored.count(REPLACEMENT) - text.count(REPLACEMENT)
+    return text, 0
+
+
+def plain_number(value: object) -> int | float:
+    """Checks a number that came from outside. A whole float becomes the integer: 3.0 is 3.
+
+    Raises:
+        ValueError: The value is not a number, is NaN or infinite, or is an integer of more than
+            64 bits, which no column can hold.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r:.60} is not a number")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not a finite number")
+        if not value.is_integer():
+            return value
+    whole = int(value)
+    if not -(2**63) <= whole < 2**63:
+        raise ValueError(f"an integer of {whole.bit_length()} bits does not fit in 64")
+    return whole
 
 
 def render_question(record: Record) -> str:

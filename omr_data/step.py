@@ -195,12 +195,17 @@ class AskStep(Step):
     def get_teacher(self) -> Teacher:
         """Returns the teacher or judge to ask."""
 
+    @property
+    def unanswered_at_most(self) -> float:
+        """The share of attempts that a release may leave refused or rejected. 1.0 is no limit."""
+        return 1.0
+
     @abstractmethod
     def requests(self, record: Record) -> Sequence[Request]:
         """Returns what to ask about this record, each with all attempt numbers wanted.
 
-        It must be a pure function of the record: it is called when the plan is counted, when the
-        teacher is asked and when the answers are attached.
+        It must be a pure function of the record. The engine calls it once per record and build,
+        and keeps the requests beside the stage.
         """
 
     @abstractmethod

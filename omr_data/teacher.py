@@ -3,8 +3,8 @@
 A **teacher** is a model that answers requests; a **judge** is a teacher that votes on verdicts.
 **Request**: what a model is asked: one chat with its images, and the attempt numbers wanted.
 **Rollout**: one stored answer to a request. Its key is the sha256 of everything that decides the
-answer (messages, image hashes, the teacher's identity fields), and nothing else, so a changed URL or
-concurrency finds every paid answer again.
+answer (messages, image hashes, the teacher's identity fields), and nothing else. So a changed URL
+or concurrency finds every paid answer again.
 
 Adding a teacher is adding one file to `omr_data/teachers/`, or a class in a recipe:
 
@@ -25,7 +25,7 @@ Adding a teacher is adding one file to `omr_data/teachers/`, or a class in a rec
         def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
             for batch in self._budget.within(batches):
                 yield [
-                    (request, [Response("42", attempt, "always-42") for attempt in request.attempts])
+                    (request, [Response("42", one, "always-42") for one in request.attempts])
                     for request in batch
                 ]
 
@@ -33,15 +33,17 @@ Adding a teacher is adding one file to `omr_data/teachers/`, or a class in a rec
             return ""
 """
 
+import enum
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from omr_data.identity import Canonical, Spec, canonical, digest, to_json
-from omr_data.records import ImageRef, Message, Response
+from omr_data.records import ImageRef, Message, Response, storable_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +62,54 @@ class Request:
     """Canonical JSON of everything that decides the answer: teacher, messages, image hashes."""
 
 
+class AttemptStatus(enum.Enum):
+    """How one attempt ended. Every attempt that was asked for ends in exactly one of these.
+
+    What it means for the data:
+
+    - Only an answered attempt has a Response, so only it can be RIGHT.
+    - Refused and rejected attempts are settled: no run asks for them again, until
+      `omr rollouts retry` forgets them. Their share is limited by `rollout.Sample(unanswered=)`.
+    - A failed attempt blocks the release. The next run asks for exactly the failed ones.
+    """
+
+    ANSWERED = "answered"
+    """The model ended by itself (`stop`) or reached `max_tokens` (`length`). Stored for good."""
+    REFUSED = "refused"
+    """A content filter or the provider's policy stands against an answer. Settled."""
+    REJECTED = "rejected"
+    """The server cannot serve this request as it was asked: too long, an image of a wrong shape,
+    a tool call instead of an answer. Settled, with its HTTP status and the server's message."""
+    FAILED = "failed"
+    """No answer, for a reason that may pass: a time-out, an outage, an empty or broken reply, an
+    aborted generation, a key that was withdrawn after it had worked."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether no later run asks for the attempt again."""
+        return self is not AttemptStatus.FAILED
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An attempt that got no answer."""
 
     attempt: int
     """The attempt number that was asked for."""
+    status: AttemptStatus
+    """Refused, rejected or failed."""
     kind: str
-    """A short word for counting, such as "timeout" or "rate limit"."""
+    """A short word for counting, such as "timeout" or "rate limited"."""
     detail: str
-    """What the server or library said."""
-    retriable: bool
-    """Whether asking again may succeed. The next run asks again for exactly these."""
-    status: int = 0
+    """What the server or library said, without secrets."""
+    http_status: int = 0
     """The HTTP status. 0 where there was none."""
     tries: int = 1
     """How often the attempt was tried in this run."""
 
+
+JSON_FIELDS = ("response_format", "extra_body")
+"""Fields of a teacher that hold a JSON object as text. `canonical_json` is how they are stored."""
 
 Batch = Sequence[Request]
 """Requests that are handed to a teacher together."""
@@ -94,7 +127,12 @@ class ReadImage(Protocol):
 
 @dataclass(slots=True)
 class Budget:
-    """What a run may spend, and what it has spent. It is no part of any identity."""
+    """What a run may spend, and what it has spent. It is no part of any identity.
+
+    The limit in dollars holds by reservation. Before a request leaves, the most that it can cost is
+    reserved. When its reply is there, what it really cost takes the reservation's place. So the
+    spent dollars never exceed the limit, however many requests are in flight.
+    """
 
     usd: float | None = None
     """The limit in US dollars. None is no limit."""
@@ -104,35 +142,58 @@ class Budget:
     """US dollars spent so far."""
     sent: int = 0
     """Requests sent so far."""
+    reserved: float = 0.0
+    """US dollars that the requests in flight can cost at most."""
     reached: bool = False
-    """Whether a request was refused for lack of budget. It stays true: what is in flight may turn
-    out cheaper than expected, and the run must still report that it paused."""
+    """Whether a request was not sent for lack of budget. It stays true, so that the run reports a
+    pause and no fault of the teacher."""
 
-    def allows(self, under_way: float = 0.0) -> bool:
-        """Tells whether one more request may be sent, and remembers a refusal.
+    def reserve(self, most: float = 0.0) -> bool:
+        """Counts one more request and reserves its cost. Returns False where the limit forbids it.
+
+        A False is not yet a pause: requests in flight may turn out cheaper than their reservations.
+        Call `pause` when nothing is in flight.
 
         Args:
-            under_way: US dollars that requests in flight are expected to cost.
+            most: US dollars that the request can cost at most.
         """
-        allowed = self.room(under_way)
-        self.reached |= not allowed
-        return allowed
-
-    def room(self, under_way: float = 0.0) -> bool:
-        """Tells whether one more request would be allowed, for a teacher that can wait for those in
-        flight. See `allows` for the argument."""
         has_requests = self.requests is None or self.sent < self.requests
-        has_dollars = self.usd is None or self.spent + under_way < self.usd
-        return has_requests and has_dollars
+        # Equality is allowed, so that a budget of 0 still asks teachers that cost nothing.
+        has_dollars = self.usd is None or self.spent + self.reserved + most <= self.usd
+        if not (has_requests and has_dollars):
+            return False
+        self.sent += 1
+        self.reserved += most
+        return True
+
+    def settle(self, reserved: float, cost: float) -> None:
+        """Replaces the reservation of one request by what it cost.
+
+        Args:
+            reserved: What `reserve` was given for it.
+            cost: US dollars that it cost.
+        """
+        # Sums of floats drift by 1e-16 of the total. A negative reservation must not come of it.
+        self.reserved = max(0.0, self.reserved - reserved)
+        self.spent += cost
+
+    def pause(self) -> None:
+        """Notes that something was not sent because the budget does not allow it."""
+        self.reached = True
 
     def within(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yields batches until the limit is reached, counting each question as one request.
 
         This is for teachers that cost nothing, where only `--max-requests` can stop a run.
         """
-        while self.allows() and (batch := next(batches, None)) is not None:
+        while self.requests is None or self.sent < self.requests:
+            # Taken only after the check, so that a paused run has not read what it does not ask.
+            batch = next(batches, None)
+            if batch is None:
+                return
             self.sent += len(batch)
             yield batch
+        self.pause()
 
 
 class Session(Protocol):
@@ -144,6 +205,7 @@ class Session(Protocol):
         Every attempt of every request comes back exactly once, as a Response or a Failure; one
         request may come back in parts. Batches are taken only as fast as they are answered, so that
         the engine can stream millions of them. The iterator ends early when the budget is spent.
+        It may yield an empty group at any time, so that the live line is drawn while it waits.
         """
         ...
 
@@ -170,8 +232,8 @@ class Estimate:
 class Teacher(Spec):
     """A model that answers requests.
 
-    Its identity fields (model, revision, sampling parameters) are part of every rollout key. Declare
-    what is not, such as URLs and limits, with `runtime_field`.
+    Its identity fields (model, revision, sampling parameters) are part of every rollout key.
+    Declare what is not, such as URLs and limits, with `runtime_field`.
     """
 
     def request(
@@ -184,15 +246,18 @@ class Teacher(Spec):
             images: The images, in the order of their marks.
             attempts: How many answers are wanted: attempt numbers 0 to attempts - 1.
         """
+        # A lone surrogate has no bytes to hash or to send. Sources replace theirs; a step that
+        # makes text of its own may not.
+        chat = [Message(one.role, storable_text(one.text)[0]) for one in messages]
         identity: Canonical = {
             "teacher": canonical(self),
-            "messages": [{"role": message.role, "text": message.text} for message in messages],
+            "messages": [{"role": message.role, "text": message.text} for message in chat],
             "images": [image.sha256 for image in images],
         }
         # The number of attempts is left out of the key: going from 8 to 12 asks for exactly 4 more.
         return Request(
             digest(identity),
-            tuple(messages),
+            tuple(chat),
             tuple(images),
             tuple(range(attempts)),
             to_json(identity),
@@ -219,6 +284,14 @@ class Teacher(Spec):
         """
         return self
 
+    def check_budget(self, budget: Budget) -> None:
+        """Checks that a budget can be kept, before anything is asked. See `Session` for asking.
+
+        Raises:
+            TeacherError: The budget is in dollars, and this teacher costs money but has no prices.
+        """
+        return None
+
     @abstractmethod
     def open(
         self, workers: int, read_image: ReadImage, budget: Budget
@@ -238,3 +311,24 @@ class Teacher(Spec):
     def estimate(self, requests: Iterator[Request]) -> Estimate | None:
         """Estimates what answering would take. None for a teacher that costs nothing."""
         return None
+
+
+def canonical_json(value: Any) -> str:
+    """A JSON value as its one canonical text: no spaces, sorted names, UTF-8 as it is.
+
+    Names below "properties" keep their order: a JSON schema's properties are generated in it, so
+    another order is another request.
+
+    Raises:
+        ValueError: The value holds NaN or infinity, which JSON does not have.
+    """
+    return json.dumps(_sorted(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _sorted(value: Any, keep_order: bool = False) -> Any:
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    names = list(value) if keep_order else sorted(value)
+    return {name: _sorted(value[name], name == "properties") for name in names}

@@ -13,18 +13,31 @@ from omr_data.sources import algopuzzlevqa, gsm8k, puzzlevqa
 from omr_data.teachers import openai_api, tiny
 
 
-def recipe(rollouts: int = 8, model: str = "") -> Recipe:
+def recipe(
+    rollouts: int = 8,
+    model: str = "",
+    prompt_price: float | None = None,
+    completion_price: float | None = None,
+) -> Recipe:
     """Builds the set.
 
     Args:
         rollouts: Attempts for each question.
         model: The model that OMR_TEACHER_URL serves. Empty asks the embedded teacher.
+        prompt_price: US dollars for a million tokens of prompts. A budget in dollars needs it.
+        completion_price: US dollars for a million tokens of answers. A budget needs it as well.
     """
     teacher: Teacher = tiny.Teacher()
     prompt = rollout.PromptTemplate()
     if model:
         # A model that reasons needs room for it, and is told the format that is rewarded later.
-        teacher = openai_api.Teacher(model, temperature=1.0, max_tokens=8_192)
+        teacher = openai_api.Teacher(
+            model,
+            temperature=1.0,
+            max_tokens=8_192,
+            prompt_price=prompt_price,
+            completion_price=completion_price,
+        )
         prompt = rollout.PromptTemplate(system=rollout.THINK_THEN_ANSWER)
     questions = union(puzzlevqa.Source(), algopuzzlevqa.Source(), gsm8k.Source(split="train")).then(
         limits.ImageSide(at_least=28),

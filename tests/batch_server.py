@@ -1,8 +1,8 @@
-"""A real HTTP server that behaves like a hosted provider's Files and Batches, and misbehaves as it is told: `python -m tests.batch_server`.
+"""A real HTTP server with a hosted provider's Files and Batches: `python -m tests.batch_server`.
 
-It prints its port, listens on 127.0.0.1 and ends when its standard input closes. A question may say in JSON what becomes
-of its line, and how often: `{"fault": "429", "times": 1}`. `GET /log` tells what was bought; `POST /go` lets go of a request
-that is held (see `--hold`).
+It prints its port, listens on 127.0.0.1 and ends when its standard input closes. It misbehaves as it
+is told. A question may say in JSON what becomes of its line, and how often: `{"fault": "429",
+"times": 1}`. `GET /log` tells what was bought; `POST /go` lets go of a held request (see `--hold`).
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Server:
         self.holding = ""
         self.going = asyncio.Event()
 
-    # Files ------------------------------------------------------------------------------------------------
+    # Files ----------------------------------------------------------------------------------------
 
     async def upload(self, request: web.Request) -> web.Response:
         fields = {part.name: await part.read() async for part in await request.multipart()}
@@ -54,7 +54,7 @@ class Server:
             return web.Response(status=503)
         return web.Response(body=self.files[request.match_info["id"]])
 
-    # Batches ----------------------------------------------------------------------------------------------
+    # Batches --------------------------------------------------------------------------------------
 
     async def make(self, request: web.Request) -> web.Response:
         asked = await request.json()
@@ -87,7 +87,12 @@ class Server:
             self.run(batch)
         elif batch["status"] == "validating":
             batch["status"] = "in_progress"
-        return web.json_response(_shown(batch))
+        shown = _shown(batch)
+        if batch["status"] == "completed" and self.calls["late"] < self.options.late:
+            # The files appear a few looks after the status does.
+            self.calls["late"] += 1
+            shown |= {"output_file_id": None, "error_file_id": None}
+        return web.json_response(shown)
 
     async def listing(self, request: web.Request) -> web.Response:
         shown_from = time.monotonic() - self.options.lag
@@ -121,6 +126,7 @@ class Server:
             "output_file_id": None,
             "error_file_id": None,
         }
+        batch["request_counts"] = {"total": len(lines), "completed": len(good), "failed": len(bad)}
         if good:
             batch["output_file_id"] = self.keep("\n".join(good).encode())
         if bad:
@@ -174,7 +180,16 @@ class Server:
                 }
                 return {"id": name, "custom_id": name, "response": None, "error": error}
             if fault["fault"] == "empty":
-                return _answered(name, 200, _completion(samples, ""))
+                return _answered(name, 200, _completion(body, samples, ""))
+            if fault["fault"] == "surrogate":
+                return _answered(name, 200, _completion(body, samples, f"{TEXT} \ud83d"))
+            if fault["fault"] == "one empty":
+                completion = _completion(body, samples, TEXT)
+                completion["choices"][0]["message"] = {"role": "assistant", "content": ""}
+                return _answered(name, 200, completion)
+            if not fault["fault"].isdecimal():
+                reason = None if fault["fault"] == "null" else fault["fault"]
+                return _answered(name, 200, _completion(body, samples, TEXT, reason))
             return _answered(
                 name, int(fault["fault"]), {"error": {"message": f"told to say {fault['fault']}"}}
             )
@@ -183,7 +198,7 @@ class Server:
         if self.options.single == "refuse" and samples > 1:
             return _answered(name, 400, {"error": {"message": "n must be 1"}})
         return _answered(
-            name, 200, _completion(1 if self.options.single == "ignore" else samples, TEXT)
+            name, 200, _completion(body, 1 if self.options.single == "ignore" else samples, TEXT)
         )
 
     def answer_expired(self, name: str) -> dict[str, Any]:
@@ -194,7 +209,7 @@ class Server:
             "error": {"code": "batch_expired", "message": "too late"},
         }
 
-    # For tests --------------------------------------------------------------------------------------------
+    # For tests ------------------------------------------------------------------------------------
 
     async def hold(self, moment: str) -> None:
         if self.options.hold == moment and not self.going.is_set():
@@ -216,10 +231,12 @@ class Server:
         )
 
 
-def _completion(samples: int, text: str) -> dict[str, Any]:
+def _completion(
+    body: dict[str, Any], samples: int, text: str, reason: str | None = "stop"
+) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     choices = [
-        {"index": index, "message": message, "finish_reason": "stop", "logprobs": None}
+        {"index": index, "message": message, "finish_reason": reason, "logprobs": None}
         for index in range(samples)
     ]
     usage = {
@@ -231,7 +248,7 @@ def _completion(samples: int, text: str) -> dict[str, Any]:
         "id": "1",
         "object": "chat.completion",
         "created": 1,
-        "model": "served-model",
+        "model": body["model"],
         "choices": choices,
         "usage": usage,
     }
@@ -290,6 +307,9 @@ async def main() -> None:
         type=int,
         default=0,
         help="the first call of each kind fails; making a batch does so after it is made",
+    )
+    parser.add_argument(
+        "--late", type=int, default=0, help="looks at a completed batch without its file ids"
     )
     parser.add_argument(
         "--lag", type=float, default=0.0, help="seconds until a new batch is in the list"

@@ -34,6 +34,11 @@ class FaultServer(Server):
         """Each sample that was given, as (question, seed)."""
         return _samples(self.told()["log"])
 
+    def mode(self, status: str) -> None:
+        """Makes every request fail with a status from now on; "" ends that."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/mode", status.encode()):
+            pass
+
 
 class BatchServer(Server):
     """A running provider of batches."""

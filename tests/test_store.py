@@ -18,7 +18,7 @@ from omr_data.store.atomic import atomic_path, write_bytes
 from omr_data.store.images import ImageStore
 from omr_data.store.replay import export_rollouts, import_rollouts
 from omr_data.store.rollouts import RolloutStore
-from omr_data.teacher import Failure, Request
+from omr_data.teacher import AttemptStatus, Failure, Request
 from tests.builders import png, record, response
 
 
@@ -154,8 +154,8 @@ def test_a_failure_is_asked_again_only_if_that_may_help(tmp_path: Path) -> None:
                 (
                     ask(0, 1),
                     [
-                        Failure(0, "timeout", "", retriable=True),
-                        Failure(1, "bad request", "", retriable=False, status=400),
+                        Failure(0, AttemptStatus.FAILED, "timeout", ""),
+                        Failure(1, AttemptStatus.REJECTED, "rejected", "", http_status=400),
                     ],
                 )
             ]
@@ -163,7 +163,7 @@ def test_a_failure_is_asked_again_only_if_that_may_help(tmp_path: Path) -> None:
         assert store.settled([KEY]) == {KEY: {1}}
         store.put([(ask(0), [response("late", 0)])])
         assert store.settled([KEY]) == {KEY: {0, 1}}
-        assert store.stats().failures == 1
+        assert (store.stats().failures, store.stats().rejected) == (0, 1)
 
 
 def test_a_missing_or_foreign_store_file_is_a_clear_error(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from omr_data.teacher import Budget
 from omr_data.teachers.openai_api import Teacher
 from tests.omr import ROOT, command
 
+pytestmark = pytest.mark.build
+
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:

@@ -25,6 +25,7 @@ from omr_data.cli.problems import require_ready
 from omr_data.cli.show import print_records
 from omr_data.engine.build import Built, build, folders
 from omr_data.engine.preview import preview
+from omr_data.engine.unanswered import stale_stages
 from omr_data.errors import RecipeError
 from omr_data.plan import make_plan
 from omr_data.progress import printable, reporter
@@ -133,10 +134,11 @@ def release_command(
     job = load_job(file, set, mirror, work)
     require_ready(job)
     cut, where = folders(job.plan, job.workspace)
+    stale = stale_stages(cut, where, job.workspace)
     left = [
         stage.last.name
-        for stage, folder in zip(cut.stages, where, strict=True)
-        if not folder.done()
+        for number, (stage, folder) in enumerate(zip(cut.stages, where, strict=True))
+        if number in stale or not folder.done()
     ]
     if left:
         raise RecipeError(

@@ -20,6 +20,7 @@ from omr_data.cli.common import (
 )
 from omr_data.cli.problems import require_ready
 from omr_data.engine.build import Calls, folders, teacher_calls
+from omr_data.engine.unanswered import stale_stages
 from omr_data.errors import OmrError, RecipeError, UnpinnedError
 from omr_data.identity import Spec, canonical, identity_fields
 from omr_data.plan import Node, Plan
@@ -42,10 +43,12 @@ def plan_command(
     """
     job = load_job(file, set, mirror, work)
     cut, where = folders(job.plan, job.workspace)
+    stale = stale_stages(cut, where, job.workspace)
     # Steps of one stage are written in one pass, so they are cached or run together.
     state: dict[str, str] = {}
-    for stage, folder in zip(cut.stages, where, strict=True):
-        stage_state = "CACHED" if folder.done() else "RUN"
+    for number, (stage, folder) in enumerate(zip(cut.stages, where, strict=True)):
+        is_cached = folder.done() and number not in stale
+        stage_state = "CACHED" if is_cached else "RUN"
         state.update((node.fingerprint, stage_state) for node in stage.nodes)
     calls = teacher_calls(job.plan, job.workspace)
     if as_json:

@@ -1,56 +1,88 @@
-"""Asking a teacher: only for what the store does not hold, in batches that are the same on every run.
+"""Asking a teacher only for what the store does not hold, in the same batches on every run.
 
-Requests are cut into batches of `teacher.batch` questions over the whole input, before anything stored is left out. So
-after a crash a batch is asked whole or not at all, and a teacher whose text depends on its batch still draws the same.
+Requests are cut into batches of `teacher.batch` questions over the whole input, before anything
+stored is left out. So after a crash a batch is asked whole or not at all, and a teacher whose text
+depends on its batch still gives the same.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
+from omr_data.engine.requests import Wanted, iter_groups, read_requests, read_wanted
 from omr_data.errors import IncompleteError, TeacherError
 from omr_data.progress import Bar, Reporter
+from omr_data.records import Response
 from omr_data.step import AskStep
 from omr_data.store.rollouts import RolloutStore
-from omr_data.store.shards import read_records
 from omr_data.store.workspace import Workspace
-from omr_data.teacher import Answers, Budget, Failure, Request, Session
+from omr_data.teacher import Answers, AttemptStatus, Budget, Request, Session
+from omr_data.teachers.openai_api.replies import is_served_as_asked
+
+Keyed = TypeVar("Keyed", Request, Wanted)
+
+KEYS_AT_ONCE = 10_000
+"""Keys that are looked up together while counting."""
+MESSAGE = 200
+"""Most characters of a server's message in a summary."""
 
 
-def wanted(
-    step: AskStep, shards: Sequence[Path], store: RolloutStore | None
+def requests_of(step: AskStep, shards: Sequence[Path]) -> Iterator[Request]:
+    """Yields the requests of some shards whose requests were not kept yet."""
+    for shard in shards:
+        for group in iter_groups(step, shard):
+            yield from group
+
+
+def unsettled(
+    requests: Iterable[Request], batch_size: int, store: RolloutStore | None
 ) -> Iterator[list[Request]]:
-    """Batches of requests with the attempts that are not settled yet; batches with none are left out.
+    """Yields batches of requests with the attempts that are not settled yet.
 
-    Questions with equal requests (same words, same images) are one request: they share their answers.
+    Questions with equal requests (same words, same images) are one request, and share their
+    answers. Batches with nothing to ask are left out.
+
+    Args:
+        requests: All requests of the step, in order.
+        batch_size: Questions in a batch.
+        store: The store, or None where there is none yet.
     """
-    requests = _distinct(step, shards)
-    while batch := list(islice(requests, step.get_teacher().batch)):
+    distinct = _distinct(requests)
+    # One query per batch: a query per question would cost more than the answer's commit.
+    while batch := list(islice(distinct, batch_size)):
         settled = store.settled([request.key for request in batch]) if store else {}
         left = [_without(request, settled.get(request.key, set())) for request in batch]
         if asked := [request for request in left if request.attempts]:
             yield asked
 
 
-def count_wanted(step: AskStep, shards: Sequence[Path], rollouts: Path) -> int:
-    """How many attempts have to be asked. Reads the input's records and the store's keys."""
-    with open_store(rollouts) as store:
-        return sum(
-            len(request.attempts) for batch in wanted(step, shards, store) for request in batch
-        )
+def count_unsettled(wanted: Iterable[Wanted], store: RolloutStore | None) -> int:
+    """Counts the attempts that have to be asked. Reads keys only.
+
+    Args:
+        wanted: Keys and attempts of the step, in order.
+        store: The store, or None where there is none yet.
+    """
+    distinct = _distinct(wanted)
+    count = 0
+    while chunk := list(islice(distinct, KEYS_AT_ONCE)):
+        settled = store.settled([one.key for one in chunk]) if store else {}
+        count += sum(len({*one.attempts} - settled.get(one.key, set())) for one in chunk)
+    return count
 
 
 def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
-    """The store to read, or None where there is none yet."""
+    """Opens the store for reading, or gives None where there is none yet."""
     return RolloutStore.read(rollouts) if RolloutStore.is_there(rollouts) else nullcontext()
 
 
 def ask_teacher(
     step: AskStep,
-    shards: Sequence[Path],
+    tables: Sequence[Path],
     workspace: Workspace,
     workers: int,
     reporter: Reporter,
@@ -58,41 +90,119 @@ def ask_teacher(
 ) -> None:
     """Asks for everything that is not settled, and stores each answer as it comes.
 
+    Args:
+        step: The step that asks.
+        tables: The requests of its input shards, as `make_requests` wrote them.
+        workspace: Where rollouts and images are.
+        workers: How many processes a local model may use.
+        reporter: Where progress is shown.
+        budget: What may be spent.
+
     Raises:
-        IncompleteError: the budget is spent, or some attempts failed in a way that may pass. All answers are stored.
-        TeacherError: the teacher cannot answer, or left a request out.
+        IncompleteError: The budget is spent, or some attempts failed. All answers are stored.
+        TeacherError: The teacher cannot answer, or left a request out.
     """
-    total = count_wanted(step, shards, workspace.rollouts)
+    wanted = (one for table in tables for one in read_wanted(table))
+    with open_store(workspace.rollouts) as store:
+        total = count_unsettled(wanted, store)
     if not total:
         return
+    teacher = step.get_teacher().kept_in(workspace.root)
+    outcome = AskOutcome(total, teacher.model_id)
+    requests = (request for table in tables for request in read_requests(table))
     with (
         RolloutStore.write(workspace.rollouts) as store,
-        step.get_teacher()
-        .kept_in(workspace.root)
-        .open(workers, workspace.images, budget) as session,
-        reporter.bar(f"asking {step.get_teacher().model_id}", total, "answers") as bar,
+        teacher.open(workers, workspace.images, budget) as session,
+        reporter.bar(f"asking {teacher.model_id}", total, "answers") as bar,
     ):
-        returned, failed = _ask(session, wanted(step, shards, store), store, bar, budget, total)
-    for kind, retriable in sorted(failed):
-        count = failed[kind, retriable]
-        reporter.say(
-            f"  {count:,} attempts failed: {kind}{'' if retriable else ', and will not be asked again'}"
-        )
-    again = sum(count for (_, retriable), count in failed.items() if retriable)
-    if returned != total and budget.reached:
-        raise IncompleteError(
-            f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), with {total - returned:,} of {total:,} attempts "
-            "to ask. Every answer is stored: the same command with a new budget goes on from here."
-        )
-    if returned != total:
-        raise TeacherError(
-            f"the teacher gave {returned:,} answers and failures for {total:,} attempts. Each attempt must come back once."
-        )
-    if again:
-        raise IncompleteError(
-            f"{again:,} of {total:,} attempts got no answer, and may succeed later. "
-            "Every answer is stored: the same command asks again for exactly the missing ones."
-        )
+        try:
+            _ask(session, unsettled(requests, teacher.batch, store), store, bar, budget, outcome)
+        finally:
+            # Said even when the run stops: why requests failed is what a person needs then.
+            for line in outcome.lines(store.replaced):
+                reporter.say(f"  {line}")
+    outcome.check(budget)
+
+
+@dataclass(slots=True)
+class AskOutcome:
+    """What came of the attempts of one run."""
+
+    total: int
+    """Attempts that were to be asked."""
+    model: str
+    """The model that was asked."""
+    returned: int = 0
+    """Wanted attempts that came back, answered or not."""
+    failures: Counter[tuple[AttemptStatus, str]] = field(default_factory=Counter)
+    """Attempts without an answer, by status and kind."""
+    messages: dict[tuple[AttemptStatus, str], str] = field(default_factory=dict)
+    """What the server said to the first of each."""
+    served: Counter[str] = field(default_factory=Counter)
+    """Answers by the model that the server says it served."""
+
+    def add(self, answers: Answers) -> int:
+        """Notes a group of answers, and returns how many wanted attempts it holds."""
+        before = self.returned
+        for request, results in answers:
+            for result in results:
+                # An attempt that an earlier run bought may come back with the wanted ones.
+                self.returned += result.attempt in request.attempts
+                if isinstance(result, Response):
+                    self.served[result.model] += 1
+                    continue
+                kind = (result.status, result.kind)
+                self.failures[kind] += 1
+                self.messages.setdefault(kind, result.detail)
+        return self.returned - before
+
+    def lines(self, replaced: int) -> Iterator[str]:
+        """Yields what a person should know of the run, one line each.
+
+        Args:
+            replaced: Characters of answers that could not be stored.
+        """
+        for (status, kind), count in sorted(
+            self.failures.items(), key=lambda item: (item[0][0].value, item[0][1])
+        ):
+            again = ", and will not be asked again" if status.settled else ""
+            said = " ".join(self.messages[status, kind].split())[:MESSAGE]
+            yield f"{count:,} attempts {status.value}: {kind}{again}{f' ({said})' if said else ''}"
+        for served, count in self.served.items():
+            if not is_served_as_asked(self.model, served):
+                yield (
+                    f"{count:,} answers came from the model {served!r}, and {self.model!r} was "
+                    "asked for. If that is another model, set served_as in the teacher and retry."
+                )
+        if replaced:
+            yield f"{replaced:,} characters of answers could not be stored, and are U+FFFD now"
+
+    def check(self, budget: Budget) -> None:
+        """Raises when attempts are missing.
+
+        Raises:
+            IncompleteError: The budget is spent, or some attempts failed.
+            TeacherError: The teacher did not give each attempt back.
+        """
+        # A pause is no fault of the teacher, and says how to go on.
+        if self.returned != self.total and budget.reached:
+            raise IncompleteError(
+                f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), "
+                f"with {self.total - self.returned:,} of {self.total:,} attempts to ask. Every "
+                "answer is stored: the same command with a new budget goes on from here."
+            )
+        if self.returned != self.total:
+            raise TeacherError(
+                f"the teacher gave {self.returned:,} answers and failures for {self.total:,} "
+                "attempts. Each attempt must come back once."
+            )
+        failed = sum(count for (status, _), count in self.failures.items() if not status.settled)
+        if failed:
+            raise IncompleteError(
+                f"{failed:,} of {self.total:,} attempts got no answer, and may succeed later. "
+                "Every answer is stored: the same command asks again for exactly the missing ones. "
+                "`omr rollouts failures` shows what the server said."
+            )
 
 
 def _ask(
@@ -101,55 +211,42 @@ def _ask(
     store: RolloutStore,
     bar: Bar,
     budget: Budget,
-    total: int,
-) -> tuple[int, Counter[tuple[str, bool]]]:
-    """How many attempts came back, and how many of them failed, by kind and by whether they may be asked again."""
-    returned, before = 0, budget.spent
-    failed: Counter[tuple[str, bool]] = Counter()
+    outcome: AskOutcome,
+) -> None:
+    before = budget.spent
     for answers in session.answer(batches):
-        store.put(answers)
-        returned += (group := _count(answers))
-        failed.update(
-            (result.kind, result.retriable)
-            for _, results in answers
-            for result in results
-            if isinstance(result, Failure)
-        )
+        # Stored before it is shown: what a person sees done is done.
+        if answers:
+            store.put(answers)
+        group = outcome.add(answers)
+        failed = outcome.failures.total()
+        # The mean cost is that of an answer, and failures may have cost nothing.
+        answered = outcome.returned - failed
         notes = [
-            f"{failed.total():,} failed" if failed else "",
+            f"{failed:,} without an answer" if failed else "",
             session.note(),
-            _cost(budget.spent - before, returned - failed.total(), total),
+            _cost(budget.spent - before, answered, outcome.total),
         ]
         bar.advance(group, ", ".join(note for note in notes if note))
-    return returned, failed
 
 
 def _cost(spent: float, answered: int, total: int) -> str:
     """Dollars so far, and what all of it will have cost at the mean so far."""
-    return (
-        f"${spent:,.2f} of about ${spent / answered * total:,.2f}" if spent and answered > 0 else ""
-    )
+    if not spent or answered <= 0:
+        return ""
+    return f"${spent:,.2f} of about ${spent / answered * total:,.2f}"
 
 
-def _count(answers: Answers) -> int:
-    """Results of attempts that were asked for: one that was paid for earlier may come with others, which are stored as well."""
-    return sum(
-        result.attempt in request.attempts for request, results in answers for result in results
-    )
-
-
-def _distinct(step: AskStep, shards: Sequence[Path]) -> Iterator[Request]:
+def _distinct(items: Iterable[Keyed]) -> Iterator[Keyed]:
+    """The first of each key. Keys are kept as 32 bytes: there may be a million of them."""
     seen: set[bytes] = set()
-    for shard in shards:
-        for record in read_records(shard):
-            for request in step.requests(record):
-                key = bytes.fromhex(request.key)
-                if key not in seen:
-                    seen.add(key)
-                    yield request
+    for item in items:
+        key = bytes.fromhex(item.key)
+        if key not in seen:
+            seen.add(key)
+            yield item
 
 
 def _without(request: Request, settled: set[int]) -> Request:
-    return replace(
-        request, attempts=tuple(attempt for attempt in request.attempts if attempt not in settled)
-    )
+    left = tuple(attempt for attempt in request.attempts if attempt not in settled)
+    return replace(request, attempts=left)

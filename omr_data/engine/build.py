@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omr_data.engine.ask import ask_teacher, count_wanted, open_store, wanted
+from omr_data.engine.ask import ask_teacher, open_store, requests_of, unsettled
+from omr_data.engine.requests import RequestsTask, make_requests, read_requests
 from omr_data.engine.shards import (
     ApplyDecisions,
     AttachAnswers,
@@ -23,6 +24,7 @@ from omr_data.engine.shards import (
     make_shard,
 )
 from omr_data.engine.stages import Cut, Stage, cut
+from omr_data.engine.unanswered import drop_stale, stale_stages
 from omr_data.errors import OmrError, SourceError, StepError, StoreError
 from omr_data.plan import Node, Plan
 from omr_data.processes import Mapper
@@ -32,7 +34,7 @@ from omr_data.step import AskStep, Columns, Decisions, GlobalStep, Step
 from omr_data.store.ledger import Count
 from omr_data.store.shards import StageFolder, check_shard, write_frame
 from omr_data.store.workspace import Workspace
-from omr_data.teacher import Budget, Estimate
+from omr_data.teacher import Budget, Estimate, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ def build(
     """
     plan.require_ready()
     stages, where = folders(plan, workspace)
+    drop_stale(where, stale_stages(stages, where, workspace))
+    _check_budgets(stages, where, budget)
     run = _Run(workspace, locator, mapper, workers, reporter, budget, where)
     for number, (stage, folder) in enumerate(zip(stages.stages, where, strict=True), 1):
         label = f"[{number}/{len(stages.stages)}] {stage.last.label}"
@@ -136,6 +140,13 @@ def build(
     # Also where everything was cached: stages of several builds meet here for the first time.
     built.check()
     return built
+
+
+def _check_budgets(stages: Cut, where: Sequence[StageFolder], budget: Budget) -> None:
+    """Every teacher of the plan must be able to keep the budget, before the first one is asked."""
+    for stage, folder in zip(stages.stages, where, strict=True):
+        if stage.head is not None and isinstance(stage.head.spec, AskStep) and not folder.done():
+            stage.head.spec.get_teacher().check_budget(budget)
 
 
 def _describe(folder: StageFolder) -> str:
@@ -196,9 +207,13 @@ class _Run:
             case Source() as source:
                 return self._parts(source, fingerprint)
             case AskStep() as step:
-                ask_teacher(step, shards, self.workspace, self.workers, self.reporter, self.budget)
+                tables = self._requests(step, shards, folder, label)
+                ask_teacher(step, tables, self.workspace, self.workers, self.reporter, self.budget)
                 rollouts = self.workspace.rollouts
-                return [AttachAnswers(step, fingerprint, shard, rollouts) for shard in shards]
+                return [
+                    AttachAnswers(step, fingerprint, shard, rollouts, table)
+                    for shard, table in zip(shards, tables, strict=True)
+                ]
             case GlobalStep() as step:
                 references = [_shards(self.folders, group) for group in stage.references]
                 drops = self._decide(step, folder, [shards, *references], label)
@@ -232,6 +247,19 @@ class _Run:
                 f"{files.root}."
             )
         return [ReadPart(source, fingerprint, files, part, self.workspace.images) for part in parts]
+
+    def _requests(
+        self, step: AskStep, shards: Sequence[Path], folder: StageFolder, label: str
+    ) -> list[Path]:
+        tasks = [
+            RequestsTask(folder, number, step, shard)
+            for number, shard in enumerate(shards)
+            if not folder.requests(number).exists()
+        ]
+        with self.reporter.bar(f"{label}: requests", len(tasks), "shards") as bar:
+            for _ in self.mapper.map(make_requests, tasks):
+                bar.advance(1)
+        return [folder.requests(number) for number in range(len(shards))]
 
     def _check_unchanged(self, node: Node, source: Source, folder: StageFolder) -> None:
         """Raises SourceError when the files of a source changed since the plan was made.
@@ -364,26 +392,42 @@ def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
         The calls by the fingerprint of the step's node. None before the step's input is built.
     """
     stages, where = folders(plan, workspace)
+    stale = stale_stages(stages, where, workspace)
     calls: dict[str, Calls | None] = {}
-    for stage, folder in zip(stages.stages, where, strict=True):
+    for number, (stage, folder) in enumerate(zip(stages.stages, where, strict=True)):
         if stage.head is None or not isinstance(stage.head.spec, AskStep):
             continue
         fingerprint = stage.head.fingerprint
-        if folder.done():
+        if folder.done() and number not in stale:
             calls[fingerprint] = Calls(0)
-        elif all(where[number].done() for number in stage.inputs):
+        elif all(where[index].done() and index not in stale for index in stage.inputs):
             shards = _shards(where, stage.inputs)
-            calls[fingerprint] = _calls(stage.head.spec, shards, workspace.rollouts)
+            calls[fingerprint] = _calls(stage.head.spec, shards, folder, workspace.rollouts)
         else:
             calls[fingerprint] = None
     return calls
 
 
-def _calls(step: AskStep, shards: Sequence[Path], rollouts: Path) -> Calls:
-    # Counted first: an estimate needs the requests, and most plans have none left.
-    attempts = count_wanted(step, shards, rollouts)
-    if not attempts:
-        return Calls(0)
+def _calls(step: AskStep, shards: Sequence[Path], folder: StageFolder, rollouts: Path) -> Calls:
+    """Counts and estimates in one pass. A plan writes nothing, so it keeps no requests."""
+    tables = [folder.requests(number) for number in range(len(shards))]
+    if all(table.exists() for table in tables):
+        requests: Iterator[Request] = (one for table in tables for one in read_requests(table))
+    else:
+        requests = requests_of(step, shards)
+    attempts = 0
+
+    def counted() -> Iterator[Request]:
+        nonlocal attempts
+        for batch in unsettled(requests, step.get_teacher().batch, store):
+            for request in batch:
+                attempts += len(request.attempts)
+                yield request
+
     with open_store(rollouts) as store:
-        requests = (request for batch in wanted(step, shards, store) for request in batch)
-        return Calls(attempts, step.get_teacher().estimate(requests))
+        left = counted()
+        estimate = step.get_teacher().estimate(left)
+        # A teacher that costs nothing does not look at them, and they have to be counted.
+        for _ in left:
+            pass
+    return Calls(attempts, estimate if attempts else None)

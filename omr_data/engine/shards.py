@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omr_data.errors import BadRow, OmrError, SourceError, StepError
+from omr_data.engine.requests import Wanted, read_wanted
+from omr_data.errors import BadRow, OmrError, SourceError, StepError, StoreError
 from omr_data.records import Record, Response, check_marks
 from omr_data.source import Files, Part, Source
 from omr_data.sources.tables import place_of
@@ -20,6 +21,7 @@ from omr_data.store.images import ImageStore, RowImages
 from omr_data.store.ledger import Count
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.shards import Dropped, StageFolder, read_records, read_shard
+from omr_data.teacher import AttemptStatus
 
 Fused = tuple[tuple[Step, str], ...]
 """Local steps that run in one pass, each with its fingerprint."""
@@ -73,6 +75,8 @@ class AttachAnswers:
     """The shard of an earlier stage."""
     rollouts: Path
     """The file of the rollout store."""
+    requests: Path
+    """The requests of the shard, as `make_requests` wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,22 +250,35 @@ def apply_decisions(task: ApplyDecisions) -> Outcome:
 def attach_answers(task: AttachAnswers) -> Outcome:
     """Attaches the stored answers to the records of a shard."""
     before = read_records(task.shard)
-    requests = [task.step.requests(record) for record in before]
-    keys = sorted({request.key for group in requests for request in group})
+    groups: list[list[Wanted]] = [[] for _ in before]
+    for one in read_wanted(task.requests):
+        groups[one.record].append(one)
+    keys = sorted({one.key for group in groups for one in group})
     found: dict[str, list[Response]] = {}
+    unanswered: dict[str, dict[int, AttemptStatus]] = {}
     if keys:
         # One query for the whole shard: a query for each record would take longer than decoding.
         with RolloutStore.read(task.rollouts) as store:
-            found = store.responses(keys)
-    records = []
-    for record, group in zip(before, requests, strict=True):
+            found, unanswered = store.responses(keys), store.unanswered(keys)
+    records, open_attempts = [], Counter[str]()
+    for record, group in zip(before, groups, strict=True):
         answers = []
-        for request in group:
-            # The store may hold attempts that another recipe asked for.
-            stored = found.get(request.key, [])
-            answers.append([one for one in stored if one.attempt in request.attempts])
+        for one in group:
+            wanted = set(one.attempts)
+            answers.append([got for got in found.get(one.key, []) if got.attempt in wanted])
+            settled = unanswered.get(one.key, {})
+            statuses = [settled[attempt].value for attempt in wanted if attempt in settled]
+            # Everything was asked for before: what is gone now was damaged in between.
+            if len(answers[-1]) + len(statuses) < len(wanted):
+                raise StoreError(
+                    f"answers to {record.id} that were stored are not in {task.rollouts} any "
+                    "more. Restore it from a copy, or run the build again to ask for them."
+                )
+            open_attempts.update(statuses)
         records.append(task.step.attach(record, answers))
     count = _count(task.step, task.fingerprint, len(before), len(records), records, [])
+    # "refused" and "rejected" stand beside what the step itself counts.
+    count.tally.update(open_attempts)
     return records, [], count
 
 

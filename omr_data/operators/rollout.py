@@ -2,9 +2,9 @@
 
     rollout.Sample(TEACHER, n=8)
 
-The **key** of a rollout is sha256 over the teacher (model, revision, every sampling parameter), the
-messages and the image hashes. The attempt number stands beside it. Asking for 12 where 8 are stored
-therefore asks for 4, and nothing about where or how fast the teacher is reached matters.
+The key of a rollout is the sha256 over the teacher (model, revision, every sampling parameter), the
+messages and the image hashes. The attempt number stands beside it. So asking for 12 where 8 are
+stored asks for 4, and nothing about where or how fast the teacher is reached matters.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omr_data.errors import BadRow, RecipeError, StepError
-from omr_data.identity import Spec
+from omr_data.identity import Spec, runtime_field
 from omr_data.records import Message, Record, Response, chat, check_marks
 from omr_data.step import AskStep
 from omr_data.teacher import Request, Teacher
@@ -48,6 +48,9 @@ class Sample(AskStep):
 
     Responses that came with the dataset stay in front of the new ones. Those of an earlier teacher
     are replaced; they stay in the rollout store.
+
+    Raises:
+        RecipeError: `n` is less than 1, or `unanswered` is not a share.
     """
 
     teacher: Teacher
@@ -56,18 +59,28 @@ class Sample(AskStep):
     """Attempts for each record."""
     prompt: PromptTemplate = PromptTemplate()
     """What is added to the record's own chat."""
+    unanswered: float = runtime_field(0.01)
+    """The share of attempts that a release may leave refused or rejected, from 0 to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n < 1:
             raise RecipeError(f"{self.name}: n is {self.n}; at least one answer must be asked for.")
+        if not 0.0 <= self.unanswered <= 1.0:
+            raise RecipeError(
+                f"{self.name}: unanswered is {self.unanswered}; it is a share from 0 to 1."
+            )
 
     def get_teacher(self) -> Teacher:
         return self.teacher
 
+    @property
+    def unanswered_at_most(self) -> float:
+        return self.unanswered
+
     def requests(self, record: Record) -> Sequence[Request]:
         try:
-            # Sources are checked when they are read; a Map after them may have broken it.
+            # Sources are checked when they are read. A Map in between may have broken it.
             check_marks(record)
         except BadRow as error:
             raise StepError(
@@ -82,8 +95,8 @@ class Sample(AskStep):
         return replace(record, prompt=messages, responses=(*given, *answers[0]))
 
     def tally(self, record: Record) -> Mapping[str, int]:
+        # The engine adds what has no answer: refused and rejected attempts.
         new = [response for response in record.responses if response.key]
         counts = Counter({"answers": len(new)})
-        counts["unanswered"] = self.n - len(new)
         counts["cut off"] = sum(response.finish_reason == "length" for response in new)
         return +counts

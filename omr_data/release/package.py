@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from omr_data.engine.build import Built
+from omr_data.engine.unanswered import check_unanswered
 from omr_data.errors import DriftError, ReleaseError
 from omr_data.plan import Plan, differences
 from omr_data.processes import Mapper
@@ -25,8 +26,10 @@ from omr_data.release.card import card
 from omr_data.release.manifest import make_manifest, read_manifest, write_manifest
 from omr_data.release.rows import write_rows
 from omr_data.release.verify import file_line, release_problems
+from omr_data.step import AskStep
 from omr_data.store.atomic import new_folder, write_text
 from omr_data.store.images import ImageStore
+from omr_data.store.ledger import Count
 from omr_data.store.shards import read_records, read_shard
 from omr_data.store.workspace import Workspace
 
@@ -129,6 +132,7 @@ def release(
         # A person reads "released" as "can be trained on", so every byte is read again.
         _check_whole(folder)
         return folder
+    check_unanswered(_asked(built), workspace.rollouts, reporter)
     contents = _read_contents(built)
     _check_rows(plan, contents)
     try:
@@ -150,6 +154,16 @@ def release(
             "run the same command again."
         ) from error
     return folder
+
+
+def _asked(built: Built) -> list[tuple[AskStep, Count]]:
+    """The AskSteps of the plan, with what was counted of each."""
+    counts = {count.fingerprint: count for count in built.counts()}
+    return [
+        (node.spec, counts[node.fingerprint])
+        for node in built.plan.nodes
+        if isinstance(node.spec, AskStep)
+    ]
 
 
 def _check_whole(folder: Path) -> None:

@@ -1,101 +1,199 @@
 """Rollouts as parquet, to publish: whoever has them replays a release without a teacher.
 
-One row for each answer: `key`, `request` (the canonical JSON that the key is the sha256 of), `attempt`, `model`,
-`finish_reason`, `prompt_tokens`, `completion_tokens`, `seconds`, `logprob`, `text` and `reasoning`, ordered by key and attempt.
-A file that was written before `logprob` was kept has no such column.
+One row for each settled attempt, answers first, ordered by key and attempt. `request` is the
+canonical JSON that `key` is the sha256 of. `status` is answered, refused or rejected; of the last
+two, `kind`, `detail` and `http_status` say why, and the columns of an answer are empty.
+
+Files carry `format: 2` and page checksums. Files of format 1 have no such mark, and answers only:
+they are read too, and their keys are renewed. So is a whole store of either format.
 """
 
 import hashlib
-from collections.abc import Iterator
-from itertools import groupby
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omr_data.errors import StoreError
-from omr_data.records import Response
+from omr_data.records import ANSWER_FINISH_REASONS, Response
 from omr_data.store.atomic import atomic_path
+from omr_data.store.rollout_rows import FORMAT, renew_identity
 from omr_data.store.rollouts import RolloutStore
-from omr_data.teacher import Request
+from omr_data.teacher import AttemptStatus, Failure, Request
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 2_000
 """Rows in memory at once."""
+FORMAT_KEY = b"omr_data.format"
+"""Name of the format's number in the file's metadata."""
+SQLITE_HEAD = b"SQLite format 3\x00"
+
+ANSWER_COLUMNS = (
+    "model",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "seconds",
+    "logprob",
+    "text",
+    "reasoning",
+)
+FAILURE_COLUMNS = ("kind", "detail", "http_status", "tries")
+FIRST_COLUMNS = ("key", "request", "attempt", *ANSWER_COLUMNS)
+"""Columns of format 1; `logprob` came later."""
+
+Row = tuple[str, str, Response | Failure]
 
 
 def export_rollouts(store: RolloutStore, path: Path) -> tuple[int, int]:
-    """Writes every answer of a store; returns how many answers and requests. Raises StoreError."""
+    """Writes every settled attempt of a store.
+
+    Args:
+        store: The store.
+        path: The parquet file.
+
+    Returns:
+        How many answers, and how many requests.
+
+    Raises:
+        StoreError: The store is damaged, or the disk refuses the write.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = 0
+    schema = _schema().with_metadata({FORMAT_KEY: str(FORMAT)})
+    answers = 0
     with (
         atomic_path(path) as scratch,
-        pq.ParquetWriter(scratch, _schema(), compression="zstd") as writer,
+        pq.ParquetWriter(scratch, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
-        for chunk in store.pages(ROWS):
-            writer.write_table(
-                pa.Table.from_pylist(
-                    [_row(identity, response) for identity, response in chunk], schema=_schema()
-                )
-            )
-            rows += len(chunk)
-    return rows, store.stats().requests
+        for page in store.pages(ROWS):
+            rows = [_to_row(*row) for row in page]
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            answers += sum(isinstance(result, Response) for _, _, result in page)
+    return answers, store.stats().requests
 
 
 def import_rollouts(store: RolloutStore, path: Path) -> tuple[int, int]:
-    """Puts every answer of a file into a store; returns how many there were, and how many are new.
+    """Puts every settled attempt of a file into a store, after the whole file was checked.
 
-    The whole file is checked before anything is stored.
+    Args:
+        store: The store.
+        path: An exported parquet file, or the `rollouts.sqlite` of another workspace.
+
+    Returns:
+        How many answers there were, and how many are new.
 
     Raises:
-        StoreError: the file is no export, or a key is not the sha256 of its request.
+        StoreError: The file is no export, has another format, or a key is not the sha256 of its
+            request. Nothing was imported.
     """
-    seen = sum(1 for _ in _checked(path))
+    with open(path, "rb") as file:
+        is_store = file.read(len(SQLITE_HEAD)) == SQLITE_HEAD
+    if not is_store:
+        return _import(store, lambda: _read_export(path))
+    with tempfile.TemporaryDirectory(dir=store.path.parent, prefix=".import-") as folder:
+        # A copy, so that reading one of an earlier format does not upgrade the original.
+        copy = Path(folder) / "rollouts.sqlite"
+        with (
+            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        with RolloutStore.read(copy) as other:
+            return _import(store, lambda: (row for page in other.pages(ROWS) for row in page))
+
+
+def _import(store: RolloutStore, read: Callable[[], Iterator[Row]]) -> tuple[int, int]:
+    # The first pass only checks: nothing of a damaged file is stored.
+    answers = sum(isinstance(result, Response) for _, _, result in read())
     before = store.stats().rollouts
-    rows = iter(_checked(path))
-    while chunk := [row for row, _ in zip(rows, range(ROWS), strict=False)]:
+    rows = read()
+    while chunk := list(islice(rows, ROWS)):
         store.put(
-            (Request(key, (), (), (), identity), [response for *_, response in members])
-            for (key, identity), members in groupby(chunk, key=lambda row: (row[0], row[1]))
+            (Request(key, (), (), (), identity), [result for *_, result in members])
+            for (key, identity), members in groupby(chunk, key=lambda row: row[:2])
         )
-    return seen, store.stats().rollouts - before
+    return answers, store.stats().rollouts - before
 
 
-def _checked(path: Path) -> Iterator[tuple[str, str, Response]]:
+def _read_export(path: Path) -> Iterator[Row]:
+    """Yields the rows of an export, checked. Raises StoreError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    known = ""
+    known = ("", "")
     try:
-        with pq.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            if missing := sorted({*_schema().names} - {"logprob", *there}):
-                raise StoreError(
-                    f"{path} is no export of rollouts: it has no column {', '.join(missing)}."
-                )
-            for batch in file.iter_batches(
-                batch_size=ROWS, columns=[name for name in _schema().names if name in there]
-            ):
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            version = _format(path, file.schema_arrow)
+            wanted = [name for name in _schema().names if name in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=ROWS, columns=wanted):
                 for row in batch.to_pylist():
                     key, identity = row.pop("key"), row.pop("request")
-                    if key != known and hashlib.sha256(identity.encode()).hexdigest() != key:
-                        raise StoreError(
-                            f"{path}: the key {key[:12]} is not the sha256 of its request. The file was changed; nothing was imported."
-                        )
-                    known = key
-                    yield key, identity, Response(**row, key=key)
+                    # Rows of a request stand together, so its identity is hashed once.
+                    if known[0] != key:
+                        known = (key, _checked_identity(path, key, identity, version))
+                    # Another identity means that an earlier format had other keys.
+                    today = hashlib.sha256(known[1].encode()).hexdigest() if version == 1 else key
+                    yield today, known[1], _from_row(today, row)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(
             f"{path} cannot be read: {error}. Give a file that `omr rollouts export` wrote."
         ) from error
 
 
-def _row(identity: str, response: Response) -> dict[str, Any]:
-    return {name: getattr(response, name) for name in _schema().names if name != "request"} | {
-        "request": identity
-    }
+def _format(path: Path, schema: "pa.Schema") -> int:
+    """The format of an export. Raises StoreError for one that cannot be read."""
+    said = (schema.metadata or {}).get(FORMAT_KEY, b"1")
+    if said not in (b"1", str(FORMAT).encode()):
+        raise StoreError(
+            f"{path} has format {said.decode('utf-8', 'replace')}, which another version of "
+            f"omr_data made; this one reads formats 1 and {FORMAT}. Import it with that version, "
+            "or export it again with this one."
+        )
+    # `logprob` came to format 1 later, so it may be missing there.
+    needed = FIRST_COLUMNS if said == b"1" else _schema().names
+    missing = sorted({*needed} - {"logprob", *schema.names})
+    if missing:
+        raise StoreError(f"{path} is no export of rollouts: it has no column {', '.join(missing)}.")
+    return int(said)
+
+
+def _checked_identity(path: Path, key: str, identity: str, version: int) -> str:
+    if hashlib.sha256(identity.encode()).hexdigest() != key:
+        raise StoreError(
+            f"{path}: the key {key[:12]} is not the sha256 of its request. The file was changed; "
+            "nothing was imported."
+        )
+    return renew_identity(identity) if version == 1 else identity
+
+
+def _to_row(key: str, identity: str, result: Response | Failure) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": key, "request": identity, "attempt": result.attempt}
+    if isinstance(result, Response):
+        row["status"] = AttemptStatus.ANSWERED.value
+        return row | {name: getattr(result, name) for name in ANSWER_COLUMNS}
+    row["status"] = result.status.value
+    return row | {name: getattr(result, name) for name in FAILURE_COLUMNS}
+
+
+def _from_row(key: str, row: dict[str, Any]) -> Response | Failure:
+    """The result of one row without `key` and `request`."""
+    status = AttemptStatus(row.pop("status", AttemptStatus.ANSWERED.value))
+    attempt = row["attempt"]
+    if status is not AttemptStatus.ANSWERED:
+        return Failure(attempt, status, **{name: row[name] for name in FAILURE_COLUMNS})
+    answer = {name: row[name] for name in ANSWER_COLUMNS if name in row}
+    if answer["finish_reason"] in ANSWER_FINISH_REASONS:
+        return Response(attempt=attempt, key=key, **answer)
+    # Format 1 stored whatever a server sent. What is no answer is asked for again.
+    kind = f"finish reason {answer['finish_reason']}"
+    return Failure(attempt, AttemptStatus.FAILED, kind, "an earlier version stored it as an answer")
 
 
 def _schema() -> "pa.Schema":
@@ -107,6 +205,7 @@ def _schema() -> "pa.Schema":
             "key": text,
             "request": text,
             "attempt": whole,
+            "status": text,
             "model": text,
             "finish_reason": text,
             "prompt_tokens": whole,
@@ -115,5 +214,9 @@ def _schema() -> "pa.Schema":
             "logprob": pa.float64(),
             "text": text,
             "reasoning": text,
+            "kind": text,
+            "detail": text,
+            "http_status": whole,
+            "tries": whole,
         }
     )

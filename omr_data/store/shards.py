@@ -6,6 +6,7 @@
         ledger-00000.json       written last: the shard is whole; holds the sha256 of both files
         keys-0-00000.parquet    a GlobalStep's key columns of one input shard
         keys-0-00000.json       written after them, with their sha256
+        requests-00000.parquet  an AskStep's requests of one input shard
         table-<name>.parquet    what a GlobalStep found (duplicate pairs, contamination hits)
         stage.json              written when every shard is there: the stage is done
 
@@ -86,6 +87,10 @@ class StageFolder:
             number: The input shard.
         """
         return self.path / f"keys-{side}-{number:05}.parquet"
+
+    def requests(self, number: int) -> Path:
+        """Where an AskStep's requests of one input shard are."""
+        return self.path / f"requests-{number:05}.parquet"
 
     def table(self, name: str) -> Path:
         """Returns the file of a GlobalStep's side table."""

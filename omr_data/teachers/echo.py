@@ -1,6 +1,7 @@
-"""A teacher that knows nothing: it gives one of a few fixed answers, chosen by a hash of the question and the attempt.
+"""A test double of a teacher: fixed answers, chosen by a hash of the question and the attempt.
 
-For tests and for trying a recipe's path in seconds. It is a real teacher to the engine: its rollouts are stored and keyed.
+It is for tests, and for trying a recipe's path in seconds. To the engine it is a real teacher: its
+rollouts are stored under their keys.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ class Teacher(teacher.Teacher):
     """Gives each of `answers` equally often, inside the usual tags."""
 
     answers: tuple[str, ...] = ("A", "B", "C", "1", "2", "3", "4", "5")
+    """The answers to choose from."""
 
     @property
     def batch(self) -> int:
@@ -29,13 +31,23 @@ class Teacher(teacher.Teacher):
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
+        """Starts at once.
+
+        Args:
+            workers: Not used.
+            read_image: Not used: nothing is looked at.
+            budget: What may be asked.
+        """
+        # Nothing to connect to: the answers are computed here.
         yield _Session(self, budget)
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
     teacher: Teacher
+    """Whose answers are given."""
     budget: Budget
+    """What may be asked: only its number of requests applies."""
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
         for batch in self.budget.within(batches):
@@ -48,6 +60,7 @@ class _Session:
         return ""
 
     def _response(self, request: Request, attempt: int) -> Response:
+        # A hash and no random number, so that every run and every process agree.
         digest = hashlib.sha256(f"{request.key}:{attempt}".encode()).digest()
         answer = self.teacher.answers[int.from_bytes(digest[:4]) % len(self.teacher.answers)]
         text = f"<think>I say {answer}</think><answer>{answer}</answer>"

@@ -1,14 +1,16 @@
 """A model in this process, by vLLM: for one GPU node without a server. Comes with the extra `vllm`.
 
-    vllm_offline.Teacher("Qwen/Qwen3-VL-8B-Instruct", max_tokens=8_192, engine='{"tensor_parallel_size": 2}')
+    vllm_offline.Teacher("Qwen/Qwen3-VL-8B-Instruct", engine='{"tensor_parallel_size": 2}')
 
-It is asked for what `openai_api.Teacher` asks a server for, with the same fields and the same seeds; so its answers have the
-same keys, and a set that was begun with one of them goes on with the other.
+It is asked for what `openai_api.Teacher` asks a server for, with the same fields and the same
+seeds. So its answers have the same keys, and a set that was begun with one goes on with the other.
+How an attempt ended is judged by the same rules, too (`openai_api.replies.judge`).
 
-**Run**: consecutive attempts of one question; one request to the engine, whose sample i has the run's seed plus i.
-**Engine**: vLLM's scheduler and model, in processes of their own. Runs are given to it while earlier ones are answered, and each
-is handed over when its last sample has ended. So the engine never waits for the slowest answer of a batch, and `kill -9`
-loses at most what is in the engine.
+A run is a number of consecutive attempts at one question: one request to the engine, whose sample i
+has the run's seed plus i. The engine is vLLM's scheduler and model, in processes of their own. Runs
+are given to it while earlier ones are answered, and each is handed over when its last sample has
+ended. So the engine never waits for the slowest answer of a batch, and `kill -9` loses at most what
+is in the engine.
 """
 
 import base64
@@ -24,17 +26,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from omr_data.errors import MissingExtra, TeacherError
 from omr_data.identity import runtime_field
 from omr_data.records import Response, data_url
-from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request, Session
-from omr_data.teachers.openai_api.model import ChatModel
-from omr_data.teachers.openai_api.wire import (
-    EMPTY,
-    failure,
-    is_empty,
-    messages,
-    runs,
-    sampling,
-    seed,
+from omr_data.teacher import (
+    Answers,
+    AttemptStatus,
+    Batch,
+    Budget,
+    Failure,
+    ReadImage,
+    Request,
+    Session,
 )
+from omr_data.teachers.openai_api.model import ChatModel
+from omr_data.teachers.openai_api.replies import Choice, failure, judge
+from omr_data.teachers.openai_api.wire import messages, runs, sampling, seed
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, RequestOutput, SamplingParams
@@ -48,39 +52,50 @@ OF_THE_CHAT = (
     "continue_final_message",
     "mm_processor_kwargs",
 )
-"""Fields of `extra_body` that say how a chat becomes a prompt; the others are vLLM's sampling parameters."""
+"""Fields of `extra_body` that say how a chat becomes a prompt. The others are vLLM's sampling
+parameters."""
 
 
 @dataclass(frozen=True)
 class Teacher(ChatModel):
-    """A model that is loaded into this process; None leaves a sampling parameter to its generation_config.json.
+    """A model that is loaded into this process.
 
-    The fields below are no identity. `path`: a folder with the weights; without it, `model` is fetched from the Hub.
-    `engine`: arguments of vllm.LLM, a JSON object as text (max_model_len, limit_mm_per_prompt, tensor_parallel_size...). Weights
-    that differ by them (quantization, dtype) are told apart by `revision_of_model`, as they are behind a server.
-    `concurrency`: most samples in the engine; more of them than it decodes at once (max_num_seqs) wait there, so that it never
-    runs dry. `logprob`: whether to keep the summed log-probability of each answer; answers that are stored already have none.
+    None leaves a sampling parameter to the model's generation_config.json. Weights that differ by
+    `engine` (quantization, dtype) are told apart by `revision_of_model`, as behind a server.
 
     Raises:
-        TeacherError: a parameter that no engine takes, or text that is no JSON object.
+        TeacherError: A parameter that no engine takes, or text that is not a JSON object.
     """
 
     name: ClassVar[str] = ChatModel.name
+    """One name for all ways of asking a model, so that they share rollout keys."""
     at_least_one: ClassVar[tuple[str, ...]] = (*ChatModel.at_least_one, "concurrency")
+    """Fields that must be 1 or more."""
     json_objects: ClassVar[tuple[str, ...]] = (*ChatModel.json_objects, "engine")
+    """Fields that hold a JSON object as text."""
 
     path: str | None = runtime_field(None)
+    """A folder with the weights. Without it, `model` is fetched from the Hub."""
     engine: str = runtime_field("{}")
+    """Arguments of vllm.LLM, a JSON object as text: max_model_len, tensor_parallel_size, ..."""
     concurrency: int = runtime_field(2_048)
+    """Most samples in the engine. More than it decodes at once (max_num_seqs) wait in it, so that
+    it never runs dry."""
     logprob: Literal["none", "sum"] = runtime_field("none")
+    """Whether to keep the summed log-probability of each answer. Stored answers are left as is."""
 
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
-        """Loads the model. `workers` does not matter: `engine` says how many GPUs there are.
+        """Loads the model.
+
+        Args:
+            workers: Not used: `engine` says how many GPUs there are.
+            read_image: Reads the bytes of the requests' images.
+            budget: What may be spent. Only its number of requests applies here.
 
         Raises:
             MissingExtra: vLLM is not installed.
-            TeacherError: the model cannot be loaded, or a parameter is none of vLLM's.
+            TeacherError: The model cannot be loaded, or vLLM does not have a parameter.
         """
         if importlib.util.find_spec("vllm") is None:
             raise MissingExtra("vllm", "vllm")
@@ -89,10 +104,9 @@ class Teacher(ChatModel):
 
         wanted = _wanted(self)
         _parameters(wanted, {})  # raises now, and not when a large model is loaded
-        # vLLM's own default would draw the same numbers in every process, where attempts have no seeds of their own.
-        arguments = {"seed": 0 if self.seed is not None else random.randrange(2**31)} | json.loads(
-            self.engine
-        )
+        # Without seeds per attempt, vLLM's default seed would give the same answers in every run.
+        seed_of_engine = 0 if self.seed is not None else random.randrange(2**31)
+        arguments = {"seed": seed_of_engine} | json.loads(self.engine)
         try:
             llm = LLM(self.path or self.model, **arguments)
         except (VLLMError, ValueError, TypeError, OSError, RuntimeError) as error:
@@ -107,13 +121,18 @@ class Teacher(ChatModel):
 
 @dataclass(frozen=True, slots=True)
 class _Run:
+    """One request to the engine."""
+
     request: Request
+    """The question."""
     attempts: tuple[int, ...]
+    """The attempts, one for each sample."""
     began: float
+    """When the engine took it, on the monotonic clock."""
 
 
 class _Session:
-    """The engine at work. `_waiting` holds the runs in it by vLLM's number for them."""
+    """The engine at work. `_waiting` holds the runs in it, by vLLM's number for them."""
 
     def __init__(
         self,
@@ -136,7 +155,11 @@ class _Session:
         return f"{self._samples():,} in the engine, {rate:,.0f} tokens/s"
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
-        """Raises TeacherError when the engine died; what came before is given first."""
+        """Yields answers as runs end.
+
+        Raises:
+            TeacherError: The engine died. What came before is given first.
+        """
         batches = self._budget.within(batches)
         left, handed = True, 0.0
         fatal: TeacherError | None = None
@@ -149,6 +172,7 @@ class _Session:
                 self._step()
             except TeacherError as error:
                 fatal = error
+            # Commits are grouped: one per answer would slow the engine's own loop.
             if self._results and (
                 time.monotonic() - handed >= GROUP_SECONDS or fatal or not (left or self._waiting)
             ):
@@ -162,7 +186,10 @@ class _Session:
         return sum(len(run.attempts) for run in self._waiting.values())
 
     def _add(self, batch: Batch) -> None:
-        """Gives the engine a batch. A question that it refuses (too long, say) is a failure, as it is behind a server."""
+        """Gives the engine a batch.
+
+        A question that it refuses, such as one that is too long, is rejected as behind a server.
+        """
         from vllm.exceptions import VLLMClientError, VLLMServerError
 
         for request in batch:
@@ -184,11 +211,12 @@ class _Session:
                     raise _stopped(error) from error
                 except (VLLMClientError, ValueError) as error:
                     failures: list[Response | Failure] = [
-                        failure(one, "rejected", str(error), 0, 1, retriable=False)
+                        failure(one, AttemptStatus.REJECTED, "rejected", str(error))
                         for one in attempts
                     ]
                     self._results.append((request, failures))
-                else:  # vLLM adds a random tail to its number, and gives the answer without it
+                else:
+                    # vLLM adds a random tail to its number, and gives the answer without it.
                     self._waiting[number.partition("-")[0]] = _Run(
                         request, attempts, time.monotonic()
                     )
@@ -203,13 +231,14 @@ class _Session:
             outputs = self._llm.llm_engine.step()
         except VLLMServerError as error:
             raise _stopped(error) from error
+        # Unfinished outputs are looked at again after the next step.
         for output in outputs:
             if output.finished:
                 run = self._waiting.pop(output.request_id)
                 self._results.append((run.request, self._read(run, output)))
 
     def _read(self, run: _Run, output: "RequestOutput") -> list[Response | Failure]:
-        """Each sample as a response, or as the failure that it is. The first carries the prompt's tokens."""
+        """Each sample as a response or a failure. The first carries the prompt's tokens."""
         seconds = round(time.monotonic() - run.began, 3)
         found: list[Response | Failure] = []
         for place, (attempt, sample) in enumerate(zip(run.attempts, output.outputs, strict=True)):
@@ -221,18 +250,14 @@ class _Session:
     def _response(
         self, key: str, attempt: int, sample: "CompletionOutput", prompt_tokens: int, seconds: float
     ) -> Response | Failure:
-        reason = sample.finish_reason or "stop"
-        if reason in ("abort", "error"):
-            return failure(
-                attempt, "server error", f"vLLM ended it with {reason!r}", 0, 1, retriable=True
-            )
-        if is_empty(sample.text, reason):
-            return failure(attempt, EMPTY, "the answer's text is empty", 0, 1, retriable=True)
+        failed = judge(attempt, Choice(sample.text, None, sample.finish_reason))
+        if failed is not None:
+            return failed
         return Response(
             text=sample.text,
             attempt=attempt,
             model=self._teacher.model_id,
-            finish_reason=reason,
+            finish_reason=str(sample.finish_reason),
             prompt_tokens=prompt_tokens,
             completion_tokens=len(sample.token_ids),
             key=key,
@@ -246,9 +271,13 @@ def _stopped(error: Exception) -> TeacherError:
 
 
 def _wanted(teacher: Teacher) -> dict[str, Any]:
-    """What is asked of every run, in vLLM's names: the format of an answer has another one there than in a request's body."""
+    """What is asked of every run, in vLLM's names.
+
+    The format of an answer has another name there than in a request's body.
+    """
     from vllm.sampling_params import StructuredOutputsParams
 
+    # 0 log-probabilities beside the sampled token's own are enough for their sum.
     fields = sampling(teacher) | {
         "max_tokens": teacher.max_tokens,
         "logprobs": 0 if teacher.logprob == "sum" else None,
@@ -262,12 +291,21 @@ def _wanted(teacher: Teacher) -> dict[str, Any]:
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
             return fields | {"structured_outputs": StructuredOutputsParams(json=schema)}
     raise TeacherError(
-        f"response_format is {wanted}; in this process it is text, json_object, or json_schema with a schema."
+        f"response_format is {wanted}; in this process it is text, json_object, or json_schema "
+        "with a schema."
     )
 
 
 def _parameters(wanted: Mapping[str, Any], own: Mapping[str, Any]) -> "SamplingParams":
-    """What one run asks for. Raises TeacherError for what vLLM does not take."""
+    """What one run asks for.
+
+    Args:
+        wanted: Fields of every run.
+        own: Fields of this one.
+
+    Raises:
+        TeacherError: vLLM does not take them.
+    """
     from vllm import SamplingParams
     from vllm.exceptions import VLLMClientError
 

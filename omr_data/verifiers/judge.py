@@ -210,7 +210,10 @@ class Judge(Spec):
             with self.teacher.open(1, _no_image, Budget()) as session:
                 for answers in session.answer(iter(batches)):
                     for request, results in answers:
-                        found[request.key] = [one for one in results if isinstance(one, Response)]
+                        # One request may come back in parts.
+                        found.setdefault(request.key, []).extend(
+                            result for result in results if isinstance(result, Response)
+                        )
         except TeacherError:
             # A judge that is down says nothing about the pairs it did not see: they have no votes,
             # and stay UNDECIDED with the cause "judge down".

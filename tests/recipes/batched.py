@@ -17,7 +17,7 @@ def recipe(
         "requests_per_file": per_file,
         "samples_per_request": samples,
         "poll": poll,
-        "patience": 2.0,
+        "outage": 2.0,
         "timeout": 20.0,
     }
     teacher = openai_batch.Teacher(

@@ -1,19 +1,21 @@
-"""What was bought and not collected yet: one JSON file for each batch, on disk before the batch can exist.
+"""What was bought and not collected yet: one JSON file for each batch, on disk before the batch is.
 
-**Entry**: one batch: the provider's URL, the id of the uploaded file of requests, the id of the batch made from it (not yet
-known at first), and which attempts of which questions it asks for.
+An `Entry` is one batch: the provider's URL, the id of the uploaded file of requests, the id of the
+batch made from it (not known at first), and which attempts of which questions it asks for.
 
-Why this survives SIGKILL at any moment. A batch is made from an uploaded file, whose id the provider keeps with it:
-    before or while the file is uploaded        no entry, and a file alone costs nothing
-    after the entry, before or while, or after
-      the batch is made                         an entry without a batch: whether one was made from that file, the provider's
-                                                list of batches tells
-    after the batch's id is written             it is asked for by its id
-    while its answers are stored                the entry stays until the last one is committed; what the store holds is not
-                                                wanted any more, and the rest is read from the same output again
-Metadata of the batch alone would not do: finding it means reading the whole list of an account, what it asks for would have
-to be downloaded again, and some providers drop it. A file here alone would not do either: a batch is paid for before its
-id is known.
+Why this survives SIGKILL at any moment. A batch is made from an uploaded file, whose id the
+provider keeps with it. A kill comes
+
+- before the entry is written: a file alone costs nothing;
+- after the entry, before the batch's id is in it: whether a batch was made from that file, the
+  provider's list of batches tells;
+- after the batch's id is written: it is asked for by its id;
+- while its answers are stored: the entry stays until the last one is committed. What the store
+  holds is not wanted any more, and the rest is read from the same output again.
+
+Metadata of the batch alone would not do: finding it means reading the whole list of an account,
+what it asks for would have to be downloaded again, and some providers drop it. A file here alone
+would not do either: a batch is paid for before its id is known.
 """
 
 import json
@@ -34,10 +36,15 @@ class Entry:
     """One batch. Its attempts are consecutive numbers for each line."""
 
     path: Path
+    """The entry's own file."""
     url: str
+    """The provider's URL, without secrets."""
     file: str
+    """The id of the uploaded file of requests."""
     batch: str | None
+    """The id of the batch. None while it is not known."""
     lines: Lines
+    """What it asks for, as far as it is not collected yet."""
 
     def age(self, now: float) -> float:
         """Seconds since it was written."""
@@ -49,6 +56,7 @@ class BatchJournal:
     """The entries in one folder."""
 
     folder: Path
+    """Where the files are."""
 
     def entries(self) -> list[Entry]:
         """All entries. Raises StoreError where a file is none."""
@@ -83,5 +91,8 @@ class BatchJournal:
         write_text(entry.path, json.dumps(made, separators=(",", ":")))
 
     def draft(self) -> Path:
-        """A temporary file for requests on their way out, or answers on their way in; the workspace sweeps it after a kill."""
+        """A temporary file for requests on their way out, or answers on their way in.
+
+        The workspace sweeps it after a kill.
+        """
         return self.folder / f".{os.getpid()}.jsonl.tmp"

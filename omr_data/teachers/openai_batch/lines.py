@@ -1,32 +1,37 @@
 """One line of a batch: a request on its way out, and what an output file says of it.
 
-A line of an output file is {"custom_id", "response": {"status_code", "body"}, "error": {"code", "message"}}, with a response
-where the model was reached, and an error where it was not.
+A line of an output file is {"custom_id", "response": {"status_code", "body"}, "error": {"code",
+"message"}}. It has a response where the model was reached, and an error where it was not.
 """
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from omr_data.errors import TeacherError
+from omr_data.http import Meaning, meaning
 from omr_data.records import Response
-from omr_data.teacher import Failure, ReadImage, Request
-from omr_data.teachers.openai_api.client import BUSY, MISCONFIGURED
-from omr_data.teachers.openai_api.wire import failure, prepare, read_reply, tail
+from omr_data.teacher import AttemptStatus, Failure, ReadImage, Request
+from omr_data.teachers.openai_api.replies import failure, read_reply
+from omr_data.teachers.openai_api.settings import Usage
+from omr_data.teachers.openai_api.wire import prepare, tail
+from omr_data.teachers.openai_batch.settings import BatchModel
 
-if TYPE_CHECKING:
-    from omr_data.teachers.openai_batch import Teacher
-
-Results = list[Response | Failure]
 ENDPOINT: Final = "/v1/chat/completions"
+NAME_LENGTH = 48
+"""Digits of a key in a line's name. With the attempt they make at most 64 characters."""
+ENDINGS = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
+"""Kinds of failure by a line's error code."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLine:
-    """Consecutive attempts at one question. `request` is the question as the engine gave it."""
+    """Consecutive attempts at one question."""
 
     request: Request
+    """The question as the engine gave it."""
     attempts: tuple[int, ...]
+    """The attempts that the line asks for."""
 
     @property
     def id(self) -> str:
@@ -34,16 +39,46 @@ class BatchLine:
         return custom_id(self.request.key, self.attempts[0])
 
 
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """What came of one line."""
+
+    results: list[Response | Failure] = field(default_factory=list)
+    """Answers, and failures of attempts that this run wanted."""
+    missing: tuple[int, ...] = ()
+    """Attempts that are to be asked alone: the line was refused, or gave fewer choices."""
+    usage: Usage | None = None
+    """What the provider counted, if it sent a reply."""
+    was_run: bool = False
+    """Whether the model was reached, so that it may have cost something."""
+    takes_several: bool = True
+    """False when the provider gave fewer choices than were asked for."""
+
+
 def custom_id(key: str, first: int) -> str:
-    """A line's name: at most 64 characters, which every provider takes."""
-    return f"{key[:48]}-{first}"
+    """Names a line, in at most 64 characters, which every provider takes.
+
+    Args:
+        key: The question's key.
+        first: The first attempt.
+    """
+    return f"{key[:NAME_LENGTH]}-{first}"
 
 
-def write_line(teacher: "Teacher", line: BatchLine, read_image: ReadImage) -> bytes:
-    """A line of the file that is uploaded. Raises TeacherError when no file may hold it."""
-    body = prepare(teacher, line.request, read_image) + tail(
-        teacher, line.request.key, line.attempts
-    )
+def write_line(teacher: BatchModel, line: BatchLine, read_image: ReadImage) -> bytes:
+    """Writes a line of the file that is uploaded.
+
+    Args:
+        teacher: The model and its sampling parameters.
+        line: What is asked.
+        read_image: Reads the bytes of its images.
+
+    Raises:
+        TeacherError: No file may hold a line of this size.
+    """
+    start = prepare(teacher, line.request, read_image)
+    # The body is byte for byte that of a live request, so answers are comparable.
+    body = start + tail(teacher, line.request.key, line.attempts)
     raw = b'{"custom_id": "%b", "method": "POST", "url": "%b", "body": %b}\n' % (
         line.id.encode(),
         ENDPOINT.encode(),
@@ -51,63 +86,97 @@ def write_line(teacher: "Teacher", line: BatchLine, read_image: ReadImage) -> by
     )
     if len(raw) > teacher.bytes_per_file:
         raise TeacherError(
-            f"one request has {len(raw):,} bytes, and the file of a batch may have {teacher.bytes_per_file:,}."
+            f"one request has {len(raw):,} bytes, and the file of a batch may have "
+            f"{teacher.bytes_per_file:,}."
         )
     return raw
 
 
 def parse_line(raw: bytes) -> dict[str, Any]:
-    """A line of an output file. A broken one is empty: its request is then one without an answer."""
+    """Reads a line of an output file. A broken one is empty: its request has no answer then."""
     try:
-        answer = json.loads(raw)
+        answer = json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
 
 
-def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: float) -> Results:
-    """What came of a line: responses, or failures. An attempt without either is to be asked alone: the request for several was
-    refused or cut short."""
+def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: float) -> LineResult:
+    """Tells what came of a line. Statuses and choices are judged as they are live.
+
+    Args:
+        line: What was asked.
+        answer: The line of the output file.
+        model: The asked model.
+        seconds: From making the batch to its end.
+    """
     response, error = answer.get("response"), answer.get("error")
     if not isinstance(response, dict):
-        code, message = (
-            (str(error.get("code")), str(error.get("message")))
-            if isinstance(error, dict)
-            else ("", str(answer)[:300])
-        )
-        kind = {"batch_expired": "expired", "batch_cancelled": "cancelled"}.get(
-            code, "server error"
-        )
-        return failures(line, kind, f"{code}: {message}")
+        # Cut short: a broken line may be as large as an answer.
+        said = error if isinstance(error, dict) else {"message": str(answer)[:300]}
+        code = str(said.get("code", ""))
+        kind = ENDINGS.get(code, "server error")
+        return LineResult(failures(line, kind, f"{code}: {said.get('message')}"))
     status = response.get("status_code")
     body = json.dumps(response.get("body")).encode()
-    if status == 200:
-        reply = read_reply(body, model, line.request.key, line.attempts, seconds)
-        return (
-            failures(line, reply.fault, reply.detail, 200) if reply.fault else list(reply.responses)
+    if not isinstance(status, int):
+        return LineResult(failures(line, "server error", body.decode()))
+    if 200 <= status < 300:
+        return _read_reply(line, body, model, seconds, status)
+    found = meaning(status, body)
+    said_words = body.decode()
+    # The filter speaks of the question, however many answers were asked for.
+    if found is Meaning.POLICY:
+        return LineResult(
+            failures(line, "content filter", said_words, status, AttemptStatus.REFUSED)
         )
-    if not isinstance(status, int) or status in BUSY or status in MISCONFIGURED or status >= 500:
-        kind = (
-            "rate limited"
-            if status == 429
-            else "refused access"
-            if status in MISCONFIGURED
-            else "server error"
-        )
-        return failures(line, kind, body.decode(), status if isinstance(status, int) else 0)
-    return (
-        []
-        if len(line.attempts) > 1
-        else failures(line, "rejected", body.decode(), status, retriable=False)
+    if found is Meaning.REQUEST:
+        # Only the refusal of a single answer says something about the question.
+        if len(line.attempts) > 1:
+            return LineResult(missing=_wanted(line, line.attempts))
+        return LineResult(failures(line, "rejected", said_words, status, AttemptStatus.REJECTED))
+    kinds = {Meaning.ACCESS: "refused access"}
+    kind = "rate limited" if status == 429 else kinds.get(found, "server error")
+    return LineResult(failures(line, kind, said_words, status), was_run=status >= 500)
+
+
+def _read_reply(
+    line: BatchLine, body: bytes, model: str, seconds: float, status: int
+) -> LineResult:
+    reply = read_reply(body, model, line.request.key, line.attempts, seconds)
+    if reply.fault:
+        failed = failures(line, reply.fault, reply.detail, status)
+        return LineResult(failed, usage=reply.usage, was_run=True)
+    wanted = [one for one in reply.failures if one.attempt in line.request.attempts]
+    return LineResult(
+        [*reply.responses, *wanted],
+        missing=_wanted(line, line.attempts[reply.choices :]),
+        usage=reply.usage,
+        was_run=True,
+        takes_several=reply.choices == len(line.attempts),
     )
 
 
 def failures(
-    line: BatchLine, kind: str, detail: str, status: int = 0, retriable: bool = True
-) -> Results:
-    """The same failure of the line's attempts, each tried once. What this run did not want (an earlier one bought it) is left out."""
-    return [
-        failure(one, kind, detail, status, 1, retriable)
-        for one in line.attempts
-        if one in line.request.attempts
-    ]
+    line: BatchLine,
+    kind: str,
+    detail: str,
+    http_status: int = 0,
+    status: AttemptStatus = AttemptStatus.FAILED,
+) -> list[Response | Failure]:
+    """The same failure of the line's attempts, each tried once.
+
+    What this run did not want (an earlier one bought it) is left out.
+
+    Args:
+        line: What was asked.
+        kind: A short word for counting.
+        detail: What the provider said.
+        http_status: The line's HTTP status, if it has one.
+        status: How the attempts ended.
+    """
+    return [failure(one, status, kind, detail, http_status) for one in _wanted(line, line.attempts)]
+
+
+def _wanted(line: BatchLine, attempts: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(one for one in attempts if one in line.request.attempts)

@@ -1,215 +1,264 @@
 """Buys batches, waits for them, and hands over what came back.
 
-**Bought**: a batch that was paid for, by this process or by one before it; a line of it is **claimed** by the question of this
-run that wants it. Lines that nobody claims stay in the journal. A batch is collected when all its lines are claimed, or
-when no more questions are to come.
+A `Bought` batch was paid for, by this process or by one before it. A line of it is claimed by the
+question of this run that wants it. Lines that nobody claims stay in the journal. A batch is
+collected when all its lines are claimed, or when no more questions are to come.
 
-A request for several answers that is refused, and answers that are missing from one, are asked for one by one in a later
-batch: only the refusal of a single answer says something about the question.
+A request for several answers that is refused, and answers that are missing from one, are asked for
+one by one in a later batch: only the refusal of a single answer says something about the question.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openai.types import Batch as Remote
 
 from omr_data.errors import TeacherError
+from omr_data.http import shown_url
 from omr_data.records import Response
 from omr_data.store.atomic import atomic_path
-from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request
+from omr_data.teacher import (
+    Answers,
+    AttemptStatus,
+    Batch,
+    Budget,
+    Failure,
+    ReadImage,
+    Request,
+)
+from omr_data.teachers.openai_api.replies import failure
 from omr_data.teachers.openai_api.wire import runs
 from omr_data.teachers.openai_batch.journal import BatchJournal, Entry
 from omr_data.teachers.openai_batch.lines import (
     BatchLine,
-    Results,
+    LineResult,
     custom_id,
     failures,
     parse_line,
     read_line,
     write_line,
 )
-from omr_data.teachers.openai_batch.provider import FINAL, Provider
-
-if TYPE_CHECKING:
-    from omr_data.teachers.openai_batch import Teacher
+from omr_data.teachers.openai_batch.provider import FINAL, KEPT, Provider
+from omr_data.teachers.openai_batch.settings import BatchModel
 
 GROUP = 512
 """Requests whose answers are handed over, and committed, at once."""
 TOO_MANY_TOKENS = "token_limit_exceeded"
-"""What a provider says of a batch when too much of the account is waiting already. It passes as other batches end."""
+"""A provider says so of a batch when too much of the account waits. It passes as batches end."""
+
+Result = tuple[Request, Sequence[Response | Failure]]
 
 
 @dataclass(slots=True)
 class Load:
-    """What this run put into a batch: lines, bytes, attempts, and the US dollars that they cost at most."""
+    """What this run put into one batch."""
 
     lines: list[BatchLine] = field(default_factory=list)
+    """The lines, in order."""
     size: int = 0
-    attempts: int = 0
-    most: float = 0.0
+    """Bytes."""
+    reserved: dict[str, float] = field(default_factory=dict)
+    """US dollars that each line can cost at most, by its name."""
 
 
 @dataclass(slots=True, eq=False)
 class Bought:
-    """A batch with its claimed lines by name. One from an earlier run has no load: it was paid for then."""
+    """A batch, and the lines of it that this run wants."""
 
     entry: Entry
+    """What the journal holds of it."""
     claimed: dict[str, BatchLine] = field(default_factory=dict)
+    """Wanted lines by name."""
     load: Load = field(default_factory=Load)
+    """What this run paid for. Empty for a batch of an earlier run, which paid for it then."""
     remote: Remote | None = None
+    """What the provider last said of it."""
     alone: bool = False
     """Whether no other batch of this run was under way at any time since it was bought."""
+    ended_at: float | None = None
+    """When it was first seen to have ended, on the monotonic clock."""
 
     @property
-    def final(self) -> bool:
-        """Whether the provider is done with it."""
+    def has_ended(self) -> bool:
+        """Whether the provider is done with it, though its files may not be listed yet."""
         return self.remote is not None and self.remote.status in FINAL
+
+    def has_files(self) -> bool:
+        """Whether what it answered can be read, as far as the provider's counts tell.
+
+        A batch can be "completed" a moment before its file ids appear.
+        """
+        remote = self.remote
+        if remote is None or remote.status not in FINAL:
+            return False
+        if remote.output_file_id or remote.error_file_id or remote.status == "failed":
+            return True
+        # One that was cancelled before it began has no files, and needs none.
+        counts = remote.request_counts
+        done = counts.completed + counts.failed if counts else 0
+        return remote.status != "completed" and not done
 
 
 class BatchSession:
-    """A run of questions: the flow's Session over one account."""
+    """A run of questions: `teacher.Session` over one account."""
 
     def __init__(
         self,
-        teacher: "Teacher",
+        teacher: BatchModel,
         provider: Provider,
         journal: BatchJournal,
         read_image: ReadImage,
         budget: Budget,
     ) -> None:
-        self._teacher, self._provider, self._journal, self._read_image, self._budget = (
-            teacher,
-            provider,
-            journal,
-            read_image,
-            budget,
-        )
+        self._teacher, self._provider, self._journal = teacher, provider, journal
+        self._read_image, self._budget = read_image, budget
         self._bought: list[Bought] = []
         self._of_key: dict[str, list[tuple[tuple[int, ...], Bought]]] = {}
         self._again: deque[BatchLine] = deque()
         self._drained = False
         self._at_once, self._samples = teacher.batches_at_once, teacher.samples_per_request
-        self._answered, self._spent = 0, 0.0
 
     def note(self) -> str:
         """How many batches are under way, and how far the provider is with them."""
         busy = self._busy()
-        counts = [
-            bought.remote.request_counts
-            for bought in busy
-            if bought.remote and bought.remote.request_counts
-        ]
-        done, total = (
-            sum(count.completed + count.failed for count in counts),
-            sum(len(bought.entry.lines) for bought in busy),
-        )
-        return (
-            f"{len(busy):,} batch{'es' if len(busy) > 1 else ''}, {done:,} of {total:,} requests done"
-            if busy
-            else ""
-        )
+        if not busy:
+            return ""
+        done = 0
+        for bought in busy:
+            counts = bought.remote.request_counts if bought.remote else None
+            done += counts.completed + counts.failed if counts else 0
+        total = sum(len(bought.entry.lines) for bought in busy)
+        batches = "batches" if len(busy) > 1 else "batch"
+        return f"{len(busy):,} {batches}, {done:,} of {total:,} requests done"
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
-        """Raises TeacherError when the provider refuses a batch or cannot be reached; what came before is given first.
+        """Yields answers as batches end.
 
-        An empty group comes after each look at the provider, so that a person sees something in the hours between.
+        An empty group comes after each look at the provider, so that a person sees something in the
+        hours between.
+
+        Raises:
+            TeacherError: The provider refuses a batch or cannot be reached. What came before is
+                given first.
         """
         self._recall()
         lines = self._lines(batches)
+        # Buying comes before looking, so that the provider works while this process waits.
         while True:
             while len(self._busy()) < self._at_once and (load := self._compose(lines)).lines:
                 self._buy(load)
             for bought in self._busy():
-                assert bought.entry.batch is not None  # _recall and _buy saw to it
-                bought.remote = self._provider.look(bought.entry.batch, bought.entry.path)
+                self._look(bought)
             yield []
-            ready = [
-                bought
-                for bought in self._bought
-                if bought.final and (self._drained or self._whole(bought))
-            ]
+            ready = [one for one in self._bought if self._is_ready(one)]
             for bought in ready:
                 yield from self._collect(bought)
-            if (
-                self._drained
-                and not self._again
-                and not any(bought.claimed for bought in self._bought)
-            ):
+            is_waiting = any(bought.claimed for bought in self._bought)
+            if self._drained and not self._again and not is_waiting:
                 return
             if not ready:
                 time.sleep(self._provider.poll)
 
     def _busy(self) -> list[Bought]:
-        return [bought for bought in self._bought if bought.claimed and not bought.final]
+        return [one for one in self._bought if one.claimed and not self._can_collect(one)]
 
-    def _whole(self, bought: Bought) -> bool:
-        return len(bought.claimed) == len(bought.entry.lines)
+    def _is_ready(self, bought: Bought) -> bool:
+        all_claimed = len(bought.claimed) == len(bought.entry.lines)
+        return self._can_collect(bought) and (self._drained or all_claimed)
 
-    # ------------------------------------------------------------------------------------------- asking
+    def _can_collect(self, bought: Bought) -> bool:
+        if bought.has_files():
+            return True
+        if bought.ended_at is None:
+            return False
+        # Its files never came: what it asked for is a failure then, and asked again.
+        return time.monotonic() - bought.ended_at > self._provider.outage
+
+    def _look(self, bought: Bought) -> None:
+        assert bought.entry.batch is not None  # _recall and _buy saw to it
+        bought.remote = self._provider.look(bought.entry.batch, bought.entry.path)
+        if bought.has_ended and bought.ended_at is None:
+            bought.ended_at = time.monotonic()
+
+    # ------------------------------------------------------------------------------- asking
 
     def _recall(self) -> None:
         """Finds the batches of earlier runs again, and forgets what never became one."""
         for entry in self._journal.entries():
-            if entry.url == self._provider.url and entry.batch is None:
+            if self._is_ours(entry) and entry.batch is None:
                 # A list may lag a little behind what was just made.
                 time.sleep(max(0.0, self._provider.poll - entry.age(time.time())))
                 found = self._provider.find(entry.file)
                 entry = replace(entry, batch=found.id) if found else replace(entry, lines=())
                 self._journal.write(entry)
+            # Entries of other providers stay in view: their questions must not be bought twice.
             bought = Bought(entry)
             self._bought.append(bought)
             for key, first, count in entry.lines:
-                self._of_key.setdefault(key, []).append(
-                    (tuple(range(first, first + count)), bought)
-                )
+                attempts = tuple(range(first, first + count))
+                self._of_key.setdefault(key, []).append((attempts, bought))
+
+    def _is_ours(self, entry: Entry) -> bool:
+        return shown_url(entry.url) == self._provider.name
 
     def _lines(self, batches: Iterator[Batch]) -> Iterator[BatchLine]:
-        """The lines that are not under way yet; those that are get claimed in passing."""
+        """Yields the lines that are not under way yet; those that are get claimed in passing."""
         for batch in batches:
             for request in batch:
-                covered: set[int] = set()
-                for attempts, bought in self._of_key.pop(request.key, []):
-                    if not covered.issuperset(attempts) and not set(request.attempts).isdisjoint(
-                        attempts
-                    ):
-                        self._claim(bought, BatchLine(request, attempts))
-                        covered.update(attempts)
-                left = tuple(attempt for attempt in request.attempts if attempt not in covered)
-                yield from (BatchLine(request, run) for run in runs(left, self._samples) if run)
+                covered = self._claim_bought(request)
+                left = tuple(one for one in request.attempts if one not in covered)
+                for run in runs(left, self._samples):
+                    if run:
+                        yield BatchLine(request, run)
+
+    def _claim_bought(self, request: Request) -> set[int]:
+        """Claims what was bought of a question, and returns those attempts."""
+        covered: set[int] = set()
+        for attempts, bought in self._of_key.pop(request.key, []):
+            is_wanted = not set(request.attempts).isdisjoint(attempts)
+            if is_wanted and not covered.issuperset(attempts):
+                self._claim(bought, BatchLine(request, attempts))
+                covered.update(attempts)
+        return covered
 
     def _claim(self, bought: Bought, line: BatchLine) -> None:
-        if bought.entry.url != self._provider.url:
+        if not self._is_ours(bought.entry):
             raise TeacherError(
-                f"{len(bought.entry.lines):,} requests of this build are under way at {bought.entry.url}, and paid for. Set the URL to it "
-                f"to collect them. To give them up and ask {self._provider.url} instead, delete {bought.entry.path}."
+                f"{len(bought.entry.lines):,} requests of this build are under way at "
+                f"{shown_url(bought.entry.url)}, and paid for. Set the URL to it to collect them. "
+                f"To give them up and ask {self._provider.name} instead, delete "
+                f"{bought.entry.path}."
             )
         bought.claimed[line.id] = line
 
     def _compose(self, lines: Iterator[BatchLine]) -> Load:
-        """The lines of the next batch, and their bytes in a file; none where the budget has no room, or nothing is left."""
+        """The lines of the next batch, and their bytes in a file.
+
+        None where the budget has no room, or nothing is left.
+        """
         load = Load()
+        most_lines = self._teacher.requests_per_file
         with atomic_path(self._journal.draft()) as path, open(path, "wb") as file:
-            while (
-                len(load.lines) < self._teacher.requests_per_file
-                and (line := self._next(lines)) is not None
-            ):
-                room = self._budget.room(self._expected(load))
-                raw = write_line(self._teacher, line, self._read_image) if room else b""
-                if not room or (load.lines and load.size + len(raw) > self._teacher.bytes_per_file):
+            while len(load.lines) < most_lines and (line := self._next(lines)) is not None:
+                raw = write_line(self._teacher, line, self._read_image)
+                # A single line over the limit was refused above.
+                is_full = load.lines and load.size + len(raw) > self._teacher.bytes_per_file
+                bound = self._teacher.usage_at_most(line.request, len(line.attempts))
+                reserved = self._teacher.dollars(bound)
+                if is_full or not self._budget.reserve(reserved):
                     self._again.appendleft(line)
                     break
                 file.write(raw)
-                self._budget.sent += 1
                 load.lines.append(line)
                 load.size += len(raw)
-                load.attempts += len(line.attempts)
-                load.most += self._teacher.most(line.request, len(line.attempts))
+                load.reserved[line.id] = reserved
         if not load.lines:
             self._journal.draft().unlink()
-            if self._again and not any(bought.load.lines for bought in self._bought):
+            # What is under way may cost less than reserved, and make room for more.
+            if self._again and not any(one.load.lines for one in self._bought):
                 self._give_up(lines)
         return load
 
@@ -221,64 +270,65 @@ class BatchSession:
         return line
 
     def _give_up(self, lines: Iterator[BatchLine]) -> None:
-        """The budget is spent. What is left is gone through once more: earlier batches may hold some of it."""
-        self._budget.allows()
+        """Pauses. What is left is gone through once more: earlier batches may hold some of it."""
+        self._budget.pause()
         self._again.clear()
         for _ in lines:
             pass
         self._drained = True
 
-    def _expected(self, load: Load) -> float:
-        """US dollars on their way: at the mean of this run's answers, or the most it can be while there are none."""
-        loads = [load, *(bought.load for bought in self._bought)]
-        if self._answered:
-            return self._spent / self._answered * sum(one.attempts for one in loads)
-        return sum(one.most for one in loads)
-
     def _buy(self, load: Load) -> None:
-        """Uploads the file, writes down what is about to be bought, and buys it. The order is what a kill cannot break."""
+        """Uploads the file, writes down what is about to be bought, and buys it.
+
+        The order is what a kill cannot break.
+        """
         draft = self._journal.draft()
         file = self._provider.upload(draft)
         draft.unlink()
         bought_lines = tuple(
             (line.request.key, line.attempts[0], len(line.attempts)) for line in load.lines
         )
-        entry = Entry(self._journal.new_path(), self._provider.url, file, None, bought_lines)
+        path = self._journal.new_path()
+        entry = Entry(path, self._provider.name, file, None, bought_lines)
         self._journal.write(entry)
         entry = replace(entry, batch=self._provider.make(file).id)
         self._journal.write(entry)
+        # Whether "too much is waiting" can pass depends on who else was waiting.
         others = self._busy()
         for other in others:
             other.alone = False
-        self._bought.append(
-            Bought(entry, {line.id: line for line in load.lines}, load, alone=not others)
-        )
+        claimed = {line.id: line for line in load.lines}
+        self._bought.append(Bought(entry, claimed, load, alone=not others))
 
-    # --------------------------------------------------------------------------------------- collecting
+    # --------------------------------------------------------------------------- collecting
 
     def _collect(self, bought: Bought) -> Iterator[Answers]:
-        """Everything that came of a batch; its entry goes once all of it is committed."""
+        """Yields everything that came of a batch; its entry goes once all of it is committed."""
         remote = bought.remote
-        assert remote is not None  # it is final
+        assert remote is not None  # it has ended
         self._bought.remove(bought)
-        if (
-            remote.status == "failed"
-            and remote.output_file_id is None
-            and remote.error_file_id is None
-        ):
+        has_files = remote.output_file_id or remote.error_file_id
+        if remote.status == "failed" and not has_files:
             self._failed(bought, remote)
             return
+        # Taken before reading: reading empties the claims.
         names = set(bought.claimed)
-        group: list[tuple[Request, Sequence[Response | Failure]]] = []
+        group: list[Result] = []
+        contradiction: TeacherError | None = None
         for line, answer in self._answers(bought, remote):
-            if results := self._read(line, answer, _seconds(remote)):
-                group.append((line.request, results))
+            result = read_line(line, answer, self._teacher.model, _seconds(remote))
+            contradiction = self._settle(bought, line, result) or contradiction
+            if found := self._of_the_asked_model(result.results):
+                group.append((line.request, found))
             if len(group) == GROUP:
                 yield group
                 group = []
         kind = remote.status if remote.status in ("expired", "cancelled") else "no answer"
         detail = f"the batch {remote.id} is {remote.status}, and holds no answer to this request"
-        group += [(line.request, failures(line, kind, detail)) for line in bought.claimed.values()]
+        for name, line in bought.claimed.items():
+            # Providers do not charge for lines that they did not run.
+            self._budget.settle(bought.load.reserved.pop(name, 0.0), 0.0)
+            group.append((line.request, failures(line, kind, detail)))
         yield group
         left = tuple(
             (key, first, count)
@@ -286,11 +336,13 @@ class BatchSession:
             if custom_id(key, first) not in names
         )
         self._journal.write(replace(bought.entry, lines=left))
+        if contradiction is not None:
+            raise contradiction
 
     def _answers(
         self, bought: Bought, remote: Remote
     ) -> Iterator[tuple[BatchLine, dict[str, Any]]]:
-        """The claimed lines with what the output files say, each once."""
+        """Yields the claimed lines with what the output files say, each once."""
         path = self._journal.draft()
         for file in (remote.output_file_id, remote.error_file_id):
             if file is None:
@@ -299,45 +351,77 @@ class BatchSession:
             with open(path, "rb") as stream:
                 for raw in stream:
                     answer = parse_line(raw)
+                    # A line that appears twice, or that nobody claims, is passed over.
                     line = bought.claimed.pop(str(answer.get("custom_id")), None)
                     if line is not None:
                         yield line, answer
             path.unlink()
 
-    def _read(self, line: BatchLine, answer: dict[str, Any], seconds: float) -> Results:
-        """The results of one line, paid for; attempts without one go into a later batch."""
-        results = read_line(line, answer, self._teacher.model, seconds)
-        responses = [result for result in results if isinstance(result, Response)]
-        cost = self._teacher.cost(responses)
-        self._budget.spent += cost
-        self._spent += cost
-        self._answered += len(responses)
-        if len(responses) == len(results) < len(line.attempts):
-            self._samples = 1 if responses else self._samples
-            missing = line.attempts[len(responses) :]
-            self._again.extend(
-                BatchLine(line.request, (attempt,))
-                for attempt in missing
-                if attempt in line.request.attempts
-            )
-        return results
+    def _settle(self, bought: Bought, line: BatchLine, result: LineResult) -> TeacherError | None:
+        """Counts what a line cost, and puts its missing attempts into a later batch.
+
+        Returns:
+            An error where the provider used more than the line can use at most.
+        """
+        reserved = bought.load.reserved.pop(line.id, None)
+        if reserved is None:
+            cost, reserved = 0.0, 0.0  # an earlier run bought it, and paid for it then
+        elif result.usage is not None:
+            cost = self._teacher.dollars(result.usage)
+        else:
+            # A reply without usage may have cost all that was reserved.
+            cost = reserved if result.was_run else 0.0
+        self._budget.settle(reserved, cost)
+        if result.missing:
+            # Some providers give one answer, however many are asked for.
+            self._samples = self._samples if result.takes_several else 1
+            self._again.extend(BatchLine(line.request, (one,)) for one in result.missing)
+        if self._budget.usd is None or cost <= reserved:
+            return None
+        return TeacherError(
+            f"{self._provider.name} counts usage of ${cost:,.6f} for one request to "
+            f"{self._teacher.model}, which can cost at most ${reserved:,.6f}. So no budget in "
+            "dollars can be kept. Raise image_tokens_at_most, or run without --budget. "
+            "Every answer so far is kept."
+        )
+
+    def _of_the_asked_model(
+        self, results: Sequence[Response | Failure]
+    ) -> list[Response | Failure]:
+        """With `served_as`, answers of another model become failures."""
+        found: list[Response | Failure] = []
+        for result in results:
+            if isinstance(result, Response) and not self._teacher.accepts(result.model):
+                detail = f"asked for {self._teacher.model}, and {result.model} was served"
+                found.append(
+                    failure(result.attempt, AttemptStatus.FAILED, "another model", detail, 200)
+                )
+            else:
+                found.append(result)
+        return found
 
     def _failed(self, bought: Bought, remote: Remote) -> None:
-        """A batch that was refused whole, which costs nothing. Raises TeacherError unless waiting mends it."""
+        """A batch that was refused whole, which costs nothing.
+
+        Raises:
+            TeacherError: Waiting does not mend it.
+        """
         errors = (remote.errors.data if remote.errors else None) or []
         self._journal.write(replace(bought.entry, lines=()))
-        if not bought.alone and any(error.code == TOO_MANY_TOKENS for error in errors):
+        for reserved in bought.load.reserved.values():
+            self._budget.settle(reserved, 0.0)
+        # It passes when other batches end, unless there are none.
+        too_much = any(error.code == TOO_MANY_TOKENS for error in errors)
+        if not bought.alone and too_much:
             self._at_once = max(1, len(self._busy()))
             self._again.extend(bought.claimed.values())
             return
-        shown = (
-            "; ".join(f"line {error.line}: {error.code}: {error.message}" for error in errors[:3])
-            or "no reason is given"
-        )
+        shown = "; ".join(f"line {one.line}: {one.code}: {one.message}" for one in errors[:3])
         raise TeacherError(
-            f"{self._provider.url} refused the batch {remote.id} of {len(bought.entry.lines):,} requests to {self._teacher.model}, "
-            f"and nothing of it was paid for ({len(errors):,} errors). {shown[:600]}. Mend the teacher's fields, or lower "
-            "requests_per_file if it is too much at once. Other batches go on, and the same command collects them."
+            f"{self._provider.name} refused the batch {remote.id} of "
+            f"{len(bought.entry.lines):,} requests to {self._teacher.model}, and nothing of it was "
+            f"paid for ({len(errors):,} errors). {shown[:600] or 'no reason is given'}. Mend the "
+            f"teacher's fields, or lower requests_per_file if it is too much at once. {KEPT}"
         )
 
 
