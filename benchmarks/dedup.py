@@ -2,14 +2,15 @@
 
     python benchmarks/dedup.py                  100,000 documents, 10,000 images: about six minutes
     python benchmarks/dedup.py --quick          a tenth of both
-    python benchmarks/dedup.py --full           874,000 documents too, on two cores: needs 8 GB of disk
+    python benchmarks/dedup.py --full           874,000 documents too, on two cores; 8 GB of disk
     python benchmarks/dedup.py --mirror DIR     real images too
 
-Documents of about 4.5 KB are made from a seed; a tenth are copies of others: exact, or with 2, 5, 10 or 20% of their words
-replaced. dedup.NearText reads them from parquet, signs, indexes, verifies and decides on one core; datasketch's documented
-path (update_batch, insert, query) works on the same texts in memory. The median of three runs, each in a process of its own,
-after the libraries and the compiled loops are loaded (half a second, once). Truth is the Jaccard similarity of the sets of word
-5-grams of every planted pair. The last line is one JSON object.
+Documents of about 4.5 KB are made from a seed; a tenth are copies of others: exact, or with 2, 5,
+10 or 20% of their words replaced. dedup.NearText reads them from parquet, signs, indexes, verifies
+and decides on one core; datasketch's documented path (update_batch, insert, query) works on the
+same texts in memory. The median of three runs, each in a process of its own, after the libraries
+and the compiled loops are loaded (half a second, once). Truth is the Jaccard similarity of the sets
+of word 5-grams of every planted pair. The last line is one JSON object.
 """
 
 import argparse
@@ -51,7 +52,7 @@ ROWS = 10_000
 RATES = (0.0, 0.02, 0.05, 0.10, 0.20)
 
 
-# ------------------------------------------------------------------------------------------ the corpus
+# --------------------------------------------------------------------------------------- the corpus
 
 
 def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -100,7 +101,7 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
     return paths, pairs
 
 
-# ------------------------------------------------------------------------------------------- our path
+# ----------------------------------------------------------------------------------------- our path
 
 
 def make_keys(task: tuple[Path, Path]) -> Path:
@@ -180,7 +181,7 @@ def measure(folder: Path, workers: int) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------- the peers
+# ---------------------------------------------------------------------------------------- the peers
 
 
 def peer(texts: Sequence[str]) -> float:
@@ -231,7 +232,7 @@ def kernel(folder: Path, texts: Sequence[str]) -> tuple[float, float]:
 def quality(
     folder: Path, paths: Sequence[Path], planted: Sequence[tuple[str, str]]
 ) -> tuple[float, float]:
-    """Recall over planted pairs at or over the threshold, and precision of the pairs that led to a drop."""
+    """Recall over planted pairs at or over the threshold, and precision of the pairs dropped."""
     ids = sorted({id_ for pair in planted for id_ in pair})
     frame = (
         pl.scan_parquet(list(paths))
@@ -332,7 +333,8 @@ def main() -> None:
         folder = Path(name)
         paths, planted = corpus(folder / "corpus", count, 0)
         print(
-            f"{count:,} documents of {sum(path.stat().st_size for path in paths) / 2**20:,.0f} MiB of parquet",
+            f"{count:,} documents of "
+            f"{sum(path.stat().st_size for path in paths) / 2**20:,.0f} MiB of parquet",
             flush=True,
         )
         rounds = [in_its_own_process(paths, folder / f"round-{number}", 1) for number in range(3)]
@@ -341,7 +343,8 @@ def main() -> None:
         ]  # the median: the first one reads from a cold disk
         rate = count / one["seconds"]
         print(
-            f"NearText: {rate:,.0f} documents/s on one core, {one['deciding']:.1f} s of it deciding, {one['peak_mb']:,} MB",
+            f"NearText: {rate:,.0f} documents/s on one core, "
+            f"{one['deciding']:.1f} s of it deciding, {one['peak_mb']:,} MB",
             flush=True,
         )
         recall, precision = quality(folder / "round-0", paths, planted)
@@ -373,7 +376,8 @@ def main() -> None:
                 name: round(ours_rate / theirs_rate, 2)
                 for name, (ours_rate, theirs_rate) in seen.items()
             },
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, "
+            f"Python {platform.python_version()}",
         }
         if arguments.full:
             small = in_its_own_process(paths, folder / "round-0", 2)
@@ -384,7 +388,8 @@ def main() -> None:
             )
             result |= {"full_seconds": round(large["seconds"], 1), "full_peak_mb": large["peak_mb"]}
             print(
-                f"874,000 documents on two cores: {large['seconds']:.0f} s, {large['peak_mb']:,} MB",
+                f"874,000 documents on two cores: {large['seconds']:.0f} s, "
+                f"{large['peak_mb']:,} MB",
                 flush=True,
             )
     print(json.dumps(result))

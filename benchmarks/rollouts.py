@@ -1,14 +1,15 @@
-"""Asking a teacher over HTTP: requests a second against a bare aiohttp loop, the openai client and the published shape.
+"""Asking a teacher over HTTP: requests a second, beside a bare aiohttp loop and the openai client.
 
     python benchmarks/rollouts.py              about four minutes
     python benchmarks/rollouts.py --quick      a tenth of the requests
 
-A server of its own process answers every request with 4 KB after 20 ms. In one run, on the same questions, without and with
-an image of 200 KB, each question eight times in requests of their own: this project's client with every answer committed to
-its store; a bare aiohttp loop that posts the same bodies, prepared before, and reads the answers; the official `openai` async
-client; and the published pipeline's shape, a thread pool of half the cores that decodes and re-encodes the image as PNG for
-each request. Then memory over 100,000
-requests, and two servers of which one is ten times slower, against each of them alone. The last line is one JSON object.
+A server of its own process answers every request with 4 KB after 20 ms. In one run, on the same
+questions, without and with an image of 200 KB, each question eight times in requests of their own:
+this project's client with every answer committed to its store; a bare aiohttp loop that posts the
+same bodies, prepared before, and reads the answers; the official `openai` async client; and the
+published pipeline's shape, a thread pool of half the cores that decodes and re-encodes the image as
+PNG for each request. Then memory over 100,000 requests, and two servers of which one is ten times
+slower, against each of them alone. The last line is one JSON object.
 """
 
 import argparse
@@ -50,7 +51,10 @@ IN_FLIGHT = 128
 
 
 class Answerer(asyncio.Protocol):
-    """Just enough HTTP to be no bottleneck: one request at a time on each connection, `slots` at once over all."""
+    """As little HTTP as possible, so that it never limits the clients.
+
+    One request at a time on each connection, `slots` at once over all.
+    """
 
     latency = LATENCY
     slots: asyncio.Semaphore | None = None
@@ -225,7 +229,7 @@ async def official(url: str, prepared: Sequence[bytes]) -> float:
 
 
 def published(url: str, questions: Questions, count: int) -> float:
-    """A thread pool of half the cores; each request decodes the image, writes it as PNG and encodes it again."""
+    """A thread pool of half the cores: each decodes the image and writes it as PNG again."""
     client = openai.OpenAI(base_url=url, api_key="x", max_retries=0)
 
     def one(number: int) -> None:
@@ -278,7 +282,8 @@ def memory(share: float) -> tuple[float, float]:
         rate = ours([url], int(100_000 * share), Questions(False), seen)
     early, late = seen[len(seen) // 10], max(seen[len(seen) // 10 :])
     print(
-        f"memory over {int(100_000 * share):,} requests at {rate:,.0f}/s: {early:,.0f} MiB at a tenth, at most {late:,.0f} MiB after that"
+        f"memory over {int(100_000 * share):,} requests at {rate:,.0f}/s: "
+        f"{early:,.0f} MiB at a tenth, at most {late:,.0f} MiB after that"
     )
     return early, late
 
@@ -317,7 +322,8 @@ def main() -> None:
         "over_published_image": round(image["ours"] / image["published"], 1),
         "memory_growth_mib": round(late - early, 1),
         "two_servers": round(two_servers(share), 3),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, "
+        f"Python {platform.python_version()}",
     }
     print(json.dumps(result))
 

@@ -5,10 +5,10 @@
     python benchmarks/verify.py --table         type by type on the truth set, as Markdown
 
 The mix: 32% integers, 9% decimals, 9% fractions, 13% LaTeX, 18% choices, 5% sets, intervals and
-tuples, 4% units, 5% numbers stated in prose and 5% in Chinese. Pairs are made from a seed with their
-truth, 60% of them right. This project reads the whole response (thinking, then the answer);
-math-verify gets what it asks for: gold and answer alone, between dollar signs, with its time-outs off.
-A second peer figure gives it the bare strings, which is faster and refuses most LaTeX.
+tuples, 4% units, 5% numbers stated in prose and 5% in Chinese. Pairs are made from a seed with
+their truth, 60% of them right. This project reads the whole response (thinking, then the answer);
+math-verify gets what it asks for: gold and answer alone, between dollar signs, with its time-outs
+off. A second peer figure gives it the bare strings, which is faster and refuses most LaTeX.
 The last line is one JSON object: the medians over the rounds, wrong verdicts, and their ratio.
 """
 
@@ -209,7 +209,10 @@ def ours(pairs: list[AnswerPair], workers: int = 1) -> tuple[float, list[Verdict
 
 
 def peer(made: list[Case], wrap: str) -> tuple[float, int]:
-    """math-verify's pairs per second, and how many it gets wrong. A choice's gold answer is its letter, as its users give it."""
+    """math-verify's pairs per second, and how many it gets wrong.
+
+    A choice's gold answer is its letter, as users of math-verify give it.
+    """
     wrong = 0
     began = time.perf_counter()
     for case in made:
@@ -223,7 +226,7 @@ def peer(made: list[Case], wrap: str) -> tuple[float, int]:
 
 
 def shard(seed: int) -> float:
-    """Pairs a second in this process, on pairs of its own, after a warm-up: what a build's worker does."""
+    """Pairs a second in this process, on its own pairs, after a warm-up, as in a build's worker."""
     pairs = [pair_of(case) for case in cases(40_000, seed)]
     ours(pairs[:500])
     return ours(pairs)[0]
@@ -244,7 +247,7 @@ def scaling(seed: int) -> float:
 
 
 def peer_outcome(row: dict[str, Any], extracted: str | None) -> str:
-    """What math-verify says of a pair of the truth set, given the answer that this project extracts."""
+    """What math-verify says of a pair of the truth set, given the answer that we extract."""
     gold = row["gold"]
     if row["options"] and gold in row["options"]:
         gold = "ABCD"[row["options"].index(gold)] if len(row["options"]) <= 4 else gold
@@ -333,7 +336,8 @@ def main() -> None:
                 wrong += 1
                 print(f"  wrong: {case} {verdict}")
         print(
-            f"round {number}: {rate:,.0f} pairs/s, math-verify {delimited[-1][0]:,.0f}, on bare strings {bare[-1][0]:,.0f}",
+            f"round {number}: {rate:,.0f} pairs/s, math-verify {delimited[-1][0]:,.0f}, "
+            f"on bare strings {bare[-1][0]:,.0f}",
             flush=True,
         )
     total = sum(map(len, rounds))
@@ -350,7 +354,8 @@ def main() -> None:
             )
         )
     print(
-        f"math-verify is wrong on {peer_wrong / total:.1%} (delimited) and {sum(miss for _, miss in bare) / total:.1%} (bare) of the pairs"
+        f"math-verify is wrong on {peer_wrong / total:.1%} (delimited) and "
+        f"{sum(miss for _, miss in bare) / total:.1%} (bare) of the pairs"
     )
     times = scaling(arguments.seed + arguments.rounds)
     ours_median, peer_median = (
@@ -366,7 +371,8 @@ def main() -> None:
         "undecided": undecided,
         "pairs": total,
         "two_processes": round(times, 2),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, "
+        f"Python {platform.python_version()}",
     }
     print(json.dumps(result))
 

@@ -1,7 +1,7 @@
 """A real HTTP server with a hosted provider's Files and Batches: `python -m tests.batch_server`.
 
-It prints its port, listens on 127.0.0.1 and ends when its standard input closes. It misbehaves as it
-is told. A question may say in JSON what becomes of its line, and how often: `{"fault": "429",
+It prints its port, listens on 127.0.0.1 and ends when its standard input closes. It misbehaves as
+it is told. A question may say in JSON what becomes of its line, and how often: `{"fault": "429",
 "times": 1}`. `GET /log` tells what was bought; `POST /go` lets go of a held request (see `--hold`).
 """
 
@@ -176,7 +176,8 @@ class Server:
             if fault["fault"] == "expired":
                 error = {
                     "code": "batch_expired",
-                    "message": "This request could not be executed before the completion window expired.",
+                    "message": "This request could not be executed before the completion window "
+                    "expired.",
                 }
                 return {"id": name, "custom_id": name, "response": None, "error": error}
             if fault["fault"] == "empty":

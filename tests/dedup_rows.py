@@ -49,7 +49,7 @@ def columns(
     read: Callable[[ImageRef], bytes],
     parts: int = 1,
 ) -> Columns:
-    """What the engine would show a GlobalStep: key frames of some shards, and the shards on disk."""
+    """What the engine would show a GlobalStep: key frames of some shards, and their files."""
     folder.mkdir(parents=True, exist_ok=True)
     frames, paths = [], []
     size = -(-len(records) // parts)

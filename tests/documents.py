@@ -7,7 +7,6 @@ What a block is for stands after the language of its fence, where GitHub does no
     ```console                    each line after "$ " is run, and must print the lines below it
     ```console exit=1             ... and must end with this exit code
     ```console background         ... and goes on while the rest of the document is run
-    ```console needs=PATH         the block is left out while the repository lacks this file
     ```console skip               the block is not run
 
 "..." in an expected line stands for anything.
@@ -71,8 +70,7 @@ class Reader:
         text = path.read_text(encoding="utf-8").replace("8000", str(port))
         followed = 0
         for block in blocks(text):
-            needed = block.options.get("needs", "")
-            if "skip" in block.options or not (self.folder / needed).exists():
+            if "skip" in block.options:
                 continue
             followed += 1
             if "title" in block.options:
@@ -159,8 +157,8 @@ def reader(folder: Path) -> Iterator[Reader]:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "golden_runs")
-            shutil.copytree(source, clone / name, ignore=ignored)
+            # Without compiled files: a newcomer has none, and they save little time.
+            shutil.copytree(source, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, clone / name)
     programs.mkdir()

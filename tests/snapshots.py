@@ -1,8 +1,8 @@
 """Texts that users rely on, written down: python -m tests.snapshots.
 
-tests/golden/api.txt holds the public names of the modules that authors of plugins import, with their
-signatures and fields. tests/golden/help/*.txt holds `--help` of every command, 80 columns wide. A change
-of either is a change for users: read the difference, and note it in CHANGELOG.md.
+tests/golden/api.txt holds the public names of the modules that authors of plugins import, with
+their signatures and fields. tests/golden/help/*.txt holds `--help` of every command, 80 columns
+wide. A change of either is a change for users: read the difference, and note it in CHANGELOG.md.
 """
 
 import ast
@@ -76,7 +76,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def help_texts() -> dict[str, str]:
-    """Returns the help of every command by the name of its file: "omr train sft" is omr-train-sft."""
+    """Returns the help of every command by its file's name: "omr train sft" is omr-train-sft."""
     texts = {}
     for path, command in commands():
         for one in command.params:

@@ -1,4 +1,4 @@
-"""Dedup and decontamination inside a build: on real rows, counted, looked up, and the same for any number of workers."""
+"""Dedup and decontamination in a build: counted, looked up, and the same for any workers."""
 
 from pathlib import Path
 

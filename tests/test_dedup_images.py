@@ -64,7 +64,7 @@ def test_near_image_keeps_one_of_what_looks_alike_and_leaves_text_alone(tmp_path
 def test_no_real_puzzle_is_a_false_duplicate_and_every_planted_one_is_found(
     mirror: Path, tmp_path: Path
 ) -> None:
-    """PuzzleVQA itself holds 172 rows whose image, question and options are those of another row, to the byte."""
+    """172 rows of PuzzleVQA repeat another row's image, question and options, to the byte."""
     records, store = read_source(puzzlevqa.Source(), mirror, tmp_path / "images")
     known = {(one.question, tuple(sorted(one.options)), one.images[0].sha256) for one in records}
     true_copies = len(records) - len(known)

@@ -1,4 +1,4 @@
-"""Who stays can be chosen, and the tables say what was dropped, what disagrees and what was close."""
+"""Who stays can be chosen; tables say what was dropped, what disagrees and what was close."""
 
 from pathlib import Path
 

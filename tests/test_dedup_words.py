@@ -109,7 +109,7 @@ def test_signatures_are_what_their_definition_says(seed: int, size: int) -> None
 
 @pytest.mark.parametrize("size", [3, 12, 60, 300, 1_500])
 def test_signatures_agree_as_often_as_the_sets_are_alike(size: int) -> None:
-    """The mean of 400 estimates from 128 places has a standard deviation of 0.002 at most, and each one 0.044."""
+    """Each of 400 estimates from 128 places deviates by at most 0.044, their mean by 0.002."""
     draw = np.random.default_rng(size)
     shared, first, second = (
         draw.integers(2**64, size=(400, part), dtype=np.uint64) for part in (size * 2, size, size)
@@ -122,7 +122,10 @@ def test_signatures_agree_as_often_as_the_sets_are_alike(size: int) -> None:
 
 
 def test_hashes_that_may_be_published_stay_what_they_are() -> None:
-    """A change here makes signatures of two versions strangers: it needs a new revision of the steps, and a line in the changelog."""
+    """Signatures of two versions can only be compared while this holds.
+
+    A change needs a new revision of the steps, and a line in the changelog.
+    """
     found = shingle(
         pl.Series(
             ["The cat sat on the mat", "internationalisation of Ｎaïve words: très bien 2026"]

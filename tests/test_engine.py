@@ -1,4 +1,4 @@
-"""A plan is run once, accounts for every row, goes on after any interruption, and gives the same bytes however it is run."""
+"""A plan runs once, accounts for every row, goes on after interruptions, and repeats its bytes."""
 
 import json
 import random
@@ -123,7 +123,7 @@ def test_the_release_has_the_same_bytes_for_any_number_of_workers(
 def test_killed_at_twenty_moments_the_release_is_the_same_and_no_stored_answer_is_asked_again(
     tmp_path: Path,
 ) -> None:
-    """SIGKILL at random moments of a build with worker processes; each rerun goes on where the last one stopped."""
+    """SIGKILL at random moments of a build with workers; each rerun goes on from there."""
     build(tmp_path / "calm")
     whole = tmp_path / "killed"
     (whole / "work").mkdir(parents=True)

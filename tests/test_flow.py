@@ -51,7 +51,7 @@ class Compares(Same):
 
 @dataclass(frozen=True)
 class Careless(Filter):
-    """A step that overrides __post_init__ without calling super, so that nothing checks its fields."""
+    """A step that overrides __post_init__ without super, so that nothing checks its fields."""
 
     keep: Any = field(default=None)
 

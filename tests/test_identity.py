@@ -1,4 +1,4 @@
-"""Identity is what the data is: declared fields and revision, never places, code or number formats."""
+"""Identity is what the data is: fields and revision, never places, code or number formats."""
 
 import enum
 import json

@@ -1,5 +1,4 @@
-"""Imports point up the list of layers and never in a circle, the core is light, and each plugin file
-keeps its contract."""
+"""Imports point up the list of layers; the core is light; each plugin file keeps its contract."""
 
 import ast
 import importlib
@@ -58,8 +57,8 @@ HEAVY = {
 }
 """What takes long to import, or comes with an extra."""
 MOST_MODULES = 200
-"""Modules that `import omr_data` may load, the standard library's included. It loads 161; each takes
-about 0.3 ms, and the number is the same on every machine, unlike the seconds."""
+"""Modules that `import omr_data` may load, the standard library's included. It loads 161; each
+takes about 0.3 ms, and the number is the same on every machine, unlike the seconds."""
 
 
 CIRCLES_LEFT = ("omr_data.teachers.openai_api", "omr_data.teachers.openai_batch")

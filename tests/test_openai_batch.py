@@ -1,4 +1,4 @@
-"""Questions through a provider's Batch API: bought once whatever happens, collected whole, and the same answers as live."""
+"""A provider's Batch API: bought once whatever happens, collected whole, the answers as live."""
 
 import json
 import signal
@@ -115,7 +115,7 @@ def entries(folder: Path) -> list[Path]:
 # -------------------------------------------------------------------------------------- answers
 
 
-def test_all_attempts_of_a_question_are_one_request_at_half_the_price_with_the_seeds_that_it_has_live(
+def test_all_attempts_of_a_question_are_one_request_at_half_the_price_with_the_live_seeds(
     server: BatchServer, tmp_path: Path
 ) -> None:
     budget = Budget()
@@ -302,7 +302,8 @@ def test_a_batch_that_is_refused_is_a_clear_error_and_costs_nothing(
 ) -> None:
     with pytest.raises(
         TeacherError,
-        match=r"refused the batch batch_\d+ of 1 requests to absent.*line 1: model_not_found: told so of",
+        match=r"refused the batch batch_\d+ of 1 requests to absent.*"
+        r"line 1: model_not_found: told so of",
     ):
         ask(teacher(server, tmp_path, model="absent"), [question()])
     assert not list(tmp_path.iterdir())
@@ -421,7 +422,7 @@ def build_and_kill(
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["upload", "before", "after"])
 def test_killed_around_the_making_of_a_batch_it_is_bought_once(moment: str, tmp_path: Path) -> None:
-    """Killed while the file is taken; while the batch is not made yet, but will be; and when it is made and nobody knows."""
+    """Killed while the file is taken, before the batch is made, or when it is made unnoticed."""
     with batch_server(hold=moment) as server:
         build_and_kill(server, tmp_path, lambda: server.told()["holding"] == moment)
         server.go()

@@ -1,4 +1,4 @@
-"""Ordinary PNGs have the pixels that Pillow sees; whatever is not ordinary, broken or hostile is left to Pillow."""
+"""Ordinary PNGs have the pixels that Pillow sees; all other files are left to Pillow."""
 
 import io
 import struct
@@ -86,7 +86,7 @@ def test_broken_files_are_left_to_pillow() -> None:
 
 
 def test_a_bomb_is_never_inflated_beyond_its_image() -> None:
-    """20 MB of zeros behind a header of 8 x 8 pixels; and a header of more pixels than Pillow would open."""
+    """20 MB of zeros under a header of 8 x 8 pixels, and a header of too many pixels for Pillow."""
     bomb = assembled(8, 8, 0, bytes(20_000_000))
     tracemalloc.start()
     found = decode(bomb)

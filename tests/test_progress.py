@@ -1,4 +1,4 @@
-"""What a person sees while a build runs fits the terminal, whole, and says what is done, at what pace and for how much."""
+"""Progress fits the terminal and says what is done, at what pace and for how much."""
 
 import fcntl
 import os

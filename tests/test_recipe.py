@@ -26,7 +26,10 @@ def write(tmp_path: Path, body: str) -> Path:
 
 
 def test_arguments_are_read_by_their_type(tmp_path: Path) -> None:
-    body = "def recipe(n: int = 1, name: str = 'a') -> Recipe:\n    return Recipe(name, '1.0.0', gsm8k.Source().then(), range(n))\n"
+    body = (
+        "def recipe(n: int = 1, name: str = 'a') -> Recipe:\n"
+        "    return Recipe(name, '1.0.0', gsm8k.Source().then(), range(n))\n"
+    )
     made = load(write(tmp_path, body), {"n": "1_000", "name": "mine"})
     assert (made.name, made.rows) == ("mine", range(1_000))
 
@@ -44,7 +47,8 @@ def test_a_mistyped_argument_is_refused_with_the_nearest_name(
 ) -> None:
     path = write(
         tmp_path,
-        "def recipe(rollouts: int = 8) -> Recipe:\n    return Recipe('mine', '1.0.0', gsm8k.Source())\n",
+        "def recipe(rollouts: int = 8) -> Recipe:\n"
+        "    return Recipe('mine', '1.0.0', gsm8k.Source())\n",
     )
     with pytest.raises(RecipeError, match=message):
         load(path, arguments)
@@ -64,7 +68,8 @@ def test_a_mistyped_argument_is_refused_with_the_nearest_name(
             "write three numbers",
         ),
         (
-            "def recipe() -> Recipe:\n    return Recipe('mine', '1.0.0', gsm8k.Source(splitt='test'))\n",
+            "def recipe() -> Recipe:\n"
+            "    return Recipe('mine', '1.0.0', gsm8k.Source(splitt='test'))\n",
             "unexpected keyword argument 'splitt'",
         ),
         ("1 / 0\n", "cannot be loaded: ZeroDivisionError"),
@@ -170,7 +175,10 @@ def test_the_version_is_a_label_and_no_part_of_the_identity() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_each_recipe_plans_to_its_golden_file(path: Path) -> None:
-    """A plan that changes without reason loses every cache. To accept a change, delete the golden file and run this test twice."""
+    """A plan that changes without reason loses every cache.
+
+    To accept a change, delete the golden file and run this test twice.
+    """
     from omr_data.sources.hub import HubSource
 
     repos = {

@@ -1,4 +1,4 @@
-"""A release is whole, loadable, described, never changed, and refused when it is not what was promised."""
+"""A release is whole, loadable, described, never changed, and refused where it breaks a promise."""
 
 import hashlib
 import json
@@ -139,7 +139,7 @@ def test_release_alone_refuses_what_is_not_built_and_releases_what_is(
 
 
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """The limit on file size stands for a full disk: the system refuses the write in the same place."""
+    """The limit on file size stands for a full disk: the write is refused in the same place."""
     places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", "1")
 
     def limit() -> None:
@@ -169,7 +169,8 @@ def test_fewer_rows_than_promised_are_refused(tmp_path: Path) -> None:
         "from omr_data import Recipe\nfrom omr_data.operators import explode, rollout, verify\n"
         "from omr_data.sources import synthetic\nfrom omr_data.teachers import echo\n"
         "def recipe() -> Recipe:\n"
-        "    data = synthetic.Source(count=90).then(rollout.Sample(echo.Teacher(), n=4), verify.Answers(), explode.Right())\n"
+        "    asked = synthetic.Source(count=90).then(rollout.Sample(echo.Teacher(), n=4))\n"
+        "    data = asked.then(verify.Answers(), explode.Right())\n"
         "    return Recipe('short', '1.0.0', data, rows=range(1_000, 2_000))\n"
     )
     done = omr(

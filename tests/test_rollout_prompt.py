@@ -1,4 +1,4 @@
-"""What `rollout.Sample` asks is the record's own chat, and what it attaches keeps the given traces."""
+"""`rollout.Sample` asks the record's own chat, and what it attaches keeps the given traces."""
 
 import pytest
 

@@ -119,7 +119,10 @@ def test_one_question_about_two_images_is_two_problems(tmp_path: Path) -> None:
 
 
 def test_the_same_question_with_other_numbers_is_another_problem(tmp_path: Path) -> None:
-    story = "{} people who live in a large house by the sea eat {} loaves of fresh bread in {} days and the rest is for the birds"
+    story = (
+        "{} people who live in a large house by the sea eat {} loaves of fresh bread in {} days "
+        "and the rest is for the birds"
+    )
     records = [
         record("a/1", question=story.format(12, 30, 5)),
         record("a/2", question=story.format(12, 30, 6)),
@@ -131,7 +134,7 @@ def test_the_same_question_with_other_numbers_is_another_problem(tmp_path: Path)
 
 
 def planted(count: int) -> Any:
-    """Vectors of one leaning, as real embeddings have it; every fourth lies near the one before it."""
+    """Vectors of one leaning, as real embeddings are; every fourth lies near the one before it."""
     numbers = np.random.default_rng(count)
     vectors = numbers.standard_normal((count, 48)) + 0.7 * numbers.standard_normal(48)
     vectors[3::4] = vectors[2::4] + numbers.uniform(
@@ -181,7 +184,7 @@ def test_an_embedding_that_is_no_number_is_refused() -> None:
         rounded(np.array([[1, np.nan]], np.float32))
 
 
-# ------------------------------------------------------------------------------------------ real models
+# -------------------------------------------------------------------------------------- real models
 
 
 WORDS = ["[UNK]", "how", "big", "huge", "is", "the", "cat", "dog", "car", "engine"]

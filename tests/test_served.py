@@ -1,4 +1,4 @@
-"""A build that asks a server over HTTP: killed, paused and replayed, it loses no answer and asks for none twice."""
+"""A build that asks a server: killed, paused and replayed, it loses no answer, asks none twice."""
 
 import json
 import random
@@ -75,7 +75,8 @@ def test_killed_at_twenty_moments_under_load_only_requests_in_flight_are_asked_a
         given = Counter(server.samples())
         assert stored(tmp_path) == 4 * 300
         assert len(given) == 4 * 300
-        # Asked twice is only what was answered and not committed when a kill came: at most what was in flight.
+        # Asked twice is only what was answered and not committed when a kill came: at most what
+        # was in flight.
         assert sum(count - 1 for count in given.values()) == 4 * lost
         assert lost <= 20 * 32
     manifest = read_json(tmp_path / "releases/served/1.0.0/manifest.json")
@@ -131,7 +132,8 @@ def test_the_plan_says_what_asking_would_take(tmp_path: Path) -> None:
         )
         planned = omr("plan", SERVED, "--work", tmp_path / "work").stdout
         assert re.search(
-            r"expected: 300 requests, about [\d,]+ prompt and 19,200 completion tokens, about \$0.\d\d",
+            r"expected: 300 requests, about [\d,]+ prompt and 19,200 completion tokens, "
+            r"about \$0.\d\d",
             planned,
         )
         node = next(

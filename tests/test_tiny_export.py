@@ -1,4 +1,4 @@
-"""The embedded model in a folder: other programs load it, and compute what this package computes."""
+"""The embedded model in a folder: other programs load it, and compute what we compute."""
 
 from pathlib import Path
 

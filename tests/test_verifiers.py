@@ -1,4 +1,4 @@
-"""Verdicts are right on the truth set, never hang, and do not depend on how an answer is written."""
+"""Verdicts are right on the truth set, never hang, and do not depend on the way of writing."""
 
 import asyncio
 import json
@@ -60,7 +60,8 @@ def test_every_verdict_on_the_truth_set_is_as_labeled(path: Path) -> None:
     ]
     verdicts = omr_data.verify_many(pairs)
     wrong = [
-        f"line {number}: {row['response'][-60:]!r} against {row['gold']!r} ({row['why']}): {verdict.outcome}, {verdict.reason}"
+        f"line {number}: {row['response'][-60:]!r} against {row['gold']!r} ({row['why']}): "
+        f"{verdict.outcome}, {verdict.reason}"
         for number, (row, verdict) in enumerate(zip(rows, verdicts, strict=True), 1)
         if verdict.outcome != row["outcome"]
     ]
@@ -240,7 +241,7 @@ def test_every_option_of_the_real_puzzles_is_told_from_the_others(mirror: Path) 
                 assert outcome(said, gold, *options) == wanted, (path.stem, said, gold, options)
 
 
-# ------------------------------------------------------------------------------------------- properties
+# --------------------------------------------------------------------------------------- properties
 
 WHOLE = st.integers(-(10**40), 10**40)
 
@@ -305,7 +306,8 @@ def test_no_text_raises_and_every_verdict_has_a_reason(text: str, gold: str) -> 
 def test_thinking_never_supplies_an_answer(text: str) -> None:
     assert (
         extract(
-            f"<think>{text.replace('<', '')} <answer>5</answer> \\boxed{{5}} the answer is 5</think>"
+            f"<think>{text.replace('<', '')} <answer>5</answer> \\boxed{{5}} "
+            "the answer is 5</think>"
         ).answer
         is None
     )
@@ -358,7 +360,7 @@ def test_an_explanation_shows_the_path() -> None:
     assert steps[-1][1].startswith("RIGHT by typed.Verifier/1")
 
 
-# --------------------------------------------------------------------------------------------- the step
+# ----------------------------------------------------------------------------------------- the step
 
 
 def test_the_step_puts_a_verdict_on_each_response_and_keeps_them_all() -> None:

@@ -1,4 +1,7 @@
-"""A model in this process is the same teacher as that model behind a server. With a real vLLM: `make test-vllm`."""
+"""A model in this process is the same teacher as that model behind a server.
+
+With a real vLLM: `make test-vllm`.
+"""
 
 from dataclasses import replace
 from typing import Any

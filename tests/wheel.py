@@ -2,8 +2,8 @@
 
     python -m tests.wheel .venv-wheel/bin/python
 
-What could be missing from a wheel are files beside the code, such as the embedded weights and the mark
-that the package is typed. The user's recipe is planned there, and its types are checked.
+What could be missing from a wheel are files beside the code, such as the embedded weights and the
+mark that the package is typed. The user's recipe is planned there, and its types are checked.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Sums as text, answered by the embedded teacher: what a model with random weights is trained on in train_tiny.py."""
+"""Sums as text, answered by the embedded teacher: train_tiny.py trains a random model on them."""
 
 from omr_data import Recipe, union
 from omr_data.operators import difficulty, explode, rollout, verify

@@ -161,9 +161,9 @@ def missing(cls: type[Step], path: Path) -> str:
     return (
         f"{cls.__module__}.{cls.__qualname__} is a step without a fixture. Add "
         f"tests/fixtures/steps/{path.name} with a few records and at least one case of arguments "
-        "(limits.ImageSide.json beside it is a short example, tests/contracts/steps.py explains the "
-        f"format), then run `python -m tests.contracts.golden {cls.name}`, read the golden file "
-        "that it writes, and commit both."
+        "(limits.ImageSide.json beside it is a short example, tests/contracts/steps.py explains "
+        f"the format), then run `python -m tests.contracts.golden {cls.name}`, read the golden "
+        "file that it writes, and commit both."
     )
 
 

@@ -102,7 +102,7 @@ def test_the_result_does_not_depend_on_order_or_shards(cls: type[Step], tmp_path
 
 @every_step
 def test_what_a_step_makes_survives_the_store(cls: type[Step], tmp_path: Path) -> None:
-    """A shard is written and read again between two passes, so a field must not change on the way."""
+    """A shard is written and read again between two passes: no field may change on the way."""
     fixture = read_fixture(cls)
     for name, step in fixture.cases.items():
         kept = run(step, fixture, tmp_path / name, [fixture.records]).kept

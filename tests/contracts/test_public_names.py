@@ -1,4 +1,4 @@
-"""The public API and the help of the commands change only on purpose, and one name means one thing."""
+"""The public API and the help of commands change only on purpose; one name means one thing."""
 
 import ast
 import tomllib

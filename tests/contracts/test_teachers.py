@@ -1,7 +1,7 @@
 """What every teacher keeps to. A new file or folder in omr_data/teachers/ is found here by itself.
 
-Each teacher has an example in tests/contracts/teachers; see its docstring. A teacher without one fails
-with words that say what to add.
+Each teacher has an example in tests/contracts/teachers; see its docstring. A teacher without one
+fails with words that say what to add.
 """
 
 import importlib
@@ -51,8 +51,8 @@ def example_of(name: str) -> types.ModuleType:
     module = f"{examples.__name__}.{name}"
     assert importlib.util.find_spec(module), (
         f"omr_data/teachers/{name} defines a teacher without an example. Add "
-        f"tests/contracts/teachers/{name}.py with a context manager `example(folder)` that yields a "
-        "teacher which can answer a few text questions on this machine (echo.py beside it is the "
+        f"tests/contracts/teachers/{name}.py with a context manager `example(folder)` that yields "
+        "a teacher which can answer a few text questions on this machine (echo.py beside it is the "
         "shortest), or with EXTRA, the package that it needs (vllm_offline.py)."
     )
     return importlib.import_module(module)

@@ -111,7 +111,7 @@ def test_every_task_decides_through_the_public_entry() -> None:
 
 @pytest.mark.parametrize("kind", answer_types(), ids=lambda kind: kind.__name__)
 def test_a_type_of_answer_is_read_from_its_fixture_and_equals_itself(kind: type) -> None:
-    """tests/fixtures/answers.json has texts for each type: the first reading of each is that type."""
+    """tests/fixtures/answers.json has texts for each type: the first reading is of that type."""
     texts = json.loads((FIXTURES.parent / "answers.json").read_text()).get(kind.__name__)
     assert texts, f"add texts for {kind.__name__} to tests/fixtures/answers.json"
     rules = Cascade()

@@ -1,4 +1,4 @@
-"""Switches promises off, one at a time, and shows which tests notice: python -m tests.mutants.faults."""
+"""Switches promises off one by one, to see which tests notice: python -m tests.mutants.faults."""
 
 import ast
 import os

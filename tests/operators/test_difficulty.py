@@ -1,4 +1,4 @@
-"""difficulty.PassRate scores records. Which attempts count is one rule, tested where it is defined."""
+"""difficulty.PassRate scores records. Which attempts count is tested where that is defined."""
 
 import pytest
 

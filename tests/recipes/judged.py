@@ -1,4 +1,4 @@
-"""A recipe for tests of the judge: a teacher whose answers no rule can read, and a judge that may be down."""
+"""A recipe for tests of the judge, which may be down: no rule can read the teacher's answers."""
 
 import os
 from collections.abc import Iterator

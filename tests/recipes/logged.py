@@ -1,4 +1,4 @@
-"""A recipe for tests of the engine: synthetic problems, and a teacher that is slow and writes down what it is asked."""
+"""A recipe for tests of the engine: synthetic problems, and a slow teacher that keeps a log."""
 
 import os
 import time
@@ -16,7 +16,7 @@ from omr_data.teachers import echo
 
 @dataclass(frozen=True)
 class Logged(echo.Teacher):
-    """Waits `delay` seconds for each batch, and appends "key attempt" to the file OMR_TEST_LOG for each answer."""
+    """Waits `delay` seconds for each batch; appends "key attempt" per answer to OMR_TEST_LOG."""
 
     delay: float = runtime_field(float(os.environ.get("OMR_TEST_DELAY", "0")))
 

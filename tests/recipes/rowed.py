@@ -1,4 +1,4 @@
-"""A recipe for tests of failures and keys: the rows of a folder, asked of whatever OMR_TEACHER_URL says."""
+"""A recipe for tests of failures and keys: the rows of a folder, asked of OMR_TEACHER_URL."""
 
 import os
 

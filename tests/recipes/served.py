@@ -1,4 +1,4 @@
-"""A recipe for tests of the HTTP teacher: synthetic problems, asked of whatever OMR_TEACHER_URL says."""
+"""A recipe for tests of the HTTP teacher: synthetic problems, asked of OMR_TEACHER_URL."""
 
 from omr_data import Recipe
 from omr_data.operators import difficulty, explode, rollout, verify

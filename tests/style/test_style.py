@@ -1,7 +1,7 @@
 """The goals of style hold for every file that is not listed as still to mend.
 
-Lines, directives, documented arguments and fields, and words are held file by file. Comments are held
-over all files together, because a short file of plain declarations needs none. The density of
+Lines, directives, documented arguments and fields, and words are held file by file. Comments are
+held over all files together, because a short file of plain declarations needs none. The density of
 statements and of conditional expressions is printed by `make style`, and not held: a number that a
 reader can argue with should not stop a commit.
 """

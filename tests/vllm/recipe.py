@@ -1,4 +1,4 @@
-"""A recipe for `make test-vllm`: synthetic problems with images, asked of the embedded weights in one of three places."""
+"""A recipe for `make test-vllm`: the embedded weights, asked in one of three places."""
 
 import json
 
@@ -16,7 +16,8 @@ ENGINE = {
     "max_model_len": 1_024,
     "max_num_seqs": 256,
     "limit_mm_per_prompt": {"image": 1, "video": 0},
-    # On CPU, vLLM 0.32 dies of a prefill in pieces when requests have seeds ("CPU Generator does not use offset").
+    # On CPU, vLLM 0.32 dies of a prefill in pieces when requests have seeds ("CPU Generator does
+    # not use offset").
     "enable_chunked_prefill": False,
     "max_num_batched_tokens": 8_192,
 }

@@ -1,6 +1,7 @@
 """A real vLLM on CPU, as a server and in this process, with the embedded weights: `make test-vllm`.
 
-OMR_VLLM_QUESTIONS is how many questions are asked eight times in each place (200). Prints one JSON line of what was measured.
+OMR_VLLM_QUESTIONS is how many questions are asked eight times in each place (200). Prints one JSON
+line of what was measured.
 """
 
 import io
@@ -61,7 +62,8 @@ QUIET = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
-    "OMP_NUM_THREADS": "1",  # on a model this small, threads wait for one another, and longer where others use the cores too
+    # On a model this small, threads wait for one another, and longer where others use the cores.
+    "OMP_NUM_THREADS": "1",
 }
 os.environ.update(QUIET)
 
@@ -75,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def vllm_server(folder: Path, log: Path, *more: str, **extra: str) -> Iterator[str]:
-    """Starts a server on a free port, with more arguments and environment, and waits until it is up."""
+    """Starts a server on a free port, with more arguments and environment; waits until it is up."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = [
@@ -118,12 +120,12 @@ def _wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> N
     raise AssertionError(f"the server is not up after 300 s:\n{log.read_text()[-3_000:]}")
 
 
-# ------------------------------------------------------------------------------------------- three places
+# ------------------------------------------------------------------------------------- three places
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one build asked for: each question's texts and shares of right answers, and how fast answers came."""
+    """What one build asked for: each question's texts, its share of right answers, and the pace."""
 
     texts: list[list[str]]
     right: list[float]
@@ -206,7 +208,10 @@ def read(teacher: str, work: Path) -> Asked:
 
 
 def interval(one: Asked, two: Asked) -> tuple[float, float]:
-    """The middle 95% of the difference in accuracy over samples of questions, drawn with replacement (paired cluster bootstrap)."""
+    """The middle 95% of the difference in accuracy over samples of questions.
+
+    Questions are drawn with replacement (paired cluster bootstrap).
+    """
     difference = np.array(one.right) - np.array(two.right)
     drawn = np.random.default_rng(0).integers(0, len(difference), (RESAMPLES, len(difference)))
     low, high = np.quantile(difference[drawn].mean(1), (0.025, 0.975))
@@ -251,10 +256,10 @@ def test_a_server_this_process_and_the_embedded_path_agree_and_asking_again_draw
     assert 0.3 < embedded.accuracy < 0.8
 
 
-# ------------------------------------------------------------------------------------------- in this process
+# ---------------------------------------------------------------------------------- in this process
 
 
-def test_in_this_process_the_unanswerable_is_a_failure_logprobs_are_the_models_and_a_dead_engine_loses_nothing_answered(
+def test_in_this_process_failures_are_told_logprobs_are_right_and_a_dead_engine_loses_nothing(
     folder: Path, tmp_path: Path
 ) -> None:
     """In one test, because loading the model takes most of a minute."""
@@ -280,9 +285,11 @@ def test_in_this_process_the_unanswerable_is_a_failure_logprobs_are_the_models_a
             for request, results in answers
         }
         for refused in (long, strip):
-            assert [(one.attempt, one.kind, one.retriable) for one in found[refused.key] if isinstance(one, Failure)] == [
-                (0, "rejected", False), (1, "rejected", False)
-            ]  # fmt: skip
+            failures = [one for one in found[refused.key] if isinstance(one, Failure)]
+            assert [(one.attempt, one.kind, one.retriable) for one in failures] == [
+                (0, "rejected", False),
+                (1, "rejected", False),
+            ]
         later = replace(requests[0], attempts=(1, 3))
         parts = [
             one
@@ -352,13 +359,13 @@ def _until_killed(teacher: vllm_offline.Teacher, asked: list[Record]) -> Iterato
     raise AssertionError(f"the engine outlived its death, with {len(asked)} records")
 
 
-# ------------------------------------------------------------------------------------------- for the trainer
+# ---------------------------------------------------------------------------------- for the trainer
 
 
 def test_a_server_samples_for_the_trainer_with_the_weights_of_every_step(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its log-probabilities are the trainer's own, after the trainer's weights have changed; and a run goes through it."""
+    """Its log-probabilities are the trainer's own after new weights; a run goes through it."""
     alone = Ranks(0, 1, torch.device("cpu"))
     encoder = Encoder(str(folder))
     policy = load_policy(ModelSettings(model=str(folder)), alone)

@@ -209,12 +209,15 @@ def negative(text: str, language: str, chance: random.Random) -> str:
 
 
 EXPRESSIONS = {
-    "en": "Compute the exact value of the expression {} and simplify the result as far as possible.",
+    "en": "Compute the exact value of the expression {} and simplify the result "
+    "as far as possible.",
     "zh": "请计算算式 {} 的值，并把结果化到最简形式，写出主要的计算步骤。",
     "ja": "次の式 {} の値を計算し、結果をできるだけ簡単な形で答えなさい。",
     "th": "จงคำนวณค่าของนิพจน์ {} และเขียนผลลัพธ์ในรูปอย่างง่ายที่สุด",
-    "de": "Berechne den genauen Wert des Ausdrucks {} und vereinfache das Ergebnis so weit wie möglich.",
-    "fr": "Calcule la valeur exacte de l'expression {} et simplifie le résultat autant que possible.",
+    "de": "Berechne den genauen Wert des Ausdrucks {} und vereinfache das Ergebnis "
+    "so weit wie möglich.",
+    "fr": "Calcule la valeur exacte de l'expression {} et simplifie le résultat "
+    "autant que possible.",
     "es": "Calcula el valor exacto de la expresión {} y simplifica el resultado todo lo posible.",
 }
 

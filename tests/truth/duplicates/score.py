@@ -93,7 +93,7 @@ def found_by_step(step: GlobalStep, pairs: Sequence[Pair]) -> list[bool]:
 
 
 def found_by_against(pairs: Sequence[Pair]) -> list[bool]:
-    """Whether `decontaminate.Against` finds the second side of a pair in a benchmark of the first."""
+    """Whether `decontaminate.Against` finds one side of a pair in a benchmark of the other."""
     step = decontaminate.Against((gsm8k.Source(split="test"),), policy="text", limit=1.0)
     with tempfile.TemporaryDirectory() as folder:
         sides = [
