@@ -29,7 +29,7 @@ app = typer.Typer(
     "Under torchrun: torchrun --nproc-per-node 8 -m omr_data.cli train ...",
     no_args_is_help=True,
 )
-Data = Annotated[
+ReleaseName = Annotated[
     str,
     typer.Argument(
         metavar="RELEASE", help="A release's folder, or organization/name@version on the Hub."
@@ -52,7 +52,7 @@ Show = Annotated[bool, typer.Option("--show", help="Print every setting and stop
 
 @app.command("sft")
 def sft_command(
-    data: Data,
+    data: ReleaseName,
     preset: Annotated[str, typer.Option(help="tiny-sft or omr-7b-sft.")],
     out: Out,
     set: Setting = None,
@@ -71,7 +71,7 @@ def sft_command(
 
 @app.command("gspo")
 def gspo_command(
-    data: Data,
+    data: ReleaseName,
     preset: Annotated[str, typer.Option(help="tiny-gspo or omr-7b-gspo.")],
     out: Out,
     set: Setting = None,

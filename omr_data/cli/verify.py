@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from omr_data.errors import VerifyError
-from omr_data.progress import printable
 from omr_data.verifiers import pairs, tasks
 from omr_data.verifiers.base import AnswerPair
 
@@ -54,8 +53,7 @@ def verify_command(
         raise VerifyError("give a response and --gold, or a file of them with --pairs FILE.")
     pair = AnswerPair(response, gold, tuple(option or ()), finish_reason, task=task)
     for name, line in tasks.STANDARD.explain(pair)[0 if explain else -1 :]:
-        shown = printable(line)
-        print(f"{name:<20} {shown}" if explain else shown)
+        print(f"{name:<20} {line}" if explain else line)
     raise typer.Exit(pairs.EXIT_CODES[tasks.STANDARD.verify(pair).outcome])
 
 
