@@ -25,6 +25,10 @@ The command line catches OmrError, prints its message without a traceback and ex
 """
 
 
+# Kinds are told apart by what a caller does next, and not by the module that raises them: a recipe
+# is rewritten, a dataset looked for, a command run again.
+
+
 class OmrError(Exception):
     """Base of all errors of this package."""
 
@@ -55,7 +59,10 @@ class BadRow(SourceError):
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+        message = reason
+        if detail:
+            message = f"{reason}: {detail}"
+        super().__init__(message)
         self.reason = reason
         self.detail = detail
 
@@ -65,6 +72,7 @@ class BadRow(SourceError):
         return type(self), (self.reason, self.detail)
 
 
+# A fault in a step ends the build: dropping the record would hide the fault in a count.
 class StepError(OmrError):
     """A step failed on a record: a fault in the step, not in the data."""
 
@@ -113,6 +121,7 @@ class MissingExtra(OmrError):
         extra: The extra of this package that installs it.
     """
 
+    # Two arguments and not a message, so that every module names the command to run in one way.
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(
             f"{module} is not installed. It comes with the extra '{extra}': "

@@ -168,6 +168,8 @@ def reader(folder: Path) -> Iterator[Reader]:
         program.chmod(0o755)
     # Wide, so that no expected line is broken.
     variables = environment(PYTHONPATH=clone, COLUMNS=200)
+    # Plugins of pytest that the contracts do not use take half a second of each run.
+    variables["PYTEST_ADDOPTS"] = "-p no:jaxtyping -p no:anyio -p no:hypothesispytest"
     variables["PATH"] = f"{programs}{os.pathsep}{variables['PATH']}"
     made = Reader(clone, variables)
     try:

@@ -32,7 +32,8 @@ WRITTEN = sorted(
 """Every document that is written by hand."""
 FOLLOWED = [DOCS / "tutorial.md", *sorted(DOCS.glob("howto/*.md"))]
 """Documents that a newcomer follows from top to bottom."""
-SLOW = {"train.md"}
+SLOW = {"train.md", "use-a-server.md"}
+"""Documents that train, or start a server: `make test-slow` follows them."""
 WIDE = {"dedup.md", "rollouts.md", "verification.md"}
 """Documents that are still to be broken at 100 columns."""
 NARROW = [path for path in WRITTEN if path.name not in WIDE]

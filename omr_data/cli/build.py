@@ -87,6 +87,7 @@ def build_command(
 
 def print_preview(console: Console, built: Built) -> None:
     """Prints the first rows that a preview made, and says that nothing was released."""
+    # Counted from footers, so that a preview of many rows is not read twice.
     total = sum(count_rows(shard) for shard in built.result)
     if total:
         last = [built.folders[number] for number in built.cut.result]
@@ -133,6 +134,8 @@ def release_command(
     """Release a recipe that is built already."""
     job = load_job(file, set, mirror, work)
     require_ready(job)
+    # A stage counts as built only where its answers are still those in the store: retried
+    # failures make it stale.
     cut, where = folders(job.plan, job.workspace)
     stale = stale_stages(cut, where, job.workspace)
     left = [

@@ -37,6 +37,8 @@ def verify_release_command(folder: ReleaseFolder) -> None:
 
 def exit_with_problems(problems: Iterable[str]) -> None:
     """Prints each problem as it is found, and ends the command with code 1 where there was one."""
+    # Printed one by one: reading a large workspace takes minutes, and the first problem may be
+    # all that somebody waits for.
     found = 0
     for problem in problems:
         print(problem, file=sys.stderr, flush=True)

@@ -97,6 +97,7 @@ def load_job(
         RecipeError: The file, its function or an argument cannot be used.
         SourceError: The mirror does not exist.
     """
+    # Pins stand beside the recipe and not in the current folder: they belong to it, in git too.
     recipe = load(file, pairs(arguments, RecipeError))
     locator = LocalDatasets(mirror, read_pins(file.parent / "pins.json"), str(file))
     return RecipeJob(

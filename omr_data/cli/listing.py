@@ -71,6 +71,8 @@ def list_command(
 
 def plugins(kind: PluginKind) -> Iterator[Plugin]:
     """Yields the plugins of one kind, ordered by file and then as the file has them."""
+    # Modules are imported and not searched as text: a class may be made by a decorator, and a file
+    # that cannot be imported should fail here and not in a build.
     folder = importlib.import_module(f"omr_data.{kind}")
     for entry in pkgutil.iter_modules(folder.__path__):
         module = importlib.import_module(f"{folder.__name__}.{entry.name}")
@@ -86,7 +88,10 @@ def plugins(kind: PluginKind) -> Iterator[Plugin]:
             derived = found.get("Source", value)
             is_base_here = derived is not value and issubclass(derived, value)
             if is_own and not is_base_here and not _is_base(value):
-                yield Plugin(f"{entry.name}.{name}", _first_sentence(value), value)
+                # Docstrings are written for the reference page; one sentence fits a terminal.
+                first_paragraph = (value.__doc__ or "").strip().split("\n\n")[0]
+                first, period, _ = " ".join(first_paragraph.split()).partition(". ")
+                yield Plugin(f"{entry.name}.{name}", first + period.strip(), value)
 
 
 def _is_base(plugin: type[Spec]) -> bool:
@@ -96,11 +101,3 @@ def _is_base(plugin: type[Spec]) -> bool:
     )
     nameless = issubclass(plugin, HubSource) and not hasattr(plugin, "repo")
     return plugin.__name__.startswith("_") or abstract or nameless
-
-
-def _first_sentence(plugin: type[Spec]) -> str:
-    # Docstrings are written for the reference page; one sentence fits a terminal.
-    first_paragraph = (plugin.__doc__ or "").strip().split("\n\n")[0]
-    line = " ".join(first_paragraph.split())
-    first, period, _ = line.partition(". ")
-    return first + period.strip()

@@ -17,6 +17,7 @@ def pin_command(file: RecipeFile, set: SetOption = None) -> None:
         for node in job.plan.nodes
         if isinstance(node.spec, HubSource | Source) and node.spec.commit is None
     ]
+    # Old pins are kept: to take a new commit is a choice, made by deleting its line.
     path = file.parent / "pins.json"
     before = read_pins(path)
     for repo, commit in look_up_pins(sorted({*repos}), path).items():

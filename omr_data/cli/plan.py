@@ -100,6 +100,7 @@ def print_plan(
         shown = problem_marks(node) or state.get(node.fingerprint, "")
         asked = ""
         if node.fingerprint in calls:
+            # Not known before the source is built: how many rows it has decides.
             found = calls[node.fingerprint]
             asked = "not known yet" if found is None else f"{found.attempts:,}"
         rows.append((str(index), node.label, ranges(node.parents), shown, asked))
@@ -124,7 +125,10 @@ def print_estimates(console: Console, calls: Mapping[str, Calls | None]) -> None
         if found is None or found.estimate is None:
             continue
         estimate = found.estimate
-        cost = "no price is given" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
+        # Prices are given in the recipe; a price list in the package would soon be wrong.
+        cost = "no price is given"
+        if estimate.usd is not None:
+            cost = f"about ${estimate.usd:,.2f}"
         console.print(f"expected: {estimate.requests:,} requests, {cost},", highlight=False)
         console.print(
             f"  about {estimate.prompt_tokens:,} prompt tokens "
@@ -137,6 +141,7 @@ def print_estimates(console: Console, calls: Mapping[str, Calls | None]) -> None
 def ranges(numbers: Sequence[int]) -> str:
     """Writes numbers briefly: (7, 8, 9, 12) as "7-9 12". A step can have twelve benchmarks."""
     runs: list[list[int]] = []
+    # Parents come in the order of the plan, so that only the last run can grow.
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
             runs[-1].append(number)
@@ -172,6 +177,7 @@ def declared_fields(node: Node) -> str:
 
 
 def _short(value: object) -> str:
+    # A line of the table, and not the identity: `omr plan --json` has every value in full.
     match value:
         case Spec():
             return str(getattr(value, "model_id", value.name))

@@ -14,7 +14,7 @@ from omr_data.cli.common import WORK, Mirror, RecipeFile, SetOption, WorkOption,
 from omr_data.engine.build import folders
 from omr_data.errors import RecipeError
 from omr_data.progress import printable
-from omr_data.records import Record, Response
+from omr_data.records import Record
 from omr_data.store.shards import StageFolder, iter_dropped, read_records
 
 # UNDECIDED and a missing verdict are yellow.
@@ -112,21 +112,17 @@ def _record(record: Record) -> Text:
     facts += [f"{image.width}x{image.height} {image.format}" for image in record.images]
     text.append_text(_styled("   ".join(facts) + "\n", "cyan"))
     for response in record.responses:
-        text.append_text(_response(response))
-    return text
-
-
-def _response(response: Response) -> Text:
-    verdict = response.verdict
-    text = Text(f"  #{response.attempt} ")
-    if verdict is None:
-        text.append("not verified", style="yellow")
-    else:
-        text.append(f"{verdict.outcome:<9}", style=_STYLES.get(verdict.outcome, "yellow"))
-    text.append_text(_styled(f" {_clip(response.text, 300)}\n"))
-    if verdict is not None:
-        # The reason says more than the outcome: a WRONG by a typo is a fault of the verifier.
-        text.append_text(_styled(f"     {verdict.verifier}: {verdict.reason}\n", "dim"))
+        text.append(f"  #{response.attempt} ")
+        verdict = response.verdict
+        if verdict is None:
+            text.append("not verified", style="yellow")
+        else:
+            text.append(f"{verdict.outcome:<9}", style=_STYLES.get(verdict.outcome, "yellow"))
+        # Responses are cut: reasoning has thousands of words, and the release holds all.
+        text.append_text(_styled(f" {_clip(response.text, 300)}\n"))
+        if verdict is not None:
+            # The reason says more than the outcome: a WRONG by a typo is a fault of the verifier.
+            text.append_text(_styled(f"     {verdict.verifier}: {verdict.reason}\n", "dim"))
     return text
 
 
@@ -176,8 +172,10 @@ def print_dropped(
 
 def _dropped_row(row: Mapping[str, Any]) -> Text:
     """Describes a dropped row: why it was dropped, then what is known of it."""
-    detail = f" ({row['detail']})" if row["detail"] else ""
-    text = _styled(f"\n{row['id']}  {row['step']}: {row['reason']}{detail}\n", "bold")
+    why = f"{row['step']}: {row['reason']}"
+    if row["detail"]:
+        why = f"{why} ({row['detail']})"
+    text = _styled(f"\n{row['id']}  {why}\n", "bold")
     # A row that a source could not convert has no question; its raw text is kept instead.
     question = row["question"] or dict(row["meta"]).get("row", "")
     text.append_text(_styled(f"  {_clip(question, 300)}"))

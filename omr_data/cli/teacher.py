@@ -24,6 +24,7 @@ def serve_command(
 
     It is a real model for trying teachers over HTTP. It is too small to be a useful teacher.
     """
+    # Asked for first, so that the message names the extra and not a module.
     require_extra("view", "starlette", "uvicorn")
     # Imported here because it needs extras that a light installation lacks.
     from omr_data.teachers.tiny.serve import serve

@@ -121,6 +121,7 @@ def eval_command(
     from omr_data.train.release import PolicyPrompt, open_release
 
     chosen = settings.changed(settings.Eval(model=model), pairs(set, TrainError))
+    # Rows of a source that cannot be read are counted in the score; a release has none.
     bad: Mapping[str, int] | None = None
     # A name like "gsm8k" is a source. Releases are folders, or "organization/name@version".
     if Path(data).exists() or "@" in data:
@@ -159,6 +160,7 @@ def print_score(console: Console, score: "Score") -> None:
     shown.add_column("", justify="left", no_wrap=True)
     shown.add_column("", justify="right", no_wrap=True)
     shown.add_column("95% interval", justify="left", no_wrap=True)
+    # Three digits: with a thousand questions the interval is wider than the third.
     lines = [("accuracy", score.accuracy)]
     lines += [(f"pass@{k}", share) for k, share in score.pass_at.items()]
     # Intervals are always shown: a score without one invites comparing noise.
