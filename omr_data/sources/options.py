@@ -27,9 +27,19 @@ def read_options(cell: object) -> tuple[str, ...]:
         BadRow: The cell has another form, or two options are the same.
     """
     found = _texts(cell)
+    # There is no letter after Z to render a further option with.
     if len(found) > MAX_OPTIONS:
         raise BadRow("more than 26 options", str(len(found)))
-    found = _without_labels(found)
+    labels = [_LABEL.match(option) for option in found]
+    letters = [label and (label[1] or label[2]) for label in labels]
+    # Labels are taken off only where every option has one and they run from A: "C. elegans" alone
+    # is a text.
+    if letters == [chr(ord("A") + number) for number in range(len(found))]:
+        texts = [_LABEL.sub("", option, count=1).strip() for option in found]
+        # "A." alone names an option that is only in the image: the letter is all there is.
+        if all(texts):
+            found = texts
+    # Two equal options would be two letters for one answer.
     if len(set(found)) < len(found):
         raise BadRow("two options are the same", " | ".join(found)[:500])
     return tuple(found)
@@ -57,6 +67,7 @@ def _texts(cell: object) -> list[str]:
 
 def _from_string(cell: str) -> list[str]:
     text = cell.strip()
+    # Tables without a null write a word for it.
     if text.lower() in _EMPTY_TEXTS:
         return []
     if text[0] in "[{":
@@ -82,14 +93,3 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise BadRow("the options are a broken list", text[:200]) from error
-
-
-def _without_labels(options: list[str]) -> list[str]:
-    """Takes "A. ", "(B) " off when every option has one and they run from A."""
-    labels = [_LABEL.match(option) for option in options]
-    letters = [label and (label[1] or label[2]) for label in labels]
-    if not options or letters != [chr(ord("A") + number) for number in range(len(options))]:
-        return options
-    found = [_LABEL.sub("", option, count=1).strip() for option in options]
-    # "A." alone names an option that is only in the image: the letter is all there is.
-    return found if all(found) else options
