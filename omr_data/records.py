@@ -27,7 +27,7 @@ TYPED_MARK = "< image>"
 
 ANSWER_FINISH_REASONS = ("stop", "length")
 """Finish reasons of an answer: the model ended by itself, or reached `max_tokens`. A response with
-any other one (abort, error, content_filter, tool_calls, null) is no answer and never RIGHT."""
+any other one (abort, error, content_filter, tool_calls, null) is never RIGHT."""
 REPLACEMENT = "\ufffd"
 """What stands for a character that cannot be stored."""
 
@@ -189,6 +189,7 @@ class Record:
 
 def lettered(options: Sequence[str]) -> list[str]:
     """Returns options as lines, lettered from (A). Options get their letters only here."""
+    # Letters are added as late as this, so that options can be shuffled or taken apart before.
     return [f"({chr(ord('A') + number)}) {option}" for number, option in enumerate(options)]
 
 
@@ -397,6 +398,12 @@ def from_table(table: "pa.Table") -> list[Record]:
 
 def from_row(row: Mapping[str, Any]) -> Record:
     """Returns one record from the plain values of one table row."""
+    responses = []
+    for response in row["responses"]:
+        verdict = response["verdict"]
+        if verdict is not None:
+            verdict = Verdict(**verdict)
+        responses.append(Response(**{**response, "verdict": verdict}))
     # Arrow gives lists where records have tuples, which make them values that can be compared.
     return Record(
         **{
@@ -406,14 +413,7 @@ def from_row(row: Mapping[str, Any]) -> Record:
             "answers": tuple(row["answers"]),
             "prompt": tuple(Message(**message) for message in row["prompt"]),
             "turns": tuple(Message(**message) for message in row["turns"]),
-            "responses": tuple(_response(response) for response in row["responses"]),
+            "responses": tuple(responses),
             "meta": dict(row["meta"]),
         }
     )
-
-
-def _response(row: Mapping[str, Any]) -> Response:
-    verdict = row["verdict"]
-    if verdict is not None:
-        verdict = Verdict(**verdict)
-    return Response(**{**row, "verdict": verdict})

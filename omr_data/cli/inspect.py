@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -72,7 +72,16 @@ def inspect_command(
     # Data may hold escape sequences, which a terminal would obey: all of it is made printable.
     for number, record in enumerate(found.records[:SHOWN], 1):
         print(f"\nrecord {number}: {printable(record.id)}")
-        print("\n".join(_lines(record)))
+        for message in chat(record):
+            print(f"  {message.role}: {printable(_short(message.text))}")
+        for response in record.responses:
+            print(f"  response: {printable(_short(response.text))}")
+        # Of several accepted answers, all are shown: one that is missing makes right answers wrong.
+        answers = f" {record.accept} of ".join(record.answers) or record.answer or "none"
+        print(f"  answer: {printable(_short(answers))}")
+        sizes = [f"{image.width}x{image.height} {image.format}" for image in record.images]
+        if sizes:
+            print(f"  images: {', '.join(sizes)}")
     print(f"\n{len(found.records)} of {found.rows} rows become records.")
     for reason, count in found.dropped.items():
         print(f"  {count} dropped: {printable(reason)}")
@@ -143,20 +152,6 @@ def _convert(
             except BadRow as bad:
                 dropped[bad.reason] += 1
     return records, dropped
-
-
-def _lines(record: Record) -> Iterator[str]:
-    """A record as a person would see it: its chat, its answers and the sizes of its images."""
-    for message in chat(record):
-        yield f"  {message.role}: {printable(_short(message.text))}"
-    for response in record.responses:
-        yield f"  response: {printable(_short(response.text))}"
-    # Of several accepted answers, all are shown: one that is missing makes right answers wrong.
-    answers = f" {record.accept} of ".join(record.answers) or record.answer or "none"
-    yield f"  answer: {printable(_short(answers))}"
-    sizes = ", ".join(f"{image.width}x{image.height} {image.format}" for image in record.images)
-    if sizes:
-        yield f"  images: {sizes}"
 
 
 def _short(text: str) -> str:

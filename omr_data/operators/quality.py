@@ -31,7 +31,7 @@ class Length(Filter):
     at_least: int = 1
     """The least number of tokens."""
     at_most: int | None = None
-    """The largest number of tokens. None is no limit."""
+    """The largest number of tokens. None sets no limit."""
     of: Literal["prompt", "response"] = "response"
     """Which text: the whole prompt with its options, or each response with its reasoning."""
     tokenizer: str = "words"
@@ -142,6 +142,7 @@ class Images(GlobalStep):
 
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
         """Drops rows whose images are out of a limit."""
+        # A record that is both narrow and blank counts once, as blank.
         keys = data.keys
         narrow = keys.filter(keys["aspect"] > self.aspect)["id"].to_list()
         blank = keys.filter(keys["contrast"] < self.contrast)["id"].to_list()

@@ -190,6 +190,7 @@ def _drop_after(data: Columns, rows: int, reason: str) -> Decisions:
     """Drops what comes after the first rows of each value. The id breaks ties of the hash."""
     import polars as pl
 
+    # Sorted once and counted within each value: a pass for each value is quadratic with many.
     ranked = data.keys.sort("value", "order", "id")
     surplus = ranked.filter(pl.int_range(pl.len()).over("value") >= rows)["id"].to_list()
     return Decisions(dict.fromkeys(surplus, reason))

@@ -244,7 +244,7 @@ def _zip_groups(file: DataFile) -> list[tuple[str, list[zipfile.ZipInfo]]]:
 def _split(path: str) -> tuple[str, str]:
     """The key and the suffix of a file: "a/0001.2.jpg" is "a/0001" and "2.jpg"."""
     folder, _, name = path.rpartition("/")
-    # Everything after the first dot is the suffix, so that "1.left.png" and "1.json" are one sample.
+    # All after the first dot is the suffix, so that "1.left.png" and "1.json" are one sample.
     stem, _, suffix = name.partition(".")
     if folder:
         stem = f"{folder}/{stem}"

@@ -50,8 +50,25 @@ def as_text(value: object, column: str) -> str:
     Raises:
         BadRow: As `text`.
     """
-    if not isinstance(value, str):
-        value = _number(value, column)
+    match value:
+        case str():
+            pass
+        case float() if not math.isfinite(value):
+            raise BadRow(f"column '{column}' is not a finite number", str(value))
+        case float() if value.is_integer():
+            # A column of whole numbers with one null becomes floats in pandas: 1.0 is 1.
+            value = str(int(value))
+        case float():
+            value = repr(value)
+        # A bool is an int to Python, and "True" is never what a dataset means by an answer.
+        case int() if not isinstance(value, bool):
+            value = str(value)
+        case None:
+            raise BadRow(
+                f"no text in column '{column}'", "the cell is null or the column is missing"
+            )
+        case _:
+            raise BadRow(f"no text in column '{column}'", f"found {type(value).__name__}")
     if not value or value.isspace():
         raise BadRow(f"column '{column}' is empty")
     if len(value) > MAX_TEXT:
@@ -66,22 +83,6 @@ def as_text(value: object, column: str) -> str:
         except UnicodeEncodeError as error:
             raise BadRow(f"column '{column}' is not UTF-8", str(error)[:200]) from error
     return value
-
-
-def _number(value: object, column: str) -> str:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise BadRow(f"column '{column}' is not a finite number", str(value))
-        # A column of whole numbers with one null becomes floats in pandas: 1.0 is 1.
-        if value.is_integer():
-            return str(int(value))
-        return repr(value)
-    # A bool is an int to Python, and "True" is never what a dataset means by an answer.
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is None:
-        raise BadRow(f"no text in column '{column}'", "the cell is null or the column is missing")
-    raise BadRow(f"no text in column '{column}'", f"found {type(value).__name__}")
 
 
 def options(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
@@ -180,9 +181,7 @@ class ImageCells:
                 return self.read(json.loads(cell))
             except ValueError as error:
                 raise BadRow("the list of images is not JSON", cell[:200]) from error
-        return (self._from_path(cell.removeprefix("file://")),)
-
-    def _from_path(self, path: str) -> ImageRef:
+        path = cell.removeprefix("file://")
         # Paths come from data, so they may name only what lies below the declared folder.
         if path.startswith("/"):
             if not (self.root and PurePosixPath(path).is_relative_to(self.root)):
@@ -193,7 +192,7 @@ class ImageCells:
         if not path.lower().endswith(IMAGE_SUFFIXES):
             # Only files with these suffixes are part of the source's identity.
             raise BadRow("the image path has no suffix of an image", path[:200])
-        return self.images.from_file(path)
+        return (self.images.from_file(path),)
 
 
 def image_cell(cell: object, images: Images, folder: str = "") -> tuple[ImageRef, ...]:

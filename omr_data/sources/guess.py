@@ -77,10 +77,7 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
     Args:
         rows: Its first rows.
     """
-    found = {}
-    for field, names in _known(rows):
-        # A column without any value says nothing about what it would hold.
-        found[field] = [name for name in names if _values(rows, name)]
+    found = _known(rows)
     messages = next((name for name in found["messages"] if _is_chat(_values(rows, name))), None)
     texts = []
     for name in found["question"]:
@@ -102,6 +99,12 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
     if messages is not None:
         # A chat holds its own response and its own history.
         response, found["history"] = None, []
+    own_id = None
+    for name in found["id"]:
+        # Numbers that repeat, such as one for each figure, are groups and not ids.
+        if len({str(value) for value in _values(rows, name)}) == len(rows):
+            own_id = name
+            break
     columns = ColumnMap(
         question=question,
         messages=messages,
@@ -112,17 +115,17 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
         history=_first(found["history"], taken),
         system=_first(found["system"], taken),
         reasoning=_first(found["reasoning"], taken),
-        id=_unique(rows, found["id"]),
+        id=own_id,
     )
     return Guess(columns, tuple(doubts))
 
 
-def _known(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """The columns that are there, spelled as they are there, by field."""
+def _known(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The columns that are there and hold something, spelled as they are there, by field."""
     spelled: dict[str, str] = {}
     for row in rows:
         spelled |= {name.lower(): name for name in row}
-    known = []
+    known: dict[str, list[str]] = {}
     for field, names in NAMES.items():
         present = []
         for name in names:
@@ -130,7 +133,8 @@ def _known(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
             column, dot, key = name.partition(".")
             if column in spelled:
                 present.append(spelled[column] + dot + key)
-        known.append((field, present))
+        # A column without any value says nothing about what it would hold.
+        known[field] = [name for name in present if _values(rows, name)]
     return known
 
 
@@ -205,7 +209,20 @@ def _options(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
 
 
 def _images(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
-    usable = [name for name in names if _has_images(_values(rows, name))]
+    usable = []
+    # An image as text is told by how it begins or ends; "[" begins a JSON list of images.
+    begins = (*(start.lower() for start in BASE64_STARTS), "http", "data:image", "[")
+    for name in names:
+        value = _values(rows, name)[0]
+        if isinstance(value, list | tuple):
+            value = next(iter(value), None)
+        text = str(value).lower()
+        if (
+            isinstance(value, bytes | Mapping | None)
+            or text.endswith(IMAGE_SUFFIXES)
+            or text.startswith(begins)
+        ):
+            usable.append(name)
     # A column with the image itself is better than one with a path that may lead nowhere.
     usable.sort(key=lambda name: isinstance(_values(rows, name)[0], str))
     if usable:
@@ -214,28 +231,6 @@ def _images(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
     every = sorted(set().union(*rows))
     numbered = [name for name in every if re.fullmatch(r"image_\d", name)]
     return tuple(numbered) or None
-
-
-def _has_images(values: Sequence[Any]) -> bool:
-    value = values[0]
-    if isinstance(value, list | tuple):
-        value = next(iter(value), None)
-    if isinstance(value, bytes | Mapping) or value is None:
-        return True
-    # Everything else is told by how it begins or ends; "[" begins a JSON list of images.
-    text = str(value).lower()
-    begins = (*(start.lower() for start in BASE64_STARTS), "http", "data:image", "[")
-    return text.endswith(IMAGE_SUFFIXES) or text.startswith(begins)
-
-
-def _unique(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
-    """A column that names each row: one that repeats would give two rows one id."""
-    # Numbers that repeat, such as one for each figure, are groups and not ids.
-    for name in names:
-        values = [str(value) for value in _values(rows, name)]
-        if len({*values}) == len(rows):
-            return name
-    return None
 
 
 def _first(names: Sequence[str], taken: set[Any]) -> str | None:

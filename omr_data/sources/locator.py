@@ -164,7 +164,7 @@ def check_commit(repo: str, commit: str) -> str:
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """Reads the pins of a file; none where there is no file.
+    """Reads the pins of a file; none where the file does not exist.
 
     Raises:
         SourceError: It is not a JSON object.

@@ -8,7 +8,6 @@ import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from omr_data.errors import BadRow
 from omr_data.sources.convert import as_text
@@ -27,7 +26,7 @@ def read_options(cell: object) -> tuple[str, ...]:
         BadRow: The cell has another form, or two options are the same.
     """
     found = _texts(cell)
-    # There is no letter after Z to render a further option with.
+    # Options are lettered, and Z is the last letter.
     if len(found) > MAX_OPTIONS:
         raise BadRow("more than 26 options", str(len(found)))
     labels = [_LABEL.match(option) for option in found]
@@ -71,7 +70,15 @@ def _from_string(cell: str) -> list[str]:
     if text.lower() in _EMPTY_TEXTS:
         return []
     if text[0] in "[{":
-        return _texts(_literal(text))
+        try:
+            return _texts(json.loads(text))
+        except (ValueError, RecursionError):
+            pass  # MMMU writes lists as Python code, whose quotes are tried next
+        try:
+            value: object = ast.literal_eval(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise BadRow("the options are a broken list", text[:200]) from error
+        return _texts(value)
     # A separator alone is not enough: options hold semicolons and commas of their own.
     marks = list(_INSIDE.finditer(text))
     letters = "".join(mark[1] for mark in marks)
@@ -81,15 +88,3 @@ def _from_string(cell: str) -> list[str]:
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     pieces = [text[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
     return [as_text(piece.strip().rstrip(";,|").rstrip(), "options") for piece in pieces]
-
-
-def _literal(text: str) -> Any:
-    """A list or dict written as JSON, or as Python code, as MMMU does."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass  # Python's quotes are tried next
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise BadRow("the options are a broken list", text[:200]) from error

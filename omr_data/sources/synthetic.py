@@ -356,23 +356,19 @@ def draw(problem: Problem) -> bytes:
     if problem.family == "bars":
         _draw_bars(pen, problem, looks)
     else:
-        _draw_numbers(pen, problem, looks)
+        width = SIDE // len(problem.numbers)
+        # Each number has its own column, so that two numbers never touch.
+        for place, number in enumerate(problem.numbers):
+            font = ImageFont.load_default(size=looks.randint(20, 23))
+            box = pen.textbbox((0, 0), str(number), font=font)
+            slack = max(0, width - int(box[2] - box[0]) - 2)
+            left = place * width + 1 + looks.randint(0, slack) - box[0]
+            top = (SIDE - int(box[3] - box[1])) // 2 + looks.randint(-7, 7) - box[1]
+            pen.text((left, top), str(number), font=font, fill=looks.choice(INKS))
     # PNG keeps every pixel, so that small digits have no artifacts around them.
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _draw_numbers(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random) -> None:
-    width = SIDE // len(problem.numbers)
-    # Each number has its own column, so that two numbers never touch.
-    for place, number in enumerate(problem.numbers):
-        font = ImageFont.load_default(size=looks.randint(20, 23))
-        box = pen.textbbox((0, 0), str(number), font=font)
-        slack = max(0, width - int(box[2] - box[0]) - 2)
-        left = place * width + 1 + looks.randint(0, slack) - box[0]
-        top = (SIDE - int(box[3] - box[1])) // 2 + looks.randint(-7, 7) - box[1]
-        pen.text((left, top), str(number), font=font, fill=looks.choice(INKS))
 
 
 def _draw_bars(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random) -> None:
