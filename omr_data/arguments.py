@@ -26,6 +26,7 @@ def pairs(arguments: Sequence[str] | None, error: type[OmrError]) -> dict[str, s
     """
     found = {}
     for argument in arguments or ():
+        # Values may hold equals signs of their own, as addresses do.
         name, equals, value = argument.partition("=")
         if not equals:
             raise error(
@@ -55,14 +56,21 @@ def read_values(
         if name not in declared:
             # Most wrong names are slips of one letter.
             near = difflib.get_close_matches(name, declared, n=1)
-            hint = (
-                f"Did you mean {near[0]}?" if near else f"It has {', '.join(declared) or 'none'}."
-            )
+            hint = f"It has {', '.join(declared) or 'none'}."
+            if near:
+                hint = f"Did you mean {near[0]}?"
             raise error(f"{where} has no argument {name!r}. {hint}")
         try:
             values[name] = _read(declared[name], text)
         except (ValueError, KeyError) as fault:
-            raise error(f"{where}: {name}={text!r} is no {_shown(declared[name])}.") from fault
+            kind = declared[name]
+            # The origin of a plain class is None; only plain classes have a short name.
+            shown = str(kind)
+            if get_origin(kind) is Literal:
+                shown = " or ".join(map(str, get_args(kind)))
+            elif get_origin(kind) is None:
+                shown = str(getattr(kind, "__name__", kind))
+            raise error(f"{where}: {name}={text!r} is not a value of {shown}.") from fault
         except TypeError as fault:
             raise error(
                 f"{where}: the argument {name} has type {declared[name]!r}, which cannot be "
@@ -73,20 +81,18 @@ def read_values(
 
 def _read(kind: Any, text: str) -> Any:
     if get_origin(kind) in (Union, types.UnionType):
+        # Only "X or None" is read: of two types, a text may fit both.
         kinds = [one for one in get_args(kind) if one is not type(None)]
         if len(kinds) != 1:
             raise TypeError
-        return None if text == "none" else _read(kinds[0], text)
+        if text == "none":
+            return None
+        return _read(kinds[0], text)
     if get_origin(kind) is Literal:
         return {str(one): one for one in get_args(kind)}[text]
+    # An empty part is dropped, so that an empty text gives an empty tuple.
     if get_origin(kind) is tuple:
         return tuple(_read(get_args(kind)[0], part) for part in text.split(",") if part)
     if kind not in _READERS:
         raise TypeError
     return _READERS[kind](text)
-
-
-def _shown(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(map(str, get_args(kind)))
-    return str(getattr(kind, "__name__", kind)) if get_origin(kind) is None else str(kind)

@@ -27,7 +27,7 @@ TYPED_MARK = "< image>"
 
 ANSWER_FINISH_REASONS = ("stop", "length")
 """Finish reasons of an answer: the model ended by itself, or reached `max_tokens`. A response with
-any other one (abort, error, content_filter, tool_calls, null) is no answer and never RIGHT."""
+any other one (abort, error, content_filter, tool_calls, null) is never RIGHT."""
 REPLACEMENT = "\ufffd"
 """What stands for a character that cannot be stored."""
 
@@ -65,6 +65,7 @@ _MEDIA_TYPES = {
 
 def data_url(image: ImageRef, content: str) -> str:
     """Returns a URL that holds an image; `content` is its bytes in base64."""
+    # Servers look at the bytes in the end, so an unknown format is sent and not refused.
     media_type = _MEDIA_TYPES.get(image.format, "application/octet-stream")
     return f"data:{media_type};base64,{content}"
 
@@ -188,6 +189,7 @@ class Record:
 
 def lettered(options: Sequence[str]) -> list[str]:
     """Returns options as lines, lettered from (A). Options get their letters only here."""
+    # Letters are added as late as this, so that options can be shuffled or taken apart before.
     return [f"({chr(ord('A') + number)}) {option}" for number, option in enumerate(options)]
 
 
@@ -216,6 +218,7 @@ def plain_number(value: object) -> int | float:
         ValueError: The value is not a number, is NaN or infinite, or is an integer of more than
             64 bits, which no column can hold.
     """
+    # A bool is an int to Python, and not to anybody who wrote the data.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r:.60} is not a number")
     if isinstance(value, float):
@@ -223,6 +226,7 @@ def plain_number(value: object) -> int | float:
             raise ValueError(f"{value} is not a finite number")
         if not value.is_integer():
             return value
+    # JSON has one kind of number, and Arrow's integers have 64 bits.
     whole = int(value)
     if not -(2**63) <= whole < 2**63:
         raise ValueError(f"an integer of {whole.bit_length()} bits does not fit in 64")
@@ -252,6 +256,7 @@ def chat(record: Record) -> tuple[Message, ...]:
 
 def group_of(record: Record) -> str:
     """The group of a record: its own, or else the question that it comes from, or else itself."""
+    # The widest tie comes first: a template holds its questions, and those hold what is derived.
     return record.group or record.parent or record.question_id or record.id
 
 
@@ -264,6 +269,7 @@ def check_marks(record: Record) -> Record:
     Raises:
         BadRow: There are more or fewer marks than images.
     """
+    # Options count as well: those of some datasets are images.
     if record.turns or record.options:
         texts = [message.text for message in record.turns] or [record.question]
         marks = sum(text.count(IMAGE_MARK) for text in (*texts, *record.options))
@@ -279,7 +285,9 @@ def check_marks(record: Record) -> Record:
 
 
 def _with_options(text: str, options: Sequence[str]) -> str:
-    return "\n".join([text, "Options:", *lettered(options)]) if options else text
+    if not options:
+        return text
+    return "\n".join([text, "Options:", *lettered(options)])
 
 
 def schema() -> "pa.Schema":
@@ -349,15 +357,12 @@ def to_table(records: Iterable[Record]) -> "pa.Table":
     # A generator may be given, and each column goes through all rows.
     rows = list(records)
     # Column by column: `dataclasses.asdict` and rows of dicts take ten times as long.
-    columns = [
-        pa.array(
-            [_plain(value, column.type) for value in map(attrgetter(column.name), rows)]
-            if pa.types.is_nested(column.type)
-            else list(map(attrgetter(column.name), rows)),
-            column.type,
-        )
-        for column in schema()
-    ]
+    columns = []
+    for column in schema():
+        values = list(map(attrgetter(column.name), rows))
+        if pa.types.is_nested(column.type):
+            values = [_plain(value, column.type) for value in values]
+        columns.append(pa.array(values, column.type))
     return pa.table(columns, schema=schema())
 
 
@@ -365,21 +370,25 @@ def _plain(value: Any, kind: "pa.DataType") -> Any:
     """Turns one nested value into the plain lists and dicts that Arrow takes for the type."""
     import pyarrow as pa
 
+    if value is None:
+        return None
     if not value:
         # Most records have no response and few images, so this is the common case.
-        return None if value is None else []
+        return []
     if pa.types.is_map(kind):
+        # Sorted, so that equal records are equal bytes.
         return sorted(value.items())
     if pa.types.is_list(kind):
         if not pa.types.is_nested(kind.value_type):
             return value
         return [_plain(item, kind.value_type) for item in value]
-    return {
-        member.name: _plain(getattr(value, member.name), member.type)
-        if pa.types.is_nested(member.type)
-        else getattr(value, member.name)
-        for member in kind
-    }
+    plain = {}
+    for member in kind:
+        one = getattr(value, member.name)
+        if pa.types.is_nested(member.type):
+            one = _plain(one, member.type)
+        plain[member.name] = one
+    return plain
 
 
 def from_table(table: "pa.Table") -> list[Record]:
@@ -389,6 +398,13 @@ def from_table(table: "pa.Table") -> list[Record]:
 
 def from_row(row: Mapping[str, Any]) -> Record:
     """Returns one record from the plain values of one table row."""
+    responses = []
+    for response in row["responses"]:
+        verdict = response["verdict"]
+        if verdict is not None:
+            verdict = Verdict(**verdict)
+        responses.append(Response(**{**response, "verdict": verdict}))
+    # Arrow gives lists where records have tuples, which make them values that can be compared.
     return Record(
         **{
             **row,
@@ -397,12 +413,7 @@ def from_row(row: Mapping[str, Any]) -> Record:
             "answers": tuple(row["answers"]),
             "prompt": tuple(Message(**message) for message in row["prompt"]),
             "turns": tuple(Message(**message) for message in row["turns"]),
-            "responses": tuple(_response(response) for response in row["responses"]),
+            "responses": tuple(responses),
             "meta": dict(row["meta"]),
         }
     )
-
-
-def _response(row: Mapping[str, Any]) -> Response:
-    verdict = row["verdict"]
-    return Response(**{**row, "verdict": None if verdict is None else Verdict(**verdict)})

@@ -81,6 +81,7 @@ def init_command(
     mirror: Mirror = None,
 ) -> None:
     """Write a recipe that works, its card and a .gitignore."""
+    # The name becomes that of a folder and of a dataset on the Hub, which take these characters.
     name = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-.") or "my-set"
     recipe = folder / "recipe.py"
     card = folder / "cards" / f"{name}.md"
@@ -89,6 +90,7 @@ def init_command(
         # Nothing is replaced: the folder may hold work that is nowhere else.
         if path.exists():
             raise RecipeError(f"{path} exists already. Give another folder, or move that file.")
+    # Made before anything is written, so that data that cannot be read leaves no half a folder.
     text = recipe_text(name, data, config, split, LocalDatasets(mirror))
     card.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(text, encoding="utf-8")
@@ -117,16 +119,24 @@ def recipe_text(
     source, steps = "synthetic.Source(count=60)", ASKED
     if data is not None:
         # A recipe is built from any folder, so the file is named by its whole path.
-        where = str(Path(data).resolve()) if Path(data).exists() else data
+        where = data
+        if Path(data).exists():
+            where = str(Path(data).resolve())
         found = inspect_data(where, config, split, locator)
         if not found.line:
             raise RecipeError(f"{data}: {found.guess.doubts[0]} `omr inspect` shows its columns.")
         source = found.line
-        steps = _steps(
-            any(one.answer for one in found.records), any(one.responses for one in found.records)
-        )
+        # What the data lacks is asked for, and what it has is kept. Without answers nothing can be
+        # verified, so that responses would be asked for in vain.
+        if not any(one.answer for one in found.records):
+            steps = KEPT
+        elif any(one.responses for one in found.records):
+            steps = GIVEN
     # A teacher is named only where it is used: it decides what a build costs.
-    asked = steps == ASKED
+    teacher = arguments = ""
+    if steps == ASKED:
+        teacher, arguments = TEACHER, "rollouts: int = 4"
+    # The import names what the steps use, or the linter of whoever goes on with the file objects.
     operators = sorted({*re.findall(r"(\w+)\.\w+\(", steps)})
     return RECIPE.format(
         title=f"{name}: made by omr init",
@@ -135,13 +145,6 @@ def recipe_text(
         sources=source.partition(".")[0],
         source=source,
         steps=steps,
-        teacher=TEACHER if asked else "",
-        arguments="rollouts: int = 4" if asked else "",
+        teacher=teacher,
+        arguments=arguments,
     )
-
-
-def _steps(has_answer: bool, has_responses: bool) -> str:
-    """The steps that suit the data: what it lacks is asked for, what it has is kept."""
-    if has_responses:
-        return GIVEN if has_answer else KEPT
-    return ASKED if has_answer else KEPT

@@ -3,9 +3,9 @@
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from omr_data.cli.common import Mirror
 from omr_data.errors import BadRow, SourceError
 from omr_data.progress import printable
 from omr_data.records import Record, chat, check_marks
-from omr_data.source import Files, Part
+from omr_data.source import Files
 from omr_data.sources import files, hub
 from omr_data.sources.columns import ColumnMap
 from omr_data.sources.guess import Guess, guess_columns, source_line
@@ -65,16 +65,29 @@ def inspect_command(
     found = inspect_data(data, config, split, LocalDatasets(mirror))
     print(f"{data}: columns in the first {found.rows} rows")
     for name, count in found.columns.items():
-        note = "" if count == found.rows else f"  in {count} rows"
+        note = ""
+        if count < found.rows:
+            note = f"  in {count} rows"
         print(f"  {printable(name)}{note}")
+    # Data may hold escape sequences, which a terminal would obey: all of it is made printable.
     for number, record in enumerate(found.records[:SHOWN], 1):
         print(f"\nrecord {number}: {printable(record.id)}")
-        print("\n".join(_lines(record)))
+        for message in chat(record):
+            print(f"  {message.role}: {printable(_short(message.text))}")
+        for response in record.responses:
+            print(f"  response: {printable(_short(response.text))}")
+        # Of several accepted answers, all are shown: one that is missing makes right answers wrong.
+        answers = f" {record.accept} of ".join(record.answers) or record.answer or "none"
+        print(f"  answer: {printable(_short(answers))}")
+        sizes = [f"{image.width}x{image.height} {image.format}" for image in record.images]
+        if sizes:
+            print(f"  images: {', '.join(sizes)}")
     print(f"\n{len(found.records)} of {found.rows} rows become records.")
     for reason, count in found.dropped.items():
         print(f"  {count} dropped: {printable(reason)}")
     for doubt in found.guess.doubts:
         print(f"Not known: {printable(doubt)}")
+    # The license is never guessed, even where the data has a column for it.
     if found.line:
         print("Not known: the license. State it as the dataset does.")
         print(f"\nThe line for a recipe:\n\n{found.line}")
@@ -94,6 +107,7 @@ def inspect_data(
     Raises:
         SourceError: The data cannot be read.
     """
+    # What exists on this machine is meant before anything on the Hub.
     is_hub = not Path(data).exists() and "*" not in data and _REPOSITORY.fullmatch(data)
     name = re.sub(r"[^a-z0-9]+", "-", Path(data.rstrip("/*")).name.partition(".")[0].lower())
     shared: dict[str, Any] = {"dataset": name.strip("-") or "data", "license": "unknown"}
@@ -112,7 +126,8 @@ def inspect_data(
     if not parts:
         raise SourceError(f"{data} has no rows. Check that it is the file you mean.")
     # Rows of the first files only: reading all would take as long as a build.
-    rows = list(islice(_rows(where, parts), ROWS))
+    every = chain.from_iterable(table_rows(where, part) for part in parts)
+    rows = list(islice(every, ROWS))
     plain = [{key: row[key] for key in row if key not in _PLACES} for row in rows]
     guess = guess_columns([row for row in plain if "_broken" not in row])
     columns = columns_of(where, parts[0], ROWS)
@@ -121,11 +136,6 @@ def inspect_data(
     line = source_line(arguments, guess.columns)
     records, dropped = _convert(make(guess.columns), where, rows)
     return Inspection(columns, len(rows), guess, line, tuple(records), dropped)
-
-
-def _rows(where: Files, parts: Sequence[Part]) -> Iterator[Mapping[str, Any]]:
-    for part in parts:
-        yield from table_rows(where, part)
 
 
 def _convert(
@@ -144,18 +154,8 @@ def _convert(
     return records, dropped
 
 
-def _lines(record: Record) -> Iterator[str]:
-    """A record as a person would see it: its chat, its answers and the sizes of its images."""
-    for message in chat(record):
-        yield f"  {message.role}: {printable(_short(message.text))}"
-    for response in record.responses:
-        yield f"  response: {printable(_short(response.text))}"
-    answers = f" {record.accept} of ".join(record.answers) or record.answer or "none"
-    yield f"  answer: {printable(_short(answers))}"
-    sizes = ", ".join(f"{image.width}x{image.height} {image.format}" for image in record.images)
-    if sizes:
-        yield f"  images: {sizes}"
-
-
 def _short(text: str) -> str:
-    return text if len(text) <= 400 else f"{text[:400]}..."
+    # Enough to recognize a row by, and three records still fit a screen.
+    if len(text) <= 400:
+        return text
+    return f"{text[:400]}..."

@@ -31,7 +31,7 @@ class Length(Filter):
     at_least: int = 1
     """The least number of tokens."""
     at_most: int | None = None
-    """The largest number of tokens. None is no limit."""
+    """The largest number of tokens. None sets no limit."""
     of: Literal["prompt", "response"] = "response"
     """Which text: the whole prompt with its options, or each response with its reasoning."""
     tokenizer: str = "words"
@@ -46,18 +46,17 @@ class Length(Filter):
         if self.of == "prompt":
             texts = ["\n".join(message.text for message in record.prompt or chat(record))]
         for text in texts:
-            tokens = self._count(text)
+            if self.tokenizer == "words":
+                tokens = len(text.split())
+            else:
+                # Special tokens belong to the chat template, and not to the text.
+                tokenizer = _tokenizer(self.tokenizer, self.commit)
+                tokens = len(tokenizer.encode(text, add_special_tokens=False).ids)
             if tokens < self.at_least:
                 return f"the {self.of} has under {self.at_least} tokens"
             if self.at_most is not None and tokens > self.at_most:
                 return f"the {self.of} has over {self.at_most} tokens"
         return None
-
-    def _count(self, text: str) -> int:
-        if self.tokenizer == "words":
-            return len(text.split())
-        tokens = _tokenizer(self.tokenizer, self.commit).encode(text, add_special_tokens=False)
-        return len(tokens.ids)
 
 
 @functools.cache
@@ -67,6 +66,7 @@ def _tokenizer(name: str, commit: str) -> Any:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise MissingExtra("tokenizers", "train") from error
+    # A file comes first: a name on the Hub has one slash, and so may a path.
     if Path(name).is_file():
         return Tokenizer.from_file(name)
     return Tokenizer.from_pretrained(name, revision=commit)
@@ -97,6 +97,7 @@ class Repetition(Filter):
     def reason(self, record: Record) -> str | None:
         """Returns the reason where a response repeats itself, or None."""
         for response in record.responses:
+            # Loops occur most in the reasoning, so it is read with the text.
             words = f"{response.reasoning or ''} {response.text}".split()
             runs = Counter(zip(*(words[start:] for start in range(self.words)), strict=False))
             # A response shorter than one run has none, and cannot loop.
@@ -131,6 +132,7 @@ class Images(GlobalStep):
             *(shard.column(name).to_pylist() for name in ("id", "images")), strict=True
         ):
             images = [ImageRef(**cell) for cell in cells]
+            # Sizes are in the record, so that the ratio costs no decoding.
             sides = [(image.width, image.height) for image in images]
             aspect = max((max(pair) / max(1, min(pair)) for pair in sides), default=1.0)
             contrast = min((_contrast(read_image(image)) for image in images), default=127.5)
@@ -140,6 +142,7 @@ class Images(GlobalStep):
 
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
         """Drops rows whose images are out of a limit."""
+        # A record that is both narrow and blank counts once, as blank.
         keys = data.keys
         narrow = keys.filter(keys["aspect"] > self.aspect)["id"].to_list()
         blank = keys.filter(keys["contrast"] < self.contrast)["id"].to_list()

@@ -75,6 +75,7 @@ class PerQuestion(Map):
         # Sorting is stable, so that ties are broken by the order of sampling.
         by_length = sorted(right, key=lambda response: len(response.text))
         ranked = {"first": right, "shortest": by_length, "diverse": _spread(by_length)}
+        # By identity: two responses may be equal, and only one of them surplus.
         surplus = {id(response) for response in ranked[self.prefer][self.k :]}
         kept = tuple(one for one in record.responses if id(one) not in surplus)
         return replace(record, responses=kept)
@@ -91,13 +92,17 @@ def _spread(responses: Sequence[Response]) -> list[Response]:
     # Quadratic in the responses of one record, which are a few dozen.
     while len(order) < len(responses):
         left = [number for number in range(len(responses)) if number not in order]
-        likeness = [max((_jaccard(words[n], words[m]) for m in order), default=0.0) for n in left]
+        likeness = []
+        for number in left:
+            # The Jaccard index to the nearest one that is chosen: shared words over all words.
+            near = [
+                len(words[number] & words[one]) / max(1, len(words[number] | words[one]))
+                for one in order
+            ]
+            likeness.append(max(near, default=0.0))
+        # Of equals the first is taken, which keeps the order that was given.
         order.append(left[likeness.index(min(likeness))])
     return [responses[number] for number in order]
-
-
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    return len(one & other) / max(1, len(one | other))
 
 
 @dataclass(frozen=True)
@@ -162,8 +167,9 @@ class Quota(GlobalStep):
         # Of "meta.topic", the column is meta and the key topic.
         column, _, key = self.by.partition(".")
         cells = shard.column(column).to_pylist()
-        values = [dict(cell).get(key, "") for cell in cells] if key else cells
-        return _ranked(shard, self.seed, values)
+        if key:
+            cells = [dict(cell).get(key, "") for cell in cells]
+        return _ranked(shard, self.seed, cells)
 
     def decide(self, data: Columns, references: Sequence[Columns]) -> Decisions:
         """Drops the rows after the first ones of each value."""
@@ -174,6 +180,7 @@ def _ranked(shard: "pa.Table", seed: int, values: Sequence[str]) -> "pl.DataFram
     import polars as pl
 
     ids = shard.column("id").to_pylist()
+    # A hash and not a random number: the rank of a row does not depend on the other rows.
     order = [hashlib.sha256(f"{seed}:{id_}".encode()).digest() for id_ in ids]
     schema = {"id": pl.String, "value": pl.String, "order": pl.Binary}
     return pl.DataFrame({"id": ids, "value": values, "order": order}, schema=schema)
@@ -183,6 +190,7 @@ def _drop_after(data: Columns, rows: int, reason: str) -> Decisions:
     """Drops what comes after the first rows of each value. The id breaks ties of the hash."""
     import polars as pl
 
+    # Sorted once and counted within each value: a pass for each value is quadratic with many.
     ranked = data.keys.sort("value", "order", "id")
     surplus = ranked.filter(pl.int_range(pl.len()).over("value") >= rows)["id"].to_list()
     return Decisions(dict.fromkeys(surplus, reason))

@@ -125,12 +125,13 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         # second would read the first one's rows.
         f"  description: {_contents(manifest)}",
         "  data_files:",
-        "  - split: train",
-        "    path: data/train-*.parquet",
-        "---",
-        "",
-        "",
     ]
+    # The names are those of the data files, which alone have a number of rows in the manifest.
+    paths = [file["path"] for file in manifest["files"] if "rows" in file]
+    splits = {path.removeprefix("data/").rsplit("-", 3)[0] for path in paths}
+    for split in sorted(splits or {"train"}):
+        lines += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]
+    lines += ["---", "", ""]
     return "\n".join(lines)
 
 

@@ -2,15 +2,16 @@
 
     README.md         the dataset card
     manifest.json     the plan, every step's counts, sources with commits, the sha256 of each file
-    data/train-*.parquet
+    data/train-*.parquet      and data/<split>-*.parquet for each other split of the records
 
 It is written beside its place and renamed into it, so that it is there whole or not at all. It
 holds nothing that differs between two runs (no times, no machine), so equal plans give equal bytes.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,32 @@ SHARD_BYTES = 500_000_000
 """Bytes of a data file, about."""
 
 
+DEFAULT_SPLIT = "train"
+"""The split of records that no step put into one."""
+
+
+@dataclass(slots=True)
+class SplitContents:
+    """What one split of a release will hold."""
+
+    rows: int = 0
+    """Rows of the split."""
+    size: int = 0
+    """Bytes of the split, estimated."""
+    shards: list[tuple[Path, int]] = field(default_factory=list)
+    """The shards that hold its rows, each with the number that its first row has in the split."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a release will hold, from one pass over the records."""
 
     rows: int
     """Rows in all."""
-    size: int
-    """Bytes in all, estimated."""
     by_source: dict[tuple[str, str], tuple[int, int]]
     """Rows and questions by (source, license), sorted."""
-    shards: tuple[tuple[Path, int], ...]
-    """The shards of the result, each with the number of its first row."""
+    splits: dict[str, SplitContents]
+    """What each split holds, sorted by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +72,12 @@ class FileTask:
 
     path: Path
     """The file."""
+    split: str
+    """The split whose rows it holds."""
     shards: tuple[tuple[Path, int], ...]
-    """The shards that hold its rows, each with the number of its first row."""
+    """The shards that hold its rows, each with the number that its first row has in the split."""
     start: int
-    """The number of the file's first row."""
+    """The number of the file's first row in the split."""
     stop: int
     """The number of the row after its last one."""
     images: ImageStore
@@ -179,15 +196,14 @@ def _check_whole(folder: Path) -> None:
 def _read_contents(built: Built) -> Contents:
     """One pass over the result. Raises ReleaseError when an id is there twice."""
     ids: set[str] = set()
-    rows = size = 0
     counted: dict[tuple[str, str], int] = {}
     questions: dict[tuple[str, str], set[str]] = {}
-    shards = []
+    splits: dict[str, SplitContents] = {}
+    columns = ["id", "source", "license", "question_id", "split", "images"]
+    rows = 0
     for shard in built.result:
-        shards.append((shard, rows))
         table = read_shard(shard)
-        size += table.nbytes
-        for one in table.select(["id", "source", "license", "question_id", "images"]).to_pylist():
+        for one in table.select(columns).to_pylist():
             rows += 1
             ids.add(one["id"])
             if len(ids) < rows:
@@ -198,11 +214,16 @@ def _read_contents(built: Built) -> Contents:
             key = (one["source"], one["license"])
             counted[key] = counted.get(key, 0) + 1
             questions.setdefault(key, set()).add(one["question_id"] or one["id"])
+            split = splits.setdefault(one["split"] or DEFAULT_SPLIT, SplitContents())
+            if not split.shards or split.shards[-1][0] != shard:
+                split.shards.append((shard, split.rows))
+            split.rows += 1
             # An image takes about half a byte a pixel as PNG or JPEG. Only the number of files
             # depends on it, so reading the images to know better is not worth it.
-            size += sum(image["width"] * image["height"] // 2 for image in one["images"])
+            split.size += sum(image["width"] * image["height"] // 2 for image in one["images"])
+            split.size += table.nbytes // table.num_rows
     by_source = {key: (counted[key], len(questions[key])) for key in sorted(counted)}
-    return Contents(rows, size, by_source, tuple(shards))
+    return Contents(rows, by_source, dict(sorted(splits.items())))
 
 
 def _check_rows(plan: Plan, contents: Contents) -> None:
@@ -211,6 +232,14 @@ def _check_rows(plan: Plan, contents: Contents) -> None:
             f"{plan.recipe.name} has no rows to release. `omr show --dropped` says what each step "
             "dropped, and why."
         )
+    for name in contents.splits:
+        # `datasets` refuses other names, and a name with a slash would leave the folder.
+        if not re.fullmatch(r"\w+", name, re.ASCII):
+            raise ReleaseError(
+                f"{plan.recipe.name} has rows of the split {name!r}. Splits are named with letters, "
+                'digits and "_" alone, such as "validation": rename it in the step or source that '
+                "sets Record.split."
+            )
     # Checked late, and still before anything is written: only now are the rows known.
     promised = plan.recipe.rows
     if promised is not None and contents.rows not in promised:
@@ -229,25 +258,26 @@ def _write_files(
     reporter: Reporter,
 ) -> list[dict[str, Any]]:
     """Writes the data files; returns their lines in the manifest."""
-    # At least two, so that the layout of a tiny release is that of a large one.
-    number = max(2, math.ceil(contents.size / SHARD_BYTES))
-    edges = [contents.rows * index // number for index in range(number + 1)]
     tasks = []
-    for index, (start, stop) in enumerate(pairwise(edges)):
-        path = folder / "data" / f"train-{index:05}-of-{number:05}.parquet"
-        shards = _overlapping(contents, start, stop)
-        tasks.append(FileTask(path, shards, start, stop, workspace.images))
-    with reporter.bar("writing the release", number, "files") as bar:
+    for name, split in contents.splits.items():
+        # At least two, so that the layout of a tiny release is that of a large one.
+        number = max(2, math.ceil(split.size / SHARD_BYTES))
+        edges = [split.rows * index // number for index in range(number + 1)]
+        for index, (start, stop) in enumerate(pairwise(edges)):
+            path = folder / "data" / f"{name}-{index:05}-of-{number:05}.parquet"
+            shards = _overlapping(split, start, stop)
+            tasks.append(FileTask(path, name, shards, start, stop, workspace.images))
+    with reporter.bar("writing the release", len(tasks), "files") as bar:
         for _ in mapper.map(write_file, tasks):
             bar.advance(1)
     return [file_line(folder, task.path) | {"rows": task.stop - task.start} for task in tasks]
 
 
-def _overlapping(contents: Contents, start: int, stop: int) -> tuple[tuple[Path, int], ...]:
-    """The shards that hold some of the rows from start to stop."""
-    found: Sequence[tuple[Path, int]] = contents.shards
+def _overlapping(split: SplitContents, start: int, stop: int) -> tuple[tuple[Path, int], ...]:
+    """The shards that hold some of the split's rows from start to stop."""
+    found: Sequence[tuple[Path, int]] = split.shards
     # A shard ends where the next one starts.
-    ends = [*(first for _, first in found[1:]), contents.rows]
+    ends = [*(first for _, first in found[1:]), split.rows]
     return tuple(
         (shard, first)
         for (shard, first), end in zip(found, ends, strict=True)
@@ -263,5 +293,7 @@ def write_file(task: FileTask) -> None:
 def _records(task: FileTask) -> Iterator[Record]:
     """The rows of one file, one shard in memory at a time."""
     for shard, first in task.shards:
-        # Only the first and the last shard hold rows of other files as well.
-        yield from read_records(shard)[max(0, task.start - first) : task.stop - first]
+        records = read_records(shard)
+        held = [one for one in records if (one.split or DEFAULT_SPLIT) == task.split]
+        # Only the first and the last shard hold rows of other files of the split as well.
+        yield from held[max(0, task.start - first) : task.stop - first]

@@ -42,6 +42,7 @@ def tar_parts(file: DataFile, name: str) -> list[Part]:
         starts = [start for _, start, _ in _groups(file, stream, 0)]
         if not starts:
             raise SourceError(f"{file.path} holds no files. Check how it was made.")
+        # Where the last group ends is not known, and not needed: rows are read by their number.
         ends = [*starts[1:], starts[-1]]
         pieces = ((end - start, 1) for start, end in zip(starts, ends, strict=True))
         return cut_parts(name, pieces, starts[0])
@@ -62,14 +63,13 @@ def tar_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]]]
                 key, _, members = next(groups)
                 yield number, _row(key, members)
     else:
-        items = read_forward(file, part.start, part.stop, lambda: (0, _all_groups(file)))
+        # A compressed archive cannot be entered in the middle, so it stays open between parts.
+        def begin() -> tuple[int, Iterator[tuple[str, int, list[tuple[str, bytes]]]]]:
+            return 0, _groups(file, file.open(), 0, keep=True)
+
+        items = read_forward(file, part.start, part.stop, begin)
         for number, (key, _, members) in enumerate(items, part.start):
             yield number, _row(key, members)
-
-
-def _all_groups(file: DataFile) -> Iterator[tuple[str, int, list[tuple[str, bytes]]]]:
-    with file.open() as stream:
-        yield from _groups(file, stream, 0, keep=True)
 
 
 def _groups(
@@ -79,17 +79,22 @@ def _groups(
     key, start = "", at
     files: list[tuple[str, bytes]] = []
     for path, header, size in _headers(file, stream, at):
-        data = stream.read(size) if keep else b""
-        if not keep:
+        data = b""
+        if keep:
+            data = stream.read(size)
+            if len(data) < size:
+                raise _damaged(file, header)
+        else:
             _pass(file, stream, size)
-        elif len(data) < size:
-            raise _damaged(file, header)
+        # Data is padded to whole blocks.
         _pass(file, stream, -size % BLOCK)
         name, suffix = _split(path)
         if suffix in TABLE_SUFFIXES:
             raise SourceError(
                 f"{file.path} holds the table {path}. Unpack the archive and read that file."
             )
+        # Files of one sample stand together, as the tools that make such archives write them. A
+        # sample that is scattered gives several rows, since collecting it would take all memory.
         if files and name != key:
             yield key, start, files
             files = []
@@ -118,14 +123,21 @@ def _headers(file: DataFile, stream: IO[bytes], at: int) -> Iterator[tuple[str, 
         padded = size + -size % BLOCK
         at += padded
         kind = block[156:157]
-        first = header if first < 0 else first
+        if first < 0:
+            # A part begins at the entry with the long name, where there is one.
+            first = header
         if kind in (b"L", b"x"):
             # Long names come in an extra entry before the one that they belong to.
             extra = stream.read(padded)[:size]
             long_name = _long_name(kind, extra) or long_name
             continue
         if kind in (b"0", b"\0", b"7"):
-            yield long_name or _name(block), first, size
+            name = block[:100].split(b"\0", 1)[0]
+            prefix = block[345:500].split(b"\0", 1)[0]
+            # Only POSIX archives have a prefix; GNU keeps times in the same bytes.
+            if prefix and block[257:263] == b"ustar\0":
+                name = prefix + b"/" + name
+            yield long_name or name.decode("utf-8", "replace"), first, size
         else:
             _pass(file, stream, padded)
         long_name, first = "", -1
@@ -133,15 +145,10 @@ def _headers(file: DataFile, stream: IO[bytes], at: int) -> Iterator[tuple[str, 
     raise _damaged(file, at)
 
 
-def _name(block: bytes) -> str:
-    name = block[:100].split(b"\0", 1)[0]
-    prefix = block[345:500].split(b"\0", 1)[0] if block[257:263] == b"ustar\0" else b""
-    return (prefix + b"/" + name if prefix else name).decode("utf-8", "replace")
-
-
 def _long_name(kind: bytes, extra: bytes) -> str:
     if kind == b"L":
         return extra.rstrip(b"\0").decode("utf-8", "replace")
+    # Of the lines "<length> <key>=<value>" of a POSIX entry, only the path matters here.
     for line in extra.split(b"\n"):
         _, _, pair = line.partition(b" ")
         if pair.startswith(b"path="):
@@ -165,6 +172,7 @@ def _number(file: DataFile, field: bytes, header: int) -> int:
 
 def _pass(file: DataFile, stream: IO[bytes], size: int) -> None:
     if file.compression is None:
+        # Seeking costs nothing, so that cutting an archive reads its headers alone.
         stream.seek(size, 1)
     else:
         stream.read(size)
@@ -236,8 +244,11 @@ def _zip_groups(file: DataFile) -> list[tuple[str, list[zipfile.ZipInfo]]]:
 def _split(path: str) -> tuple[str, str]:
     """The key and the suffix of a file: "a/0001.2.jpg" is "a/0001" and "2.jpg"."""
     folder, _, name = path.rpartition("/")
+    # All after the first dot is the suffix, so that "1.left.png" and "1.json" are one sample.
     stem, _, suffix = name.partition(".")
-    return (f"{folder}/{stem}" if folder else stem), suffix.lower()
+    if folder:
+        stem = f"{folder}/{stem}"
+    return stem, suffix.lower()
 
 
 def _row(key: str, files: list[tuple[str, bytes]]) -> dict[str, Any]:
@@ -253,7 +264,13 @@ def _row(key: str, files: list[tuple[str, bytes]]) -> dict[str, Any]:
                 value = json.loads(data)
             except (ValueError, RecursionError) as error:
                 return {"_broken": f"{key}.{suffix} is not JSON: {error}"}
-            row |= value if isinstance(value, dict) else {suffix: value}
+            if isinstance(value, dict):
+                row |= value
+            else:
+                row[suffix] = value
         else:
+            # Broken bytes stay visible in the cell, and the converter refuses the row.
             row[suffix] = data.decode("utf-8", "surrogateescape")
-    return row | {"__images__": images} if images else row
+    if images:
+        row["__images__"] = images
+    return row

@@ -44,6 +44,7 @@ def rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]]]:
     starts = [0, *accumulate(counts)]
 
     def begin() -> tuple[int, Iterator[dict[str, Any]]]:
+        # An empty group starts where the next one does, and the last of them holds the row.
         group = max(group for group, start in enumerate(starts) if start <= part.start)
         return starts[group], read(group)
 
@@ -57,7 +58,10 @@ def _opened(
     import pyarrow as pa
 
     try:
-        return _parquet(file) if file.kind == "parquet" else _arrow(file)
+        if file.kind == "parquet":
+            return _parquet(file)
+        return _arrow(file)
+    # Damaged footers raise either of the two, depending on where they break off.
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{file.path} is not a readable {file.kind} file: {error}. Fetch it again."
@@ -72,7 +76,9 @@ def _parquet(file: DataFile) -> tuple[list[int], Callable[[int], Iterator[dict[s
     counts = [group.num_rows for group in groups]
     size = sum(group.total_byte_size for group in groups)
     # Text rows are fastest by the thousand; a thousand images would fill the memory.
-    batch = 100 if size > WIDE_ROW * sum(counts) else ROWS_PER_PART
+    batch = ROWS_PER_PART
+    if size > WIDE_ROW * sum(counts):
+        batch = 100
 
     def read(group: int) -> Iterator[dict[str, Any]]:
         left = range(group, len(counts))
@@ -94,6 +100,7 @@ def _arrow(file: DataFile) -> tuple[list[int], Callable[[int], Iterator[dict[str
         batches = list(pa.ipc.open_stream(source))
 
     def read(group: int) -> Iterator[dict[str, Any]]:
+        # Batches are as large as their writer wanted, so they are converted in slices.
         for batch in batches[group:]:
             for start in range(0, batch.num_rows, 100):
                 yield from batch.slice(start, 100).to_pylist()

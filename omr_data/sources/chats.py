@@ -53,8 +53,19 @@ def read_chat(cell: object, column: str) -> tuple[list[Message], list[Any]]:
         raise BadRow(f"no chat in column '{column}'", f"found {type(cell).__name__}")
     # Images in content parts are collected on the way, in the order of their marks.
     images: list[Any] = []
-    messages = [message for item in cell for message in _messages(item, column, images)]
-    _check_turns(messages, column)
+    messages: list[Message] = []
+    for item in cell:
+        messages += _messages(item, column, images)
+    # Chat templates raise where turns do not alternate, in the middle of a training run.
+    roles = [message.role for message in messages]
+    turns = roles
+    if roles[:1] == ["system"]:
+        turns = roles[1:]
+    if not turns:
+        raise BadRow(f"the chat in column '{column}' is empty")
+    expected = ["user", "assistant"] * len(turns)
+    if turns != expected[: len(turns)]:
+        raise BadRow("the turns of a chat do not alternate", ", ".join(roles)[:200])
     return messages, images
 
 
@@ -65,6 +76,7 @@ def read_history(cell: object, column: str) -> list[Message]:
         cell: The cell. Null and empty are no history.
         column: The name of the column, for the reason.
     """
+    # Most questions have no history, and datasets write that in four ways.
     if cell in (None, "", [], "[]"):
         return []
     return read_chat(cell, column)[0]
@@ -74,6 +86,8 @@ def _messages(item: object, column: str, images: list[Any]) -> Iterator[Message]
     match item:
         case {"role": str(role), "content": content} | {"from": str(role), "value": content}:
             if role.lower() not in ROLES:
+                # A tool's turn has no place in the three roles, and leaving it out would break the
+                # answer that follows from it.
                 raise BadRow("a chat has a role of an unknown kind", f"{role!r} in '{column}'")
             yield Message(ROLES[role.lower()], _content(content, column, images))
         case {"user": question, "assistant": answer}:
@@ -83,6 +97,7 @@ def _messages(item: object, column: str, images: list[Any]) -> Iterator[Message]
             yield Message("user", as_text(question, column))
             yield Message("assistant", as_text(answer, column))
         case _:
+            # The whole row is refused: a chat without one of its messages is another chat.
             raise BadRow("a chat has a message of an unknown form", f"{item!r:.200} in '{column}'")
 
 
@@ -106,15 +121,3 @@ def _content(content: object, column: str, images: list[Any]) -> str:
             case _:
                 raise BadRow("a content part of an unknown kind", f"{part!r:.200} in '{column}'")
     return as_text("".join(texts), column)
-
-
-def _check_turns(messages: list[Message], column: str) -> None:
-    """A system message may only come first, then user and assistant take turns."""
-    # Chat templates raise on anything else, and would do so in the middle of a training run.
-    roles = [message.role for message in messages]
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    if not turns:
-        raise BadRow(f"the chat in column '{column}' is empty")
-    expected = ["user" if number % 2 == 0 else "assistant" for number in range(len(turns))]
-    if turns != expected:
-        raise BadRow("the turns of a chat do not alternate", ", ".join(roles)[:200])

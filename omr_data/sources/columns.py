@@ -81,20 +81,24 @@ class ColumnMap(Spec):
         """The columns that a field takes, in order of the fields."""
         names: list[str] = []
         for field in fields(self):
-            names += names_of(getattr(self, field.name)) if field.name != "accept_all" else ()
+            # The one field that is not the name of a column.
+            if field.name != "accept_all":
+                names += names_of(getattr(self, field.name))
         return [name for name in names if name != EVERYTHING_ELSE]
 
     def required(self) -> list[str]:
         """The columns without which no row can become a record."""
-        wanted = [self.messages] if self.messages else list(names_of(self.question))
-        return [*wanted, *names_of(self.answer)]
+        # A chat is read instead of a question, as `messages` says.
+        return [*names_of(self.messages or self.question), *names_of(self.answer)]
 
 
 def names_of(names: Names) -> tuple[str, ...]:
     """The columns of a field as a tuple."""
     if names is None:
         return ()
-    return (names,) if isinstance(names, str) else names
+    if isinstance(names, str):
+        return (names,)
+    return names
 
 
 def cell_of(row: Mapping[str, Any], name: str | None) -> Any:
@@ -106,11 +110,15 @@ def cell_of(row: Mapping[str, Any], name: str | None) -> Any:
     """
     if name is None:
         return None
+    # A column may have a dot in its own name, which then comes first.
     if name in row or "." not in name:
         return row.get(name)
     value: Any = row
     for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+        # A struct that is null has no keys, which is a missing cell and not a fault.
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(key)
     return value
 
 
@@ -125,17 +133,17 @@ def as_columns(given: ColumnMap | Mapping[str, Any]) -> ColumnMap:
     known = [field.name for field in fields(ColumnMap)]
     for name in given:
         if name not in known:
+            # Most wrong names are slips of one letter.
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
+            hint = "".join(f"Did you mean {one!r}? " for one in near)
             raise SourceError(
                 f"columns has no field {name!r}. {hint}The fields are {', '.join(known)}; "
                 "each is given the name of a column."
             )
     # Lists are what people write, and tuples are what has an identity.
-    values: dict[str, Any] = {
-        str(name): tuple(value) if isinstance(value, list) else value
-        for name, value in given.items()
-    }
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
     return ColumnMap(**values)
 
 
@@ -167,35 +175,46 @@ def convert_row(
         return _convert_plain(row, columns, id_, dataset, license)
     options = _options(row, columns)
     system, turns, embedded = _turns(row, columns)
-    responses = _responses(row, columns)
+    responses: list[str] = []
+    if columns.response is not None and cell_of(row, columns.response) not in (None, ""):
+        responses = _texts(row, columns.response)
     if turns[-1].role == "assistant":
         responses = [turns.pop().text, *responses]
+    # Images inside a chat win: its marks stand for them, and a column beside it repeats them.
     given = embedded or [cell_of(row, name) for name in names_of(columns.images)]
-    images = cells.read(given) if given else ()
+    images = cells.read(given)
     # Options take part: those of MMMU hold images, and a mark typed there would be asked as one.
     placed, images = place_images([*(turn.text for turn in turns), *options], images)
     chat: tuple[Message, ...] = ()
     if system or len(turns) > 1:
         plain = [replace(turn, text=text) for turn, text in zip(turns, placed, strict=False)]
-        chat = (*([Message("system", system)] if system else ()), *plain)
+        chat = tuple(plain)
+    if system:
+        chat = (Message("system", system), *chat)
+    # User turns are the even ones, because turns alternate.
     question = "\n".join(placed[number] for number in range(0, len(turns), 2))
-    answers = _answers(row, columns)
-    if not answers and columns.answer is not None:
-        raise BadRow(f"column '{columns.answer}' is empty")
+    answers: list[str] = []
+    if columns.answer is not None:
+        answers = _texts(row, columns.answer)
+        if not answers:
+            raise BadRow(f"column '{columns.answer}' is empty")
+    several = len(answers) > 1
     own_id = _optional(row, columns.id)
+    if own_id:
+        id_ = f"{dataset}/{own_id}"
     return Record(
-        id=f"{dataset}/{own_id}" if own_id else id_,
+        id=id_,
         source=dataset,
         license=_optional(row, columns.license) or license,
         question=question,
-        answer=answers[0] if answers else "",
+        answer=next(iter(answers), ""),
         images=images,
         options=tuple(placed[len(turns) :]),
         responses=tuple(_response(row, columns, n, text) for n, text in enumerate(responses)),
-        meta=_meta(row, columns) if columns.meta else {},
+        meta=_meta(row, columns),
         turns=chat,
-        answers=answers if len(answers) > 1 else (),
-        accept="all" if columns.accept_all and len(answers) > 1 else "any",
+        answers=tuple(answers) if several else (),
+        accept="all" if several and columns.accept_all else "any",
         task=_optional(row, columns.task) or "maths",
         group=_optional(row, columns.group),
     )
@@ -226,45 +245,44 @@ def _turns(row: Mapping[str, Any], columns: ColumnMap) -> tuple[str, list[Messag
     texts = [as_text(cell_of(row, names[0]), names[0])]
     # An empty input beside an instruction is how Alpaca says that there is none.
     texts += [text for name in names[1:] if (text := _optional(row, name))]
-    history = (
-        read_history(cell_of(row, columns.history), columns.history) if columns.history else []
-    )
+    history: list[Message] = []
+    if columns.history is not None:
+        history = read_history(cell_of(row, columns.history), columns.history)
     return system, [*history, Message("user", "\n".join(texts))], []
 
 
 def _options(row: Mapping[str, Any], columns: ColumnMap) -> tuple[str, ...]:
+    if columns.options is None:
+        return ()
     if isinstance(columns.options, tuple):
+        # A row with fewer options than columns leaves the last ones empty; NaN is pandas's word.
         cells = [cell_of(row, name) for name in columns.options]
         return read_options([cell for cell in cells if cell not in (None, "") and cell == cell])
-    return read_options(cell_of(row, columns.options)) if columns.options is not None else ()
+    return read_options(cell_of(row, columns.options))
 
 
-def _answers(row: Mapping[str, Any], columns: ColumnMap) -> tuple[str, ...]:
-    if columns.answer is None:
-        return ()
-    cell = cell_of(row, columns.answer)
-    cells = cell if isinstance(cell, list | tuple) else [cell]
-    return tuple(as_text(item, columns.answer) for item in cells)
-
-
-def _responses(row: Mapping[str, Any], columns: ColumnMap) -> list[str]:
-    cell = cell_of(row, columns.response)
-    if cell in (None, ""):
-        return []
-    cells = cell if isinstance(cell, list | tuple) else [cell]
-    return [as_text(item, str(columns.response)) for item in cells]
+def _texts(row: Mapping[str, Any], name: str) -> list[str]:
+    """The texts of a cell that holds one value or a list of them. Raises BadRow."""
+    cell = cell_of(row, name)
+    if not isinstance(cell, list | tuple):
+        cell = [cell]
+    return [as_text(item, name) for item in cell]
 
 
 def _response(row: Mapping[str, Any], columns: ColumnMap, number: int, text: str) -> Response:
     # A mark in an answer is typed text: the images of a record belong to its prompt.
     typed = text.replace(IMAGE_MARK, TYPED_MARK)
-    reasoning = _optional(row, columns.reasoning) if number == 0 else ""
+    reasoning = ""
+    if number == 0:
+        # A row has one reasoning, and only its first response can be the one that it led to.
+        reasoning = _optional(row, columns.reasoning)
     return Response(typed, number, model="", reasoning=reasoning or None)
 
 
 def _optional(row: Mapping[str, Any], name: str | None) -> str:
     """A cell as text, or nothing where it is missing."""
     cell = cell_of(row, name)
+    # Only NaN, the missing cell of pandas, differs from itself.
     if cell is None or cell == "" or cell != cell:
         return ""
     return as_text(cell, str(name))
@@ -274,6 +292,7 @@ def _meta(row: Mapping[str, Any], columns: ColumnMap) -> dict[str, str]:
     names: tuple[str, ...] = columns.meta
     if EVERYTHING_ELSE in names:
         taken = set(columns.mapped())
+        # Names with an underscore are the place of the row, which `tables` adds.
         names = tuple(name for name in row if name[:1] != "_" and name not in taken)
     return {name: meta_text(cell_of(row, name)) for name in names if cell_of(row, name) is not None}
 
@@ -282,6 +301,5 @@ def meta_text(value: object) -> str:
     """A value as text to keep: text as it is, anything else as it prints, cut at 10,000 letters."""
     if isinstance(value, bytes):
         return f"<{len(value):,} bytes>"
-    text = value if isinstance(value, str) else str(value)
     # Broken characters are replaced: a column that is only kept must not cost the row.
-    return text[:10_000].encode("utf-8", "replace").decode()
+    return str(value)[:10_000].encode("utf-8", "replace").decode()

@@ -50,8 +50,25 @@ def as_text(value: object, column: str) -> str:
     Raises:
         BadRow: As `text`.
     """
-    if not isinstance(value, str):
-        value = _number(value, column)
+    match value:
+        case str():
+            pass
+        case float() if not math.isfinite(value):
+            raise BadRow(f"column '{column}' is not a finite number", str(value))
+        case float() if value.is_integer():
+            # A column of whole numbers with one null becomes floats in pandas: 1.0 is 1.
+            value = str(int(value))
+        case float():
+            value = repr(value)
+        # A bool is an int to Python, and "True" is never what a dataset means by an answer.
+        case int() if not isinstance(value, bool):
+            value = str(value)
+        case None:
+            raise BadRow(
+                f"no text in column '{column}'", "the cell is null or the column is missing"
+            )
+        case _:
+            raise BadRow(f"no text in column '{column}'", f"found {type(value).__name__}")
     if not value or value.isspace():
         raise BadRow(f"column '{column}' is empty")
     if len(value) > MAX_TEXT:
@@ -59,25 +76,13 @@ def as_text(value: object, column: str) -> str:
             f"column '{column}' is too long",
             f"{len(value):,} characters, at most {MAX_TEXT:,} are read",
         )
+    # Most texts are ASCII, which is known without looking at them again.
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise BadRow(f"column '{column}' is not UTF-8", str(error)[:200]) from error
     return value
-
-
-def _number(value: object, column: str) -> str:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise BadRow(f"column '{column}' is not a finite number", str(value))
-        # A column of whole numbers with one null becomes floats in pandas: 1.0 is 1.
-        return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is None:
-        raise BadRow(f"no text in column '{column}'", "the cell is null or the column is missing")
-    raise BadRow(f"no text in column '{column}'", f"found {type(value).__name__}")
 
 
 def options(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
@@ -107,6 +112,7 @@ def with_marks(question: str, images: int) -> str:
         BadRow: The question has marks, and not one for each image.
     """
     marks = question.count(IMAGE_MARK)
+    # Datasets with one image a question often leave the mark out.
     if marks == 0 and images:
         return IMAGE_MARK * images + question
     if marks != images:
@@ -146,7 +152,10 @@ class ImageCells:
             case {"image_url": value} | {"url": value} | {"path": value} | {"image": value}:
                 return self.read(value)
             case list() | tuple():
-                return tuple(ref for item in cell for ref in self.read(item))
+                refs: list[ImageRef] = []
+                for item in cell:
+                    refs += self.read(item)
+                return tuple(refs)
             case float() if cell != cell:
                 return ()  # NaN is how pandas writes a missing cell
         raise BadRow("image cell of an unknown kind", type(cell).__name__)
@@ -156,9 +165,11 @@ class ImageCells:
             return ()
         if cell.startswith("data:"):
             return (self.images.from_bytes(_from_base64(cell.partition(",")[2])),)
+        # No image is as short as a path, whatever the path begins with.
         if cell.startswith(BASE64_STARTS) and len(cell) > 60:
             return (self.images.from_bytes(_from_base64(cell)),)
         if cell.startswith(("http://", "https://")):
+            # Off unless asked for: a web address is not part of the identity, and may change.
             if not self.download:
                 raise BadRow(
                     "the image is a web address",
@@ -170,9 +181,8 @@ class ImageCells:
                 return self.read(json.loads(cell))
             except ValueError as error:
                 raise BadRow("the list of images is not JSON", cell[:200]) from error
-        return (self._from_path(cell.removeprefix("file://")),)
-
-    def _from_path(self, path: str) -> ImageRef:
+        path = cell.removeprefix("file://")
+        # Paths come from data, so they may name only what lies below the declared folder.
         if path.startswith("/"):
             if not (self.root and PurePosixPath(path).is_relative_to(self.root)):
                 raise BadRow("image path leaves the dataset", f"{path[:200]} is absolute")
@@ -182,7 +192,7 @@ class ImageCells:
         if not path.lower().endswith(IMAGE_SUFFIXES):
             # Only files with these suffixes are part of the source's identity.
             raise BadRow("the image path has no suffix of an image", path[:200])
-        return self.images.from_file(path)
+        return (self.images.from_file(path),)
 
 
 def image_cell(cell: object, images: Images, folder: str = "") -> tuple[ImageRef, ...]:
@@ -197,6 +207,7 @@ def image_cell(cell: object, images: Images, folder: str = "") -> tuple[ImageRef
 
 
 def _from_base64(text: str) -> bytes:
+    # Four characters hold three bytes, so the size is known before anything is decoded.
     if len(text) > MAX_IMAGE * 4 // 3:
         raise BadRow("image too large", f"{len(text):,} characters of base64")
     # Strict, because lenient decoding skips broken characters and gives another image.
@@ -214,6 +225,7 @@ def _fetch(url: str) -> bytes:
         with urllib.request.urlopen(request, timeout=DOWNLOAD_SECONDS) as answer:
             data: bytes = answer.read(MAX_IMAGE + 1)
     except urllib.error.HTTPError as error:
+        # 429 asks to come back later; the others below 500 will not change.
         if 400 <= error.code < 500 and error.code != 429:
             raise BadRow("the image cannot be downloaded", f"{url[:200]}: {error.code}") from error
         raise _failed(url, error) from error

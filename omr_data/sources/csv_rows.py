@@ -34,9 +34,16 @@ class _Table:
 
     def rows(self) -> Iterator[list[str] | str]:
         """Yields the cells of each row, or what is wrong with it."""
+
+        def lines() -> Iterator[str]:
+            for line in self.stream:
+                self.used += len(line)
+                # Broken bytes stay visible in the cell, and the converter refuses the row.
+                yield line.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+
         # The limit is one for the process, and nothing else here reads CSV.
         csv.field_size_limit(MAX_CELL)
-        reader = csv.reader(self._lines(), delimiter=self.delimiter, strict=True)
+        reader = csv.reader(lines(), delimiter=self.delimiter, strict=True)
         while True:
             start = self.used
             try:
@@ -44,18 +51,13 @@ class _Table:
             except StopIteration:
                 return
             except csv.Error as error:
+                # The csv module has one error for all faults, and only its text tells them apart.
                 if "unexpected end of data" in str(error):
                     raise SourceError(
                         f"{self.file.path}: the quote that opens in the row at byte {start:,} is "
                         "never closed. Close it, or double the quotes inside the cell."
                     ) from error
                 yield f"not a row of CSV: {error}"
-
-    def _lines(self) -> Iterator[str]:
-        for line in self.stream:
-            self.used += len(line)
-            # Broken bytes stay visible in the cell, and the converter refuses the row.
-            yield line.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
 def table_parts(file: DataFile, name: str) -> list[Part]:
@@ -72,15 +74,15 @@ def table_parts(file: DataFile, name: str) -> list[Part]:
         table = _open(file, stream)
         rows = table.rows()
         _header(file, rows)
-        return cut_parts(name, _lengths(table, rows), table.used)
 
+        def lengths() -> Iterator[tuple[int, int]]:
+            before = table.used
+            for row in rows:
+                # Empty lines are not rows, and csv gives them as rows without cells.
+                yield table.used - before, int(bool(row))
+                before = table.used
 
-def _lengths(table: _Table, rows: Iterator[list[str] | str]) -> Iterator[tuple[int, int]]:
-    before = table.used
-    for row in rows:
-        # Empty lines are not rows, and csv gives them as rows without cells.
-        yield table.used - before, 1 if row else 0
-        before = table.used
+        return cut_parts(name, lengths(), table.used)
 
 
 def table_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,20 +102,20 @@ def table_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]
             for number in range(part.start, part.stop):
                 yield number, _named(names, next(rows))
     else:
-        items = read_forward(file, part.start, part.stop, lambda: (0, _all_rows(file)))
+        # A compressed file cannot be entered in the middle, so it stays open between parts.
+        def begin() -> tuple[int, Iterator[list[str] | str]]:
+            forward = _open(file, file.open()).rows()
+            _header(file, forward)
+            return 0, (row for row in forward if row)
+
+        items = read_forward(file, part.start, part.stop, begin)
         for number, row in enumerate(items, part.start):
             yield number, _named(names, row)
 
 
-def _all_rows(file: DataFile) -> Iterator[list[str] | str]:
-    with file.open() as stream:
-        rows = _open(file, stream).rows()
-        _header(file, rows)
-        yield from (row for row in rows if row)
-
-
 def _open(file: DataFile, stream: IO[bytes]) -> _Table:
-    return _Table(file, stream, "\t" if file.kind == "tsv" else ",")
+    delimiters = {"csv": ",", "tsv": "\t"}
+    return _Table(file, stream, delimiters[file.kind])
 
 
 def _header(file: DataFile, rows: Iterator[list[str] | str]) -> list[str]:
@@ -123,6 +125,7 @@ def _header(file: DataFile, rows: Iterator[list[str] | str]) -> list[str]:
             f"{file.path} has no names of columns in its first line: {names!r:.200}. "
             "Put one name for each column there."
         )
+    # A dict keeps one cell for each name, so the other column would vanish without a word.
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise SourceError(f"{file.path} has two columns with the name {twice[0]!r}. Rename one.")
@@ -132,6 +135,7 @@ def _header(file: DataFile, rows: Iterator[list[str] | str]) -> list[str]:
 def _named(names: list[str], row: list[str] | str) -> dict[str, Any]:
     if isinstance(row, str):
         return {"_broken": row}
+    # Short rows are not filled up: a missing comma would move each cell under another name.
     if len(row) != len(names):
         return {"_broken": f"{len(row)} cells where the header has {len(names)}"}
     return dict(zip(names, row, strict=True))

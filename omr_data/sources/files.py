@@ -11,6 +11,7 @@ A row of train.jsonl, with the columns that are read where none are given:
 import functools
 import glob
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from omr_data.sources.tables import (
 
 def any_case(suffix: str) -> str:
     """A glob that matches a suffix in capitals as well: cameras write IMG_0001.JPG."""
-    return "".join(f"[{char}{char.upper()}]" if char.isalpha() else char for char in suffix)
+    return re.sub(r"[a-z]", lambda char: f"[{char[0]}{char[0].upper()}]", suffix)
 
 
 QUESTION_AND_ANSWER = ColumnMap(question="question", answer="answer")
@@ -73,8 +74,19 @@ class ColumnsSource(BaseSource):
     def parts(self, files: Files) -> Sequence[Part]:
         paths = table_files(files)
         parts = table_parts(files, paths)
+        required = as_columns(self.columns).required()
+        # Each file is looked at: a wrong name is found before a build, and not in its last file.
         for first in first_parts(parts):
-            self._check_columns(files, first)
+            found = columns_of(files, first, LOOKED_AT)
+            # "a.b" is in the column a.
+            missing = [name for name in required if not {name, name.partition(".")[0]} & {*found}]
+            # Without any column every row is broken, and each of them is counted with its reason.
+            if missing and found:
+                raise SourceError(
+                    f"{files.root / first.path} has no column {missing[0]!r}. Its columns are "
+                    f"{', '.join(found)}. Say which is what, like columns={{'question': "
+                    f"{next(iter(found))!r}}}; `omr inspect` guesses it."
+                )
         return parts
 
     def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
@@ -82,9 +94,13 @@ class ColumnsSource(BaseSource):
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
         root = self.absolute_root()
-        folder = f"{row['_folder']}/" if row["_folder"] else ""
+        folder = row["_folder"]
+        if folder:
+            folder += "/"
         # Paths are relative to the file that names them, unless a root is declared.
-        cells = ImageCells(images, "" if root else folder, root, self.download_images)
+        base = "" if root else folder
+        cells = ImageCells(images, base, root, self.download_images)
+        # Padded, so that ids sort as rows do in files of up to a million rows.
         id_ = f"{self.dataset}/{folder}{row['_file']}/{row['_line']:06}"
         return convert_row(row, as_columns(self.columns), cells, id_, self.dataset, self.license)
 
@@ -100,19 +116,6 @@ class ColumnsSource(BaseSource):
             return ()
         listed = ", ".join(unused)
         return [f"{self.dataset}: no field takes the columns {listed}. meta=('*',) keeps them."]
-
-    def _check_columns(self, files: Files, part: Part) -> None:
-        found = columns_of(files, part, LOOKED_AT)
-        required = as_columns(self.columns).required()
-        # "a.b" is in the column a.
-        missing = [name for name in required if not {name, name.partition(".")[0]} & {*found}]
-        # Without any column every row is broken, and each of them is counted with its reason.
-        if missing and found:
-            raise SourceError(
-                f"{files.root / part.path} has no column {missing[0]!r}. Its columns are "
-                f"{', '.join(found)}. Say which is what, like columns={{'question': "
-                f"{next(iter(found))!r}}}; `omr inspect` guesses it."
-            )
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,15 @@ class Source(ColumnsSource):
     file's own folder, and no absolute paths."""
 
     def absolute_root(self) -> str:
-        return _resolved(str(self.image_root)) if self.image_root is not None else ""
+        if self.image_root is None:
+            return ""
+        return _resolved(str(self.image_root))
 
     def resolve(self, locator: DatasetLocator) -> Pin:
         folder, pattern = _folder_and_pattern(Path(self.path))
         pin = locator.resolve_local(folder, (pattern,))
         columns = as_columns(self.columns)
+        # Rows of text alone stay the same whatever images lie beside them.
         if columns.images is None and columns.messages is None:
             return pin
         images = self._image_files(locator)
@@ -147,14 +153,17 @@ class Source(ColumnsSource):
     def download(self, locator: DatasetLocator) -> Files:
         folder, pattern = _folder_and_pattern(Path(self.path))
         files = locator.find_local(folder, (pattern,))
-        root = Path(self.image_root) if self.image_root is not None else None
+        root = None
+        if self.image_root is not None:
+            root = Path(self.image_root)
         # Rows may refer to exactly the files that are digested.
         readable = frozenset(self._image_files(locator).paths)
         return Files(files.root, files.paths, root, readable)
 
     def _image_files(self, locator: DatasetLocator) -> Files:
-        folder, _ = _folder_and_pattern(Path(self.path))
-        below = Path(self.image_root) if self.image_root is not None else folder
+        below, _ = _folder_and_pattern(Path(self.path))
+        if self.image_root is not None:
+            below = Path(self.image_root)
         try:
             return locator.find_local(below, (IMAGE_FILES,))
         except SourceError:
@@ -172,6 +181,7 @@ def _folder_and_pattern(path: Path) -> tuple[Path, str]:
     """The folder that paths are relative to, and the pattern of the data files below it."""
     if path.is_dir():
         return path, "|".join(f"**/*{suffix}*" for suffix in DATA_SUFFIXES)
+    # A name with brackets is a file before it is a pattern.
     if path.exists():
         return path.parent, glob.escape(path.name)
     parts = path.parts

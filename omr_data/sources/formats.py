@@ -44,6 +44,7 @@ class DataFile:
 
     def open(self) -> IO[bytes]:
         """Opens the file at its start, decompressed. Only an uncompressed file can seek."""
+        # Large buffers: rows with images as base64 are longer than the usual 8 KiB.
         if self.compression is None:
             return open(self.path, "rb", buffering=1 << 20)
         import pyarrow as pa
@@ -108,8 +109,10 @@ def _kind(path: Path, head: bytes) -> Kind:
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
+    # A tar file has its magic inside its first header.
     if head[257:262] == b"ustar":
         return "tar"
+    # Reading it as UTF-8 would give rows with a null byte after each letter.
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise SourceError(f"{path} is UTF-16 text. Save it as UTF-8.")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -126,14 +129,23 @@ def _kind(path: Path, head: bytes) -> Kind:
             f"{path} is of no known kind. Data files hold JSON, JSON lines, CSV, TSV, parquet, "
             "Arrow, tar or zip, and may be compressed with gzip or zstd."
         )
-    return "tsv" if line.count(b"\t") >= max(1, line.count(b",")) else "csv"
+    # A header may hold commas in its names, so tabs win where there are as many.
+    if line.count(b"\t") >= max(1, line.count(b",")):
+        return "tsv"
+    return "csv"
 
 
 def _refuse_one_object(file: DataFile, head: bytes) -> None:
     """Raises SourceError for a file that is one JSON object spread over many lines."""
     # Cheap for JSON lines: their first line is an object, and nothing more is read.
     first, _, rest = head.partition(b"\n")
-    if not rest.strip() or _is_json(first):
+    if not rest.strip():
+        return
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        pass  # the usual case of an object over many lines: its first line is "{" alone
+    else:
         return
     with file.open() as stream:
         text = stream.read(ONE_OBJECT_BYTES).decode("utf-8", "replace")
@@ -146,14 +158,6 @@ def _refuse_one_object(file: DataFile, head: bytes) -> None:
         f"{file.path} is one JSON object with the keys {keys}, not a list of rows. "
         "Write the rows as a JSON array, or as one JSON object a line."
     )
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 class Forward:
@@ -172,6 +176,7 @@ class Forward:
     def take(self, start: int, stop: int) -> Iterator[Any]:
         """Yields the items from `start` up to `stop`, and remembers the position."""
         while self.position < stop:
+            # The end is marked by this object itself, because rows may be None.
             item = next(self.items, self)
             if item is self:
                 return

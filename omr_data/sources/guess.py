@@ -7,7 +7,7 @@ alone is not enough: a column `answer` with long worked solutions is a response,
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from omr_data.sources.columns import ColumnMap, cell_of
@@ -77,67 +77,75 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
     Args:
         rows: Its first rows.
     """
-    found = {
-        field: [name for name in names if _values(rows, name)] for field, names in _known(rows)
-    }
+    found = _known(rows)
     messages = next((name for name in found["messages"] if _is_chat(_values(rows, name))), None)
-    texts = [name for name in found["question"] if name != messages and _is_text(rows, name)]
+    texts = []
+    for name in found["question"]:
+        if name != messages and all(isinstance(one, str) for one in _values(rows, name)):
+            texts.append(name)
     doubts: list[str] = []
     if messages is None and not texts:
         return Guess(None, ("No column looks like a question or a chat.",))
-    question: Any = None if messages else texts[0]
+    question: Any = None
+    if messages is None:
+        question = texts[0]
     if question == "instruction" and "input" in texts:
         # Alpaca: the input is what the instruction is about, and often empty.
         question = ("instruction", "input")
-    taken = {messages, question, *(question if isinstance(question, tuple) else ())}
+    taken = {messages, question}
+    if isinstance(question, tuple):
+        taken |= {*question}
     answer, response = _answer_and_response(rows, found, taken, doubts)
+    if messages is not None:
+        # A chat holds its own response and its own history.
+        response, found["history"] = None, []
+    own_id = None
+    for name in found["id"]:
+        # Numbers that repeat, such as one for each figure, are groups and not ids.
+        if len({str(value) for value in _values(rows, name)}) == len(rows):
+            own_id = name
+            break
     columns = ColumnMap(
         question=question,
         messages=messages,
         answer=answer,
         options=_options(rows, found["options"]),
         images=_images(rows, found["images"]),
-        response=None if messages else response,
+        response=response,
         history=_first(found["history"], taken),
         system=_first(found["system"], taken),
         reasoning=_first(found["reasoning"], taken),
-        id=_unique(rows, found["id"]),
+        id=own_id,
     )
-    if columns.messages is None:
-        # A chat holds its own history.
-        return Guess(columns, tuple(doubts))
-    return Guess(replace(columns, history=None), tuple(doubts))
+    return Guess(columns, tuple(doubts))
 
 
-def _known(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """The columns that are there, spelled as they are there, by field."""
-    spelled = {name.lower(): name for row in rows for name in row}
-    known = []
+def _known(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The columns that are there and hold something, spelled as they are there, by field."""
+    spelled: dict[str, str] = {}
+    for row in rows:
+        spelled |= {name.lower(): name for name in row}
+    known: dict[str, list[str]] = {}
     for field, names in NAMES.items():
-        present = [spelled.get(name.partition(".")[0]) for name in names]
-        known.append(
-            (
-                field,
-                [
-                    name.replace(name.partition(".")[0], there, 1)
-                    for name, there in zip(names, present, strict=True)
-                    if there is not None
-                ],
-            )
-        )
+        present = []
+        for name in names:
+            # Of "reward_model.ground_truth", the column is what stands before the dot.
+            column, dot, key = name.partition(".")
+            if column in spelled:
+                present.append(spelled[column] + dot + key)
+        # A column without any value says nothing about what it would hold.
+        known[field] = [name for name in present if _values(rows, name)]
     return known
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     cells = [cell_of(row, name) for row in rows]
+    # Only NaN, the missing cell of pandas, differs from itself.
     return [cell for cell in cells if cell is not None and cell != "" and cell == cell]
 
 
-def _is_text(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    return all(isinstance(value, str) for value in _values(rows, name))
-
-
 def _is_chat(values: Sequence[Any]) -> bool:
+    # Names alone do not tell: `prompt` is a text in most datasets and a chat in some.
     for value in values[:10]:
         if isinstance(value, str):
             try:
@@ -169,6 +177,7 @@ def _answer_and_response(
             )
         else:
             answer = name
+    # A column that is named as a response is one, and better than an answer that looks like it.
     free = [name for name in found["response"] if name not in taken and name != answer]
     response = _first(free, set()) or response
     if answer is not None:
@@ -182,6 +191,7 @@ def _is_worked(values: Sequence[Any]) -> bool:
     texts = [value for value in values if isinstance(value, str)]
     if not texts:
         return False
+    # "####" is how GSM8K ends a worked solution.
     marked = sum("<think>" in text or "####" in text for text in texts)
     length = sum(map(len, texts)) / len(texts)
     return length > LONG_ANSWER or 2 * marked > len(texts)
@@ -193,39 +203,34 @@ def _options(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
         return names[0]
     # VLMEvalKit writes a column for each option.
     letters = [letter for letter in "ABCDEFGH" if any(letter in row for row in rows)]
-    return tuple(letters) if len(letters) > 1 else None
+    if len(letters) < 2:
+        return None
+    return tuple(letters)
 
 
 def _images(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
-    usable = [name for name in names if _has_images(_values(rows, name))]
+    usable = []
+    # An image as text is told by how it begins or ends; "[" begins a JSON list of images.
+    begins = (*(start.lower() for start in BASE64_STARTS), "http", "data:image", "[")
+    for name in names:
+        value = _values(rows, name)[0]
+        if isinstance(value, list | tuple):
+            value = next(iter(value), None)
+        text = str(value).lower()
+        if (
+            isinstance(value, bytes | Mapping | None)
+            or text.endswith(IMAGE_SUFFIXES)
+            or text.startswith(begins)
+        ):
+            usable.append(name)
     # A column with the image itself is better than one with a path that may lead nowhere.
     usable.sort(key=lambda name: isinstance(_values(rows, name)[0], str))
     if usable:
         return usable[0]
-    numbered = sorted({name for row in rows for name in row if re.fullmatch(r"image_\d", name)})
+    # MMMU writes a column for each image, most of which are empty in most rows.
+    every = sorted(set().union(*rows))
+    numbered = [name for name in every if re.fullmatch(r"image_\d", name)]
     return tuple(numbered) or None
-
-
-def _has_images(values: Sequence[Any]) -> bool:
-    value = values[0]
-    if isinstance(value, list | tuple):
-        value = next(iter(value), None)
-    if isinstance(value, bytes | Mapping) or value is None:
-        return True
-    # Everything else is told by how it begins or ends; "[" begins a JSON list of images.
-    text = str(value).lower()
-    begins = (*(start.lower() for start in BASE64_STARTS), "http", "data:image", "[")
-    return text.endswith(IMAGE_SUFFIXES) or text.startswith(begins)
-
-
-def _unique(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
-    """A column that names each row: one that repeats would give two rows one id."""
-    # Numbers that repeat, such as one for each figure, are groups and not ids.
-    for name in names:
-        values = [str(value) for value in _values(rows, name)]
-        if len({*values}) == len(rows):
-            return name
-    return None
 
 
 def _first(names: Sequence[str], taken: set[Any]) -> str | None:

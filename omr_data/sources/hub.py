@@ -61,8 +61,10 @@ class Source(ColumnsSource):
     def patterns(self) -> tuple[str, ...]:
         """Globs of the files that are read."""
         # Each pattern must match a file, so images are asked for only where they are named.
-        images = () if self.image_files is None else (self.image_files,)
-        return ("|".join(self._candidates()), *images)
+        data = "|".join(self._candidates())
+        if self.image_files is None:
+            return (data,)
+        return (data, self.image_files)
 
     def resolve(self, locator: DatasetLocator) -> Pin:
         return locator.resolve_hub(self.repo, self.commit, self.patterns)
@@ -82,10 +84,15 @@ class Source(ColumnsSource):
         if self.files is not None:
             return [self.files]
         # Layouts of the Hub differ by age: data/train-*.parquet, train.jsonl, main/train-*.parquet.
-        folders = [f"{self.config}/", f"data/{self.config}/"] if self.config else ["data/", ""]
+        folders = ["data/", ""]
+        if self.config:
+            folders = [f"{self.config}/", f"data/{self.config}/"]
         if self.split is None:
             found = ["".join(parts) for parts in product(folders, ("*",), _SUFFIXES)]
-            return found if self.config else [*found, *(f"**/*{one}" for one in _SUFFIXES)]
+            if not self.config:
+                # Anywhere, and last: a folder may be a configuration that was not asked for.
+                found += [f"**/*{one}" for one in _SUFFIXES]
+            return found
         names = (f"{self.split}-*", f"{self.split}", f"{self.split}/*")
         return ["".join(parts) for parts in product(folders, names, _SUFFIXES)]
 

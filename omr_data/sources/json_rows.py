@@ -76,6 +76,7 @@ def line_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]]
 def _parsed(lines: Iterator[bytes], start: int) -> Iterator[tuple[int, dict[str, Any]]]:
     decode = _DECODER.decode
     for number, line in enumerate(lines, start):
+        # Windows editors put a byte order mark at the start of a file.
         if number == 0:
             line = line.removeprefix(b"\xef\xbb\xbf")
         try:
@@ -85,7 +86,13 @@ def _parsed(lines: Iterator[bytes], start: int) -> Iterator[tuple[int, dict[str,
             if line.strip():
                 yield number, {"_broken": f"not JSON: {error}"}
             continue
-        yield number, row if isinstance(row, dict) else {"_broken": "not a JSON object"}
+        yield number, _object(row)
+
+
+def _object(row: Any) -> dict[str, Any]:
+    if isinstance(row, dict):
+        return row
+    return {"_broken": "not a JSON object"}
 
 
 def array_parts(file: DataFile, name: str) -> list[Part]:
@@ -99,15 +106,14 @@ def array_parts(file: DataFile, name: str) -> list[Part]:
         SourceError: The array is broken or breaks off; the message says at which row.
     """
     with file.open() as stream:
-        ends = (end for _, end in _elements(stream, file))
-        return cut_parts(name, _lengths(ends))
+        # A piece reaches from one element's end to the next, with the comma between them.
+        def lengths() -> Iterator[tuple[int, int]]:
+            before = 0
+            for _, end in _elements(stream, file):
+                yield end - before, 1
+                before = end
 
-
-def _lengths(ends: Iterator[int]) -> Iterator[tuple[int, int]]:
-    before = 0
-    for end in ends:
-        yield end - before, 1
-        before = end
+        return cut_parts(name, lengths())
 
 
 def array_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -125,15 +131,14 @@ def array_rows(file: DataFile, part: Part) -> Iterator[tuple[int, dict[str, Any]
         # One call of the parser for the whole part is three times as fast as one for each row.
         rows = iter(json.loads(b"[" + text[1:] + b"]"))
     else:
-        rows = read_forward(file, part.start, part.stop, lambda: (0, _values(file)))
+        # A compressed file cannot be entered in the middle, so it stays open between parts.
+        def begin() -> tuple[int, Iterator[Any]]:
+            elements = _elements(file.open(), file)
+            return 0, (json.loads(text.encode("latin-1")) for text, _ in elements)
+
+        rows = read_forward(file, part.start, part.stop, begin)
     for number, row in enumerate(rows, part.start):
-        yield number, row if isinstance(row, dict) else {"_broken": "not a JSON object"}
-
-
-def _values(file: DataFile) -> Iterator[Any]:
-    with file.open() as stream:
-        for text, _ in _elements(stream, file):
-            yield json.loads(text.encode("latin-1"))
+        yield number, _object(row)
 
 
 def _elements(stream: IO[bytes], file: DataFile) -> Iterator[tuple[str, int]]:
@@ -174,7 +179,9 @@ def _elements(stream: IO[bytes], file: DataFile) -> Iterator[tuple[str, int]]:
             )
         # What is parsed is forgotten, so memory holds one chunk and the longest element. Chunks
         # double while one element does not fit, so that it is parsed only a few times.
-        wanted = CHUNK if at else 2 * wanted
+        wanted *= 2
+        if at:
+            wanted = CHUNK
         buffer, base, at = buffer[at:] + more, base + at, 0
 
 
@@ -187,6 +194,8 @@ def _skip_space(buffer: str, at: int) -> int:
 
 def _check_cut_off(error: Exception, buffer: str, file: DataFile, row: int, base: int) -> None:
     """Raises SourceError where more text cannot mend the error."""
+    # The parser gives a place near the end of the text, or that of an open quote, where more text
+    # is needed. Words such as "true" may be cut in the middle, hence the 16.
     place = getattr(error, "pos", len(buffer))
     is_cut = place > len(buffer) - 16 or str(error).startswith("Unterminated string")
     if not is_cut:

@@ -9,7 +9,7 @@ pin`.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,7 +114,11 @@ def _matching(root: Path, patterns: Sequence[str], where: str) -> Files:
         alternatives = pattern.split("|")
         found: set[str] = set()
         for alternative in alternatives:
-            found |= set(_data_files(root, alternative))
+            for path in root.glob(alternative):
+                relative = path.relative_to(root).as_posix()
+                # Notes of clients and editors lie beside data, and must not change its digest.
+                if path.is_file() and why_not_data(root, relative) is None:
+                    found.add(relative)
         if not found:
             raise SourceError(
                 f"{where} has no file that matches {' or '.join(alternatives)}. "
@@ -122,14 +126,6 @@ def _matching(root: Path, patterns: Sequence[str], where: str) -> Files:
             )
         paths |= found
     return Files(root, tuple(sorted(paths)))
-
-
-def _data_files(root: Path, pattern: str) -> Iterator[str]:
-    """The files that match a glob and are data, as paths below the root."""
-    for path in root.glob(pattern):
-        relative = path.relative_to(root).as_posix()
-        if path.is_file() and why_not_data(root, relative) is None:
-            yield relative
 
 
 def digest_files(files: Files) -> str:
@@ -168,12 +164,13 @@ def check_commit(repo: str, commit: str) -> str:
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """Reads the pins of a file; none where there is no file.
+    """Reads the pins of a file; none where the file does not exist.
 
     Raises:
         SourceError: It is not a JSON object.
         UnpinnedError: A pin is not a commit.
     """
+    # Recipes without datasets of the Hub need no pins.
     if not path.exists():
         return {}
     try:
@@ -202,6 +199,7 @@ def look_up_pins(repos: Sequence[str], path: Path) -> dict[str, str]:
     pins = read_pins(path)
     api = huggingface_hub.HfApi()
     for repo in repos:
+        # A pin that is there stays: moving it is a decision, made by deleting its line.
         if repo not in pins:
             try:
                 pins[repo] = check_commit(repo, str(api.dataset_info(repo).sha))

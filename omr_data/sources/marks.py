@@ -81,26 +81,27 @@ def place_images(
             return TYPED_MARK
         if match["dropped"]:
             return ""
+        # Each form of a numbered mark has a group of its own, and at most one of them is met.
         digits = next((group for group in match.groups()[2:5] if group), None)
-        numbers.append(int(digits) if digits else None)
+        number = None
+        if digits is not None:
+            number = int(digits)
+        numbers.append(number)
         return IMAGE_MARK
 
     # One pass over each text, so that a mark made here is never taken for another one.
     replaced = [_ANY.sub(mark, text) for text in texts]
     if not numbers:
         return [IMAGE_MARK * len(images) + replaced[0], *replaced[1:]], tuple(images)
-    if all(number is None for number in numbers):
-        return replaced, _checked(numbers, images)
-    return replaced, _by_number(numbers, images)
-
-
-def _checked(numbers: Sequence[int | None], images: Sequence[Image]) -> tuple[Image, ...]:
+    if any(number is not None for number in numbers):
+        return replaced, _by_number(numbers, images)
+    # Guessing which image a surplus mark means would teach a model to answer without looking.
     if len(numbers) != len(images):
         raise BadRow(
             "image marks do not match the images",
             f"{len(numbers)} marks, {len(images)} images. Write \\{IMAGE_MARK} for typed text",
         )
-    return tuple(images)
+    return replaced, tuple(images)
 
 
 def _by_number(numbers: Sequence[int | None], images: Sequence[Image]) -> tuple[Image, ...]:

@@ -8,7 +8,6 @@ import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from omr_data.errors import BadRow
 from omr_data.sources.convert import as_text
@@ -27,9 +26,19 @@ def read_options(cell: object) -> tuple[str, ...]:
         BadRow: The cell has another form, or two options are the same.
     """
     found = _texts(cell)
+    # Options are lettered, and Z is the last letter.
     if len(found) > MAX_OPTIONS:
         raise BadRow("more than 26 options", str(len(found)))
-    found = _without_labels(found)
+    labels = [_LABEL.match(option) for option in found]
+    letters = [label and (label[1] or label[2]) for label in labels]
+    # Labels are taken off only where every option has one and they run from A: "C. elegans" alone
+    # is a text.
+    if letters == [chr(ord("A") + number) for number in range(len(found))]:
+        texts = [_LABEL.sub("", option, count=1).strip() for option in found]
+        # "A." alone names an option that is only in the image: the letter is all there is.
+        if all(texts):
+            found = texts
+    # Two equal options would be two letters for one answer.
     if len(set(found)) < len(found):
         raise BadRow("two options are the same", " | ".join(found)[:500])
     return tuple(found)
@@ -57,10 +66,19 @@ def _texts(cell: object) -> list[str]:
 
 def _from_string(cell: str) -> list[str]:
     text = cell.strip()
+    # Tables without a null write a word for it.
     if text.lower() in _EMPTY_TEXTS:
         return []
     if text[0] in "[{":
-        return _texts(_literal(text))
+        try:
+            return _texts(json.loads(text))
+        except (ValueError, RecursionError):
+            pass  # MMMU writes lists as Python code, whose quotes are tried next
+        try:
+            value: object = ast.literal_eval(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise BadRow("the options are a broken list", text[:200]) from error
+        return _texts(value)
     # A separator alone is not enough: options hold semicolons and commas of their own.
     marks = list(_INSIDE.finditer(text))
     letters = "".join(mark[1] for mark in marks)
@@ -70,26 +88,3 @@ def _from_string(cell: str) -> list[str]:
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
     pieces = [text[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
     return [as_text(piece.strip().rstrip(";,|").rstrip(), "options") for piece in pieces]
-
-
-def _literal(text: str) -> Any:
-    """A list or dict written as JSON, or as Python code, as MMMU does."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass  # Python's quotes are tried next
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise BadRow("the options are a broken list", text[:200]) from error
-
-
-def _without_labels(options: list[str]) -> list[str]:
-    """Takes "A. ", "(B) " off when every option has one and they run from A."""
-    labels = [_LABEL.match(option) for option in options]
-    letters = [label and (label[1] or label[2]) for label in labels]
-    if not options or letters != [chr(ord("A") + number) for number in range(len(options))]:
-        return options
-    found = [_LABEL.sub("", option, count=1).strip() for option in options]
-    # "A." alone names an option that is only in the image: the letter is all there is.
-    return found if all(found) else options

@@ -44,6 +44,7 @@ def read_questions(
         images = RowImages(files.root, ImageStore(Path(folder)))
         for part in dataset.parts(files):
             for row in dataset.rows(files, part):
+                # One bad row must not end an evaluation; how many there were is said at its end.
                 try:
                     record = dataset.convert(row, images)
                 except BadRow as error:
@@ -78,6 +79,7 @@ def named_source(name: str, given: Mapping[str, str]) -> source.Source:
             f"{name} is not a release, and omr_data.sources has no source of that name. "
             "Give the folder of a release, or a source like synthetic or gsm8k."
         )
+    # Annotations are texts where a module says so, and only hints are types in any case.
     hints = get_type_hints(kind)
     declared = {one.name: hints[one.name] for one in fields(kind)}
     made: source.Source = kind(**read_values(name, declared, given, SourceError))

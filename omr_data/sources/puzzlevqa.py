@@ -59,6 +59,7 @@ def convert_puzzle(row: Mapping[str, Any], images: Images, source: str, license:
     """
     answer = text(row, "answer")
     choices = options(row, "options")
+    # A mistake of the dataset: no response to such a puzzle could be verified.
     if answer not in choices:
         raise BadRow("the answer is not among the options", f"{answer!r} not in {choices}")
     refs = image_cell(row.get("image"), images, folder="data/")

@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from omr_data import source
 from omr_data.errors import SourceError
-from omr_data.records import IMAGE_MARK, Record
+from omr_data.records import IMAGE_MARK, ImageRef, Record
 from omr_data.source import Files, Images, Part
 
 Split = Literal["teacher", "train", "heldout"]
@@ -95,7 +95,9 @@ def split_of(problem: Problem) -> Split:
     share = int.from_bytes(hashlib.sha256(problem.operands.encode()).digest()[:4]) / 2**32
     if share < 0.60:
         return "teacher"
-    return "train" if share < 0.85 else "heldout"
+    if share < 0.85:
+        return "train"
+    return "heldout"
 
 
 def problems(split: Split, family: str, level: int, seed: int | str = 0) -> Iterator[Problem]:
@@ -173,6 +175,7 @@ class Source(source.Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Checked here and not when rows are made: a plan is free, and a build is not.
         for name, given, known in (
             ("family", self.families, FAMILIES),
             ("level", self.levels, LEVELS),
@@ -195,6 +198,7 @@ class Source(source.Source):
         ]
 
     def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
+        # Row by row through the cells, so that the first rows of a set show every kind.
         problems = _all_problems(self)
         for number in range(part.start, part.stop):
             cell = problems[number % len(problems)]
@@ -202,13 +206,16 @@ class Source(source.Source):
 
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
         problem: Problem = row["problem"]
+        refs: tuple[ImageRef, ...] = ()
+        if problem.has_image:
+            refs = (images.from_bytes(draw(problem)),)
         return Record(
             id=f"synthetic/{self.split}/{problem.family}/{row['number']:06}",
             source="synthetic",
             license=self.license,
             question=IMAGE_MARK * problem.has_image + problem.question,
             answer=problem.answer,
-            images=(images.from_bytes(draw(problem)),) if problem.has_image else (),
+            images=refs,
             options=problem.options,
             meta={"family": problem.family, "level": str(problem.level)},
         )
@@ -236,6 +243,7 @@ def _all_problems(wanted: Source) -> list[list[Problem]]:
 
 
 def _text(level: int, numbers: random.Random) -> Problem:
+    # Differences are of a larger and a smaller number: the teacher writes digits, and no sign.
     if level == 1:
         a, b = numbers.randint(1, 30), numbers.randint(1, 30)
         return Problem("text", level, f"What is {a} + {b}?", str(a + b), f"{a}+{b}={a + b}", (a, b))
@@ -256,6 +264,7 @@ def _sum(level: int, numbers: random.Random) -> Problem:
 
 
 def _larger(level: int, numbers: random.Random) -> Problem:
+    # Sampled without repetition: of two equal numbers, none is larger.
     top = {1: 30, 2: 60, 3: 99}[level]
     a, b = numbers.sample(range(1, top + 1), 2)
     if level == 3:
@@ -273,6 +282,7 @@ def _larger(level: int, numbers: random.Random) -> Problem:
 
 
 def _bars(level: int, numbers: random.Random) -> Problem:
+    # Colors are sorted first, so that the choice depends on the seed and not on the dict's order.
     count, top = {1: (3, 5), 2: (4, 9), 3: (4, 9)}[level]
     colors = tuple(numbers.sample(sorted(COLORS), count))
     heights = dict(zip(colors, (numbers.randint(1, top) for _ in colors), strict=True))
@@ -346,22 +356,19 @@ def draw(problem: Problem) -> bytes:
     if problem.family == "bars":
         _draw_bars(pen, problem, looks)
     else:
-        _draw_numbers(pen, problem, looks)
+        width = SIDE // len(problem.numbers)
+        # Each number has its own column, so that two numbers never touch.
+        for place, number in enumerate(problem.numbers):
+            font = ImageFont.load_default(size=looks.randint(20, 23))
+            box = pen.textbbox((0, 0), str(number), font=font)
+            slack = max(0, width - int(box[2] - box[0]) - 2)
+            left = place * width + 1 + looks.randint(0, slack) - box[0]
+            top = (SIDE - int(box[3] - box[1])) // 2 + looks.randint(-7, 7) - box[1]
+            pen.text((left, top), str(number), font=font, fill=looks.choice(INKS))
+    # PNG keeps every pixel, so that small digits have no artifacts around them.
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _draw_numbers(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random) -> None:
-    width = SIDE // len(problem.numbers)
-    # Each number has its own column, so that two numbers never touch.
-    for place, number in enumerate(problem.numbers):
-        font = ImageFont.load_default(size=looks.randint(20, 23))
-        box = pen.textbbox((0, 0), str(number), font=font)
-        slack = max(0, width - int(box[2] - box[0]) - 2)
-        left = place * width + 1 + looks.randint(0, slack) - box[0]
-        top = (SIDE - int(box[3] - box[1])) // 2 + looks.randint(-7, 7) - box[1]
-        pen.text((left, top), str(number), font=font, fill=looks.choice(INKS))
 
 
 def _draw_bars(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random) -> None:
@@ -369,9 +376,12 @@ def _draw_bars(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random)
     unit, floor = 6, SIDE - 5
     for height in range(0, 10):
         # The floor is dark, and the lines above it are light, so that bars stay legible.
-        shade = 175 if height else 40
+        shade = 175
+        if height == 0:
+            shade = 40
         level = floor - unit * height
         pen.line((2, level, SIDE - 2, level), fill=(shade, shade, shade))
+    # Bars keep within their own slot, as numbers do, and their place in it varies.
     slot = (SIDE - 6) // len(problem.numbers)
     wide = looks.randint(8, slot - 3)
     for place, (height, color) in enumerate(zip(problem.numbers, problem.colors, strict=True)):

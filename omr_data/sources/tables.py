@@ -90,6 +90,7 @@ def table_parts(files: Files, paths: Sequence[str]) -> list[Part]:
         file = data_file(files.root / path)
         status = file.path.stat()
         found = _cut(file, path, status.st_mtime_ns, status.st_size)
+        # The other formats say by themselves when they are damaged.
         if found and file.kind in ("jsonl", "json", "csv", "tsv"):
             _check_rows(files, found[0])
         parts += found
@@ -116,9 +117,11 @@ def columns_of(files: Files, part: Part, rows: int = CHECKED_ROWS) -> dict[str, 
         rows: How many rows to look at.
     """
     found: dict[str, int] = {}
+    # Rows of JSON lines may each have keys of their own, so one row is not enough.
     for _, row in zip(range(rows), table_rows(files, part), strict=False):
         for name in row:
             found[name] = found.get(name, 0) + 1
+    # "_line" and its like are the place of a row; "__key__" and "__images__" are columns.
     return {name: count for name, count in found.items() if name[:1] != "_" or name[:2] == "__"}
 
 
@@ -131,8 +134,11 @@ def place_of(files: Files, part: Part, row: Mapping[str, Any]) -> str:
         row: The row, as `table_rows` gave it.
     """
     number = row["_line"] + 1
-    is_lines = data_file(files.root / part.path).kind == "jsonl"
-    return f"{part.path}, {'line' if is_lines else 'row'} {number}"
+    # Only in JSON lines is a row a line, which an editor can go to.
+    unit = "row"
+    if data_file(files.root / part.path).kind == "jsonl":
+        unit = "line"
+    return f"{part.path}, {unit} {number}"
 
 
 def _check_rows(files: Files, part: Part) -> None:
@@ -142,6 +148,7 @@ def _check_rows(files: Files, part: Part) -> None:
         checked += 1
         if "_broken" in row:
             broken.append(row)
+    # Among fewer than 10 rows, half may be bad by chance.
     if checked >= 10 and 2 * len(broken) >= checked:
         first = broken[0]
         raise SourceError(

@@ -97,14 +97,19 @@ def outcome(source: Source, row: Any, images: RowImages) -> Record | str:
 
 
 def plain(one: Record | str, with_images: bool) -> dict[str, Any]:
-    """What a golden file keeps of a row: the fields that are not empty, or the reason."""
+    """What a golden file keeps of a row: the fields that are not at their default, or the reason.
+
+    A new optional field of Record therefore leaves every golden file as it is.
+    """
     if isinstance(one, str):
         return {"dropped": one}
-    row = to_table([one]).to_pylist()[0]
+    # A blank record tells the defaults as the table spells them, such as [] for ().
+    blank = Record(id="", source="", license="", question="", answer="")
+    row, default = to_table([one, blank]).to_pylist()
     for image in row["images"]:
         # Made images depend on the version of the library that makes them; files do not.
         image["sha256"] = image["sha256"][:16] if with_images else ""
-    kept = {key: value for key, value in row.items() if value not in (None, "", [], "any")}
+    kept = {key: value for key, value in row.items() if value != default[key]}
     whole: dict[str, Any] = json.loads(json.dumps(kept))
     return whole
 

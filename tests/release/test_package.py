@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 
-from omr_data import Expand, Flow, Recipe, Record, Source, union
+from omr_data import Expand, Flow, Map, Recipe, Record, Source, union
 from omr_data.engine.build import Built, build
 from omr_data.errors import DriftError, ReleaseError, StoreError
 from omr_data.operators import explode, rollout, verify
@@ -129,6 +130,41 @@ def test_a_large_release_has_more_files_that_hold_each_row_once(
     for path in files:
         ids += pq.read_table(path)["id"].to_pylist()
     assert ids == [f"numbers/{n}" for n in range(9)]
+
+
+@dataclass(frozen=True)
+class Put(Map):
+    """Puts records into splits: those whose answer is even into the one that is named."""
+
+    split: str = "validation"
+
+    def apply(self, record: Record) -> Record:
+        return record if int(record.answer) % 2 else replace(record, split=self.split)
+
+
+def test_each_split_of_the_records_is_a_split_of_the_release(tmp_path: Path) -> None:
+    """Records without a split are for training, so a release without splits is one of `train`."""
+    folder = released(Numbers(9).then(Put()), tmp_path)
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {name: loaded[name]["id"][:] for name in loaded} == {
+        "train": [f"numbers/{n}" for n in range(0, 9, 2)],
+        "validation": [f"numbers/{n}" for n in range(1, 9, 2)],
+    }
+    assert release_problems(folder) == []
+    rows = {line["path"]: line["rows"] for line in read_manifest(folder)["files"][1:]}
+    assert rows == {
+        "data/train-00000-of-00002.parquet": 2,
+        "data/train-00001-of-00002.parquet": 3,
+        "data/validation-00000-of-00002.parquet": 2,
+        "data/validation-00001-of-00002.parquet": 2,
+    }
+
+
+@pytest.mark.parametrize("name", ["../../out", "a-b", "a b", "größe"])
+def test_a_split_that_cannot_be_the_name_of_files_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ReleaseError, match=r'letters, digits and "_" alone'):
+        released(Numbers(9).then(Put(name)), tmp_path)
+    assert not (tmp_path / "releases").exists()
 
 
 def test_an_exploded_record_keeps_its_question(tmp_path: Path) -> None:
