@@ -197,7 +197,7 @@ class AskStep(Step):
 
     @property
     def unanswered_at_most(self) -> float:
-        """The share of attempts that a release may leave refused or rejected. 1.0 is no limit."""
+        """The share of attempts that a release may leave refused or rejected. 1.0 sets none."""
         return 1.0
 
     @abstractmethod

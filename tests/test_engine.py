@@ -1,4 +1,5 @@
-"""A plan runs once, accounts for every row, goes on after interruptions, and repeats its bytes."""
+"""A plan is run once, accounts for every row, continues after any interruption, and gives the same
+bytes with any number of workers."""
 
 import json
 import random
@@ -53,6 +54,7 @@ def committed(tmp_path: Path) -> set[str]:
             return set()  # killed before the tables were made
 
 
+@pytest.mark.build
 def test_a_second_build_runs_nothing_and_more_rollouts_ask_only_for_the_new_ones(
     tmp_path: Path,
 ) -> None:
@@ -72,6 +74,7 @@ def test_a_second_build_runs_nothing_and_more_rollouts_ask_only_for_the_new_ones
     assert len(set(asked(tmp_path))) == 60 * 6
 
 
+@pytest.mark.build
 def test_changing_the_mix_runs_only_what_follows_it(tmp_path: Path) -> None:
     build(tmp_path, "--set", "questions=60")
     mixed = ("--set", "questions=60", "--set", "rows=5", "--set", "version=1.1.0")
@@ -84,6 +87,7 @@ def test_changing_the_mix_runs_only_what_follows_it(tmp_path: Path) -> None:
     assert len(asked(tmp_path)) == 60 * 4
 
 
+@pytest.mark.build
 def test_every_row_is_accounted_for_and_a_dropped_one_can_be_looked_up(tmp_path: Path) -> None:
     build(tmp_path, "--set", "questions=60")
     manifest = json.loads((tmp_path / "releases/logged/1.0.0/manifest.json").read_text())
@@ -111,6 +115,7 @@ def test_every_row_is_accounted_for_and_a_dropped_one_can_be_looked_up(tmp_path:
     assert "answer: " in shown
 
 
+@pytest.mark.build
 @pytest.mark.parametrize("workers", [2, 4])
 def test_the_release_has_the_same_bytes_for_any_number_of_workers(
     tmp_path: Path, workers: int
@@ -120,10 +125,11 @@ def test_the_release_has_the_same_bytes_for_any_number_of_workers(
     assert digests(tmp_path / "one/releases") == digests(tmp_path / "many/releases")
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_moments_the_release_is_the_same_and_no_stored_answer_is_asked_again(
     tmp_path: Path,
 ) -> None:
-    """SIGKILL at random moments of a build with workers; each rerun goes on from there."""
+    """SIGKILL at random moments of a build with worker processes; each rerun continues it."""
     build(tmp_path / "calm")
     whole = tmp_path / "killed"
     (whole / "work").mkdir(parents=True)
@@ -163,6 +169,7 @@ def test_killed_at_twenty_moments_the_release_is_the_same_and_no_stored_answer_i
     assert not [path for path in whole.rglob(".*.tmp") if path.exists()]
 
 
+@pytest.mark.build
 def test_two_builds_in_one_workspace_do_not_run_at_once(tmp_path: Path) -> None:
     extra = environment(OMR_TEST_LOG=tmp_path / "log", OMR_TEST_DELAY=0.5)
     places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", 1)

@@ -1,4 +1,5 @@
-"""A release is whole, loadable, described, never changed, and refused where it breaks a promise."""
+"""A release is whole, loadable, described, never changed, and refused when it is not what was
+promised."""
 
 import hashlib
 import json
@@ -29,6 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.build
 def test_load_dataset_reads_it_with_images_and_messages(built: Path, tmp_path: Path) -> None:
     loaded = datasets.load_dataset(
         str(built / "releases/logged/1.0.0"), split="train", cache_dir=str(tmp_path)
@@ -43,6 +45,7 @@ def test_load_dataset_reads_it_with_images_and_messages(built: Path, tmp_path: P
     assert len(set(loaded["id"])) == len(loaded)
 
 
+@pytest.mark.build
 def test_two_releases_of_one_folder_name_are_two_to_load_dataset(
     built: Path, tmp_path: Path
 ) -> None:
@@ -59,6 +62,7 @@ def test_two_releases_of_one_folder_name_are_two_to_load_dataset(
     assert rows[0] != rows[1]
 
 
+@pytest.mark.build
 def test_the_manifest_names_every_file_with_its_digest(built: Path) -> None:
     folder = built / "releases/logged/1.0.0"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -74,6 +78,7 @@ def test_the_manifest_names_every_file_with_its_digest(built: Path) -> None:
     )
 
 
+@pytest.mark.build
 def test_the_card_can_be_read_by_the_hub_and_shows_the_counts(built: Path) -> None:
     text = (built / "releases/logged/1.0.0/README.md").read_text()
     from huggingface_hub import DatasetCard
@@ -84,6 +89,7 @@ def test_the_card_can_be_read_by_the_hub_and_shows_the_counts(built: Path) -> No
     assert "| rollout.Sample | 60 | 0 | 60 |" in text
 
 
+@pytest.mark.build
 def test_a_version_that_was_released_from_another_plan_is_refused_before_anything_runs(
     built: Path,
 ) -> None:
@@ -106,6 +112,7 @@ def test_a_version_that_was_released_from_another_plan_is_refused_before_anythin
     assert (built / "log").read_text() == before
 
 
+@pytest.mark.build
 def test_release_alone_refuses_what_is_not_built_and_releases_what_is(
     built: Path, tmp_path: Path
 ) -> None:
@@ -138,8 +145,9 @@ def test_release_alone_refuses_what_is_not_built_and_releases_what_is(
     ).read_bytes()
 
 
+@pytest.mark.build
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    """The limit on file size stands for a full disk: the write is refused in the same place."""
+    """The limit on file size stands for a full disk: the system refuses the write there too."""
     places = ("--work", tmp_path / "work", "--releases", tmp_path / "releases", "--workers", "1")
 
     def limit() -> None:
@@ -163,6 +171,7 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(tmp_path: Path) 
     assert (tmp_path / "releases/logged/1.0.0/manifest.json").exists()
 
 
+@pytest.mark.build
 def test_fewer_rows_than_promised_are_refused(tmp_path: Path) -> None:
     recipe = tmp_path / "short.py"
     recipe.write_text(

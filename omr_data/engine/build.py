@@ -7,32 +7,32 @@ that its ledger lacks. A plan can also be asked what it would cost, without runn
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from omr_data.engine.ask import ask_teacher, open_store, requests_of, unsettled
+from omr_data.engine.decide import decide, take_keys
 from omr_data.engine.requests import RequestsTask, make_requests, read_requests
 from omr_data.engine.shards import (
     ApplyDecisions,
     AttachAnswers,
     Fused,
     Input,
-    KeysTask,
     ReadPart,
     ReadShard,
     ShardTask,
-    make_keys,
     make_shard,
 )
 from omr_data.engine.stages import Cut, Stage, cut
 from omr_data.engine.unanswered import drop_stale, stale_stages
 from omr_data.errors import OmrError, SourceError, StepError, StoreError
-from omr_data.plan import Node, Plan
+from omr_data.plan import Plan
 from omr_data.processes import Mapper
 from omr_data.progress import Reporter
 from omr_data.source import DatasetLocator, Source
-from omr_data.step import AskStep, Columns, Decisions, GlobalStep, Step
+from omr_data.step import AskStep, GlobalStep, Step
 from omr_data.store.ledger import Count
-from omr_data.store.shards import StageFolder, check_shard, write_frame
+from omr_data.store.shards import StageFolder
 from omr_data.store.workspace import Workspace
 from omr_data.teacher import Budget, Estimate, Request
 
@@ -55,6 +55,7 @@ class Built:
 
     def counts(self) -> list[Count]:
         """Returns the counts of every source and step of the plan, in its order."""
+        # By fingerprint: stages are cut at other places than people read a plan.
         found = {}
         for folder in self.folders:
             found.update({count.fingerprint: count for count in folder.counts()})
@@ -94,6 +95,7 @@ def folders(plan: Plan, workspace: Workspace) -> tuple[Cut, tuple[StageFolder, .
     Raises:
         StoreError: Another version made the workspace, in a format that this one does not read.
     """
+    # First: stages of another format may look whole and hold something else.
     workspace.check_format()
     stages = cut(plan)
     where = [workspace.stage(stage.last.name, stage.fingerprint) for stage in stages.stages]
@@ -127,30 +129,28 @@ def build(
     plan.require_ready()
     stages, where = folders(plan, workspace)
     drop_stale(where, stale_stages(stages, where, workspace))
-    _check_budgets(stages, where, budget)
+    # Every teacher of the plan, before the first one is asked: a budget that a later one cannot
+    # keep would be found out when most of the money is spent.
+    for stage, folder in zip(stages.stages, where, strict=True):
+        if stage.head is not None and isinstance(stage.head.spec, AskStep) and not folder.done():
+            stage.head.spec.get_teacher().check_budget(budget)
     run = _Run(workspace, locator, mapper, workers, reporter, budget, where)
     for number, (stage, folder) in enumerate(zip(stages.stages, where, strict=True), 1):
+        # Numbered among all stages, cached ones too, so that equal plans show equal lines.
         label = f"[{number}/{len(stages.stages)}] {stage.last.label}"
         cached = folder.done()
         if not cached:
             run.stage(stage, folder, label)
         mark = "  CACHED" if cached else ""
-        reporter.say(f"{label}  {_describe(folder)}{mark}")
+        reporter.say(f"{label}  {describe_stage(folder)}{mark}")
     built = Built(plan, stages, where)
     # Also where everything was cached: stages of several builds meet here for the first time.
     built.check()
     return built
 
 
-def _check_budgets(stages: Cut, where: Sequence[StageFolder], budget: Budget) -> None:
-    """Every teacher of the plan must be able to keep the budget, before the first one is asked."""
-    for stage, folder in zip(stages.stages, where, strict=True):
-        if stage.head is not None and isinstance(stage.head.spec, AskStep) and not folder.done():
-            stage.head.spec.get_teacher().check_budget(budget)
-
-
-def _describe(folder: StageFolder) -> str:
-    """What came out of a stage, like "30 rows, 2 dropped  RIGHT 24  WRONG 6"."""
+def describe_stage(folder: StageFolder) -> str:
+    """Returns what came out of a stage: "30 rows, 2 dropped  RIGHT 24  WRONG 6"."""
     summary = folder.summary()
     parts = [f"{summary['rows']:,} rows"]
     if dropped := sum(shard["dropped"] for shard in summary["shards"]):
@@ -182,7 +182,7 @@ class _Run:
 
     def stage(self, stage: Stage, folder: StageFolder, label: str) -> None:
         """Makes the shards of a stage that are not whole yet, and finishes it."""
-        inputs = self._inputs(stage, folder, label)
+        inputs = self.inputs(stage, folder, label)
         steps: Fused = tuple(
             (node.spec, node.fingerprint) for node in stage.steps if isinstance(node.spec, Step)
         )
@@ -193,21 +193,37 @@ class _Run:
             for _ in self.mapper.map(make_shard, missing):
                 bar.advance(1)
         if stage.head is not None and isinstance(stage.head.spec, Source):
-            self._check_unchanged(stage.head, stage.head.spec, folder)
-            _check_ids(stage.head.label, folder, len(tasks))
+            # The fingerprint was worked out from the files as they were when the plan was made,
+            # and rows were read later. This costs one more digest of local files, about 1 s per
+            # GB; those of the Hub are pinned by commit.
+            if stage.head.spec.resolve(self.locator) != stage.head.pin:
+                # These shards hold rows of both versions of the files, so none can be kept.
+                shutil.rmtree(folder.path)
+                raise SourceError(
+                    f"the files of {stage.head.label} changed while they were read. Nothing of it "
+                    "was kept: run the same command again once the files are as they should be."
+                )
+            check_ids(stage.head.label, folder, len(tasks))
         folder.finish(len(tasks), stage.last.name)
 
-    def _inputs(self, stage: Stage, folder: StageFolder, label: str) -> Sequence[Input]:
-        """One input for each shard of a stage, in order."""
+    def inputs(self, stage: Stage, folder: StageFolder, label: str) -> Sequence[Input]:
+        """Makes one input for each shard of a stage, in order.
+
+        Args:
+            stage: The stage.
+            folder: Its folder.
+            label: What it is called where progress is shown.
+        """
         shards = _shards(self.folders, stage.inputs)
         if stage.head is None:
             return [ReadShard(shard) for shard in shards]
+        # A head brings rows in its own way, and what follows it is the same for all.
         fingerprint = stage.head.fingerprint
         match stage.head.spec:
             case Source() as source:
-                return self._parts(source, fingerprint)
+                return self.parts(source, fingerprint)
             case AskStep() as step:
-                tables = self._requests(step, shards, folder, label)
+                tables = self.requests(step, shards, folder, label)
                 ask_teacher(step, tables, self.workspace, self.workers, self.reporter, self.budget)
                 rollouts = self.workspace.rollouts
                 return [
@@ -216,7 +232,10 @@ class _Run:
                 ]
             case GlobalStep() as step:
                 references = [_shards(self.folders, group) for group in stage.references]
-                drops = self._decide(step, folder, [shards, *references], label)
+                sides = [shards, *references]
+                images = self.workspace.images
+                take_keys(step, folder, sides, images, self.mapper, self.reporter, label)
+                drops = decide(step, folder, sides)
                 return [
                     ApplyDecisions(step, fingerprint, shard, of_shard)
                     for shard, of_shard in zip(shards, drops, strict=True)
@@ -225,7 +244,9 @@ class _Run:
             f"{stage.head.name} cannot head a stage: it is not a Source, AskStep or GlobalStep."
         )
 
-    def _parts(self, source: Source, fingerprint: str) -> list[Input]:
+    def parts(self, source: Source, fingerprint: str) -> list[Input]:
+        """Downloads the files of a source, and cuts them into parts."""
+        # Here and not when the plan is made: a stage that is cached needs no files at all.
         files = source.download(self.locator)
         try:
             parts = source.parts(files)
@@ -239,8 +260,10 @@ class _Run:
                 f"({', '.join(files.paths[:3])}{more}): {type(error).__name__}: {error}. "
                 "A file is damaged, or its layout has changed: fetch it again."
             ) from error
+        # Said after the files were read: most notes are about their columns.
         for note in source.notes(files):
             self.reporter.say(f"  {note}")
+        # No rows at all are most often a pattern that matches the wrong files.
         if not parts:
             raise SourceError(
                 f"{source.name} has no rows to read. Check what it declares, and the files in "
@@ -248,9 +271,18 @@ class _Run:
             )
         return [ReadPart(source, fingerprint, files, part, self.workspace.images) for part in parts]
 
-    def _requests(
+    def requests(
         self, step: AskStep, shards: Sequence[Path], folder: StageFolder, label: str
     ) -> list[Path]:
+        """Writes the requests of an AskStep that are not on disk yet; returns all their files.
+
+        Args:
+            step: The step.
+            shards: The shards that it reads.
+            folder: The folder of its stage.
+            label: What the stage is called where progress is shown.
+        """
+        # Kept in files and not in memory: they are read twice, to ask and to attach the answers.
         tasks = [
             RequestsTask(folder, number, step, shard)
             for number, shard in enumerate(shards)
@@ -261,43 +293,6 @@ class _Run:
                 bar.advance(1)
         return [folder.requests(number) for number in range(len(shards))]
 
-    def _check_unchanged(self, node: Node, source: Source, folder: StageFolder) -> None:
-        """Raises SourceError when the files of a source changed since the plan was made.
-
-        The fingerprint was worked out from the files as they were then, and rows were read later.
-        This costs one more digest of local files, about 1 s per GB; the Hub's are pinned by commit.
-        """
-        if source.resolve(self.locator) != node.pin:
-            # These shards hold rows of both versions of the files, so none of them can be kept.
-            shutil.rmtree(folder.path)
-            raise SourceError(
-                f"the files of {node.label} changed while they were read. Nothing of it was kept: "
-                "run the same command again once the files are as they should be."
-            )
-
-    def _decide(
-        self, step: GlobalStep, folder: StageFolder, sides: Sequence[Sequence[Path]], label: str
-    ) -> Iterator[dict[str, str]]:
-        """Runs a GlobalStep over its data (side 0) and references; yields the drops of each
-        shard."""
-        tasks = []
-        for side, shards in enumerate(sides):
-            for number, shard in enumerate(shards):
-                if folder.has_keys(side, number):
-                    # Not read again to take keys, but `decide` may scan the shard itself.
-                    check_shard(shard)
-                    continue
-                images = self.workspace.images
-                tasks.append(KeysTask(folder, side, number, step, shard, images))
-        with self.reporter.bar(f"{label}: key columns", len(tasks), "shards") as bar:
-            for _ in self.mapper.map(make_keys, tasks):
-                bar.advance(1)
-        columns = [_columns(step, folder, side, shards) for side, shards in enumerate(sides)]
-        decisions = _run_decide(step, columns)
-        for name, table in decisions.tables.items():
-            write_frame(folder.table(name), table)
-        return _drops_by_shard(folder, len(sides[0]), decisions)
-
 
 def _shards(folders: Sequence[StageFolder], stages: Sequence[int]) -> list[Path]:
     """The shards of some stages, one stage after the other."""
@@ -307,11 +302,16 @@ def _shards(folders: Sequence[StageFolder], stages: Sequence[int]) -> list[Path]
     return found
 
 
-def _check_ids(label: str, folder: StageFolder, shards: int) -> None:
+def check_ids(label: str, folder: StageFolder, shards: int) -> None:
     """Raises SourceError when two rows of a source have one id.
 
     Later steps and the release check this as well, across sources. Here it costs one column of the
     shards, and is found before a teacher is paid.
+
+    Args:
+        label: What the source is called in the plan.
+        folder: The folder of its stage.
+        shards: How many shards it has.
     """
     import polars as pl
 
@@ -322,56 +322,6 @@ def _check_ids(label: str, folder: StageFolder, shards: int) -> None:
         raise SourceError(
             f"{label} gives two rows with the id {twice!r}. Ids must be unique: give each row "
             "something of its own in the id, such as the path of its file and its line."
-        )
-
-
-def _columns(step: GlobalStep, folder: StageFolder, side: int, shards: Sequence[Path]) -> Columns:
-    import polars as pl
-
-    paths = [folder.keys(side, number) for number in range(len(shards))]
-    # A flow without shards has no schema that polars could scan.
-    if not paths:
-        return Columns(pl.DataFrame(), pl.LazyFrame(), pl.LazyFrame())
-    # Payload columns are dropped before anything is read, so they never enter memory.
-    keys = pl.scan_parquet(paths).drop(step.lazy_columns).collect()
-    payload = pl.scan_parquet(paths).select("id", *step.lazy_columns)
-    return Columns(keys, payload, pl.scan_parquet(list(shards)))
-
-
-def _run_decide(step: GlobalStep, columns: Sequence[Columns]) -> Decisions:
-    ids = columns[0].keys["id"]
-    if ids.n_unique() < len(ids):
-        # Decisions name rows by id, so two rows of one id would share a fate.
-        twice = ids.filter(ids.is_duplicated())[0]
-        raise StepError(
-            f"{step.name} was given two rows with the id {twice!r}. Ids must be unique: give the "
-            "sources different dataset names."
-        )
-    try:
-        return step.decide(columns[0], columns[1:])
-    except OmrError:
-        raise
-    except Exception as error:
-        raise StepError(
-            f"{step.name} failed while deciding: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _drops_by_shard(
-    folder: StageFolder, shards: int, decisions: Decisions
-) -> Iterator[dict[str, str]]:
-    import polars as pl
-
-    # Counted down, so that a drop which names no row is noticed without a set of all ids.
-    left = len(decisions.drops)
-    for number in range(shards):
-        ids = pl.read_parquet(folder.keys(0, number), columns=["id"])["id"]
-        drops = {id_: decisions.drops[id_] for id_ in ids if id_ in decisions.drops}
-        left -= len(drops)
-        yield drops
-    if left:
-        raise StepError(
-            f"{folder.path.name}: {left:,} of the decided drops name ids that are not in the data."
         )
 
 
@@ -391,6 +341,7 @@ def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
     Returns:
         The calls by the fingerprint of the step's node. None before the step's input is built.
     """
+    # None and not a guess: how many rows reach a step is known when the steps before it have run.
     stages, where = folders(plan, workspace)
     stale = stale_stages(stages, where, workspace)
     calls: dict[str, Calls | None] = {}
@@ -402,19 +353,26 @@ def teacher_calls(plan: Plan, workspace: Workspace) -> dict[str, Calls | None]:
             calls[fingerprint] = Calls(0)
         elif all(where[index].done() and index not in stale for index in stage.inputs):
             shards = _shards(where, stage.inputs)
-            calls[fingerprint] = _calls(stage.head.spec, shards, folder, workspace.rollouts)
+            calls[fingerprint] = step_calls(stage.head.spec, shards, folder, workspace.rollouts)
         else:
             calls[fingerprint] = None
     return calls
 
 
-def _calls(step: AskStep, shards: Sequence[Path], folder: StageFolder, rollouts: Path) -> Calls:
-    """Counts and estimates in one pass. A plan writes nothing, so it keeps no requests."""
+def step_calls(step: AskStep, shards: Sequence[Path], folder: StageFolder, rollouts: Path) -> Calls:
+    """Counts and estimates what one AskStep would ask for, in one pass.
+
+    Args:
+        step: The step.
+        shards: The shards that it reads.
+        folder: The folder of its stage.
+        rollouts: The file of the rollout store.
+    """
     tables = [folder.requests(number) for number in range(len(shards))]
+    # A plan writes nothing, so requests that a build has not kept yet are made and forgotten.
+    requests: Iterator[Request] = requests_of(step, shards)
     if all(table.exists() for table in tables):
-        requests: Iterator[Request] = (one for table in tables for one in read_requests(table))
-    else:
-        requests = requests_of(step, shards)
+        requests = chain.from_iterable(map(read_requests, tables))
     attempts = 0
 
     def counted() -> Iterator[Request]:

@@ -26,6 +26,7 @@ class FirstRows(Source):
     rows_at_most: int
     """How many of its rows. They are taken from its first part, which has about a thousand."""
 
+    # Pinned like the whole source, so that a preview notices the same problems with its files.
     def resolve(self, locator: DatasetLocator) -> Pin:
         return self.source.resolve(locator)
 
@@ -73,6 +74,7 @@ def preview(recipe: Recipe, rows: int) -> Recipe:
             spec = flow.spec
             if isinstance(spec, Source):
                 spec = FirstRows(spec, rows)
+            # Take fails where there are too few rows, and a preview always has too few.
             if isinstance(spec, mix.Take):
                 spec = select.AtMost(spec.rows, spec.seed)
             done[id(flow)] = Flow(spec, parents)

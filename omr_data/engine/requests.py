@@ -51,13 +51,22 @@ class Wanted:
 
 def make_requests(task: RequestsTask) -> int:
     """Works out and commits the requests of one shard. Returns how many there are."""
+    import pyarrow as pa
+
     rows = []
     # Rows of one record stand together, in the order that `attach` expects.
     for number, group in enumerate(iter_groups(task.step, task.shard)):
-        rows += [_row(number, request) for request in group]
-    import pyarrow as pa
-
-    table = pa.Table.from_pylist(rows, schema=_schema())
+        for request in group:
+            row = {
+                "record": number,
+                "key": request.key,
+                "attempts": list(request.attempts),
+                "messages": [{"role": one.role, "text": one.text} for one in request.messages],
+                "images": [asdict(image) for image in request.images],
+                "identity": request.identity,
+            }
+            rows.append(row)
+    table = pa.Table.from_pylist(rows, schema=requests_schema())
     write_parquet(task.folder.requests(task.number), table)
     return len(rows)
 
@@ -114,20 +123,11 @@ def _rows(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _row(record: int, request: Request) -> dict[str, Any]:
-    return {
-        "record": record,
-        "key": request.key,
-        "attempts": list(request.attempts),
-        "messages": [{"role": one.role, "text": one.text} for one in request.messages],
-        "images": [asdict(image) for image in request.images],
-        "identity": request.identity,
-    }
-
-
-def _schema() -> "pa.Schema":
+def requests_schema() -> "pa.Schema":
+    """Returns the Arrow schema of a file of requests."""
     import pyarrow as pa
 
+    # Declared and not inferred: a shard without images would otherwise have a column of nulls.
     text, whole = pa.string(), pa.int64()
     image = {
         "sha256": text,

@@ -23,6 +23,7 @@ from omr_data.store.rollouts import RolloutStore
 from omr_data.store.shards import Dropped, StageFolder, read_records, read_shard
 from omr_data.teacher import AttemptStatus
 
+# Plain tuples and not classes: they are pickled with every task, and unpacked where they are made.
 Fused = tuple[tuple[Step, str], ...]
 """Local steps that run in one pass, each with its fingerprint."""
 Outcome = tuple[list[Record], list[Dropped], Count]
@@ -124,7 +125,7 @@ class KeysTask:
 
 def make_shard(task: ShardTask) -> int:
     """Makes and commits one shard; returns its number of rows. Raises OmrError."""
-    records, dropped, counts = _read_input(task.input)
+    records, dropped, counts = read_input(task.input)
     # In memory from step to step: a shard is small, and writing between them is what fusing saves.
     for step, fingerprint in task.steps:
         records, step_dropped, count = apply_step(step, fingerprint, records)
@@ -151,7 +152,8 @@ def make_keys(task: KeysTask) -> int:
     return int(table.num_rows)
 
 
-def _read_input(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
+def read_input(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
+    """Returns the records that enter a stage's steps, with what its head dropped and counted."""
     match input:
         case ReadPart():
             records, dropped, count = read_part(input)
@@ -174,15 +176,17 @@ def read_part(task: ReadPart) -> Outcome:
     """
     source = task.source
     root = task.files.images or task.files.root
+    # Wrapped for one source: paths in its rows may only lead to files that its pin covers.
     images = RowImages(root, task.images, task.files.readable)
     records: list[Record] = []
     dropped: list[Dropped] = []
-    for number, row in enumerate(_rows(task), task.part.start):
+    for number, row in enumerate(raw_rows(task), task.part.start):
         try:
             records.append(check_marks(source.convert(row, images)))
         except BadRow as bad:
-            raw = _raw_record(task, number, row)
+            raw = raw_record(task, number, row)
             where = f"{task.part.path or source.name}, row {number + 1}"
+            # Text formats know the line, which is easier to find in an editor than a row number.
             if "_line" in row:
                 where = place_of(task.files, task.part, row)
             detail = f"{where}: {bad.detail or bad.reason}"
@@ -200,8 +204,8 @@ def read_part(task: ReadPart) -> Outcome:
     return records, dropped, count
 
 
-def _rows(task: ReadPart) -> Iterator[Mapping[str, Any]]:
-    """The raw rows of a part. What a library raises on a damaged file becomes a SourceError."""
+def raw_rows(task: ReadPart) -> Iterator[Mapping[str, Any]]:
+    """Yields the raw rows of a part. Raises SourceError where a library fails on a damaged file."""
     try:
         yield from task.source.rows(task.files, task.part)
     except OmrError:
@@ -215,12 +219,19 @@ def _rows(task: ReadPart) -> Iterator[Mapping[str, Any]]:
         ) from error
 
 
-def _raw_record(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
-    """A row that did not become a record, as one: the start of its text is in `meta`."""
-    shown = {
-        key: f"<{len(value):,} bytes>" if isinstance(value, bytes) else value
-        for key, value in row.items()
-    }
+def raw_record(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
+    """Returns a record that stands for a malformed row, with the start of its text in `meta`.
+
+    Args:
+        task: The part that the row is from.
+        number: The number of the row in its file.
+        row: The row.
+    """
+    shown = dict(row)
+    for key, value in row.items():
+        # Images as numbers: their bytes say nothing to a person, and would fill what is kept.
+        if isinstance(value, bytes):
+            shown[key] = f"<{len(value):,} bytes>"
     text = json.dumps(shown, ensure_ascii=False, default=str)[:RAW_CHARACTERS]
     # Half of a surrogate pair cannot be stored as UTF-8, and this row may be malformed in any way.
     storable = text.encode(errors="replace").decode()
@@ -236,6 +247,7 @@ def _raw_record(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
 
 def apply_decisions(task: ApplyDecisions) -> Outcome:
     """Drops the rows of a shard that a GlobalStep decided against."""
+    # In the order of the shard, so that a decision changes which rows there are and nothing else.
     before = read_records(task.shard)
     records = [record for record in before if record.id not in task.drops]
     dropped = [
@@ -253,7 +265,11 @@ def attach_answers(task: AttachAnswers) -> Outcome:
     groups: list[list[Wanted]] = [[] for _ in before]
     for one in read_wanted(task.requests):
         groups[one.record].append(one)
-    keys = sorted({one.key for group in groups for one in group})
+    # A set: records that share a request are common, such as duplicates across datasets.
+    wanted_keys = set[str]()
+    for group in groups:
+        wanted_keys.update(one.key for one in group)
+    keys = sorted(wanted_keys)
     found: dict[str, list[Response]] = {}
     unanswered: dict[str, dict[int, AttemptStatus]] = {}
     if keys:
@@ -296,10 +312,10 @@ def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> Outco
     after: list[Record] = []
     dropped: list[Dropped] = []
     if isinstance(step, BatchMap):
-        after = _run_batch(step, records)
+        after = run_batch(step, records)
         return after, [], _count(step, fingerprint, len(records), len(after), after, [])
     for record in records:
-        result = _run(step, record)
+        result = run_step(step, record)
         # Shape and result together, so that each wrong pair ends in one place with one message.
         match step, result:
             case Map(), Record() if result.id == record.id:
@@ -308,25 +324,25 @@ def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> Outco
                 after.append(record)
             case Filter() | Expand(), str():
                 dropped.append(Dropped(record, step.name, result))
-            case Expand(), list() | tuple() if result and _all_records(result):
+            case Expand(), list() | tuple() if result and all(
+                isinstance(one, Record) for one in result
+            ):
                 after += result
             case _:
                 raise StepError(
                     f"{step.name} returned {str(result)[:100]!r} for record {record.id}. "
-                    f"{_must_return(step)}"
+                    f"{must_return(step)}"
                 )
     rows_kept = len(records) - len(dropped)
     return after, dropped, _count(step, fingerprint, len(records), rows_kept, after, dropped)
 
 
-def _all_records(result: Sequence[object]) -> bool:
-    return all(isinstance(one, Record) for one in result)
-
-
-def _must_return(step: Step) -> str:
+def must_return(step: Step) -> str:
+    """Returns what the shape of a step allows it to return, as advice to its author."""
     match step:
         case Map():
             return "A Map returns one Record with the same id."
+        # The two messages name the type, because the usual mistake is a bool or an empty list.
         case Filter():
             return (
                 "A Filter returns None to keep a record, or the reason for dropping it as a string."
@@ -337,7 +353,10 @@ def _must_return(step: Step) -> str:
     )
 
 
-def _run(step: Step, record: Record) -> object:
+def run_step(step: Step, record: Record) -> object:
+    """Returns what a step made of one record. Raises StepError where it fails."""
+    # Any exception, because a step may be of a recipe. The message names the record, so that its
+    # author can try it alone.
     try:
         match step:
             case Map():
@@ -357,7 +376,8 @@ def _run(step: Step, record: Record) -> object:
     )
 
 
-def _run_batch(step: BatchMap, records: Sequence[Record]) -> list[Record]:
+def run_batch(step: BatchMap, records: Sequence[Record]) -> list[Record]:
+    """Returns the records that a BatchMap annotated. Raises StepError for other ids or an order."""
     try:
         after = list(step.apply_batch(records))
     except OmrError:
@@ -390,5 +410,6 @@ def _count(
     if isinstance(spec, Step):
         for record in after:
             tally.update(spec.tally(record))
+    # Reasons only: details are of one record each, and counting them would list every record.
     reasons = Counter(drop.reason for drop in dropped)
     return Count(spec.name, fingerprint, rows_in, len(after), rows_kept, reasons, tally)

@@ -63,7 +63,7 @@ class Cut:
 
 def cut(plan: Plan) -> Cut:
     """Cuts a plan into stages."""
-    ends = _ends(plan)
+    ends = stage_ends(plan)
     stages: list[Stage] = []
     of_node: dict[int, int] = {}
 
@@ -72,6 +72,7 @@ def cut(plan: Plan) -> Cut:
         node = plan.nodes[index]
         if node.spec is not None:
             return (of_node[index],)
+        # A union in a union is read as its parents, in order, to any depth.
         return sum((stages_of(parent) for parent in node.parents), ())
 
     for index, node in enumerate(plan.nodes):
@@ -80,7 +81,7 @@ def cut(plan: Plan) -> Cut:
         # From the end of the stage upwards, until a head or the end of another stage.
         steps: list[Node] = []
         at = index
-        while not _is_head(plan.nodes[at]):
+        while not isinstance(plan.nodes[at].spec, Source | GlobalStep | AskStep):
             steps.insert(0, plan.nodes[at])
             at = plan.nodes[at].parents[0]
             if at in ends:
@@ -96,13 +97,11 @@ def cut(plan: Plan) -> Cut:
     return Cut(tuple(stages), stages_of(len(plan.nodes) - 1))
 
 
-def _is_head(node: Node) -> bool:
-    return isinstance(node.spec, Source | GlobalStep | AskStep)
-
-
-def _ends(plan: Plan) -> set[int]:
-    """The nodes whose rows are written, and all unions."""
-    readers = Counter(parent for node in plan.nodes for parent in node.parents)
+def stage_ends(plan: Plan) -> set[int]:
+    """Returns the indexes of the nodes whose rows are written, and of all unions."""
+    readers = Counter[int]()
+    for node in plan.nodes:
+        readers.update(node.parents)
     # A node that several others read is written, where running it twice would cost more.
     ends = {len(plan.nodes) - 1} | {index for index, count in readers.items() if count > 1}
     for index, node in enumerate(plan.nodes):
@@ -110,6 +109,7 @@ def _ends(plan: Plan) -> set[int]:
             ends.add(index)
         if isinstance(node.spec, Step) and node.spec.checkpoint:
             ends.add(index)
+        # What these read must be on disk: whole for a GlobalStep, and to ask about for an AskStep.
         if node.spec is None or isinstance(node.spec, GlobalStep | AskStep):
             ends.update(node.parents)
     return ends

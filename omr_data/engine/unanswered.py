@@ -6,7 +6,8 @@ import changes what is settled, the step and everything built on it is stale, an
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from omr_data.engine.ask import count_unsettled, requests_of
@@ -43,39 +44,47 @@ def stale_stages(
     stale: set[int] = set()
     for number, (stage, folder) in enumerate(zip(stages.stages, folders, strict=True)):
         # References count as well: what was compared with them changes with them.
-        read = {*stage.inputs, *(index for group in stage.references for index in group)}
+        read = set(stage.inputs).union(*stage.references)
         if not folder.done():
             continue
         if read & stale:
             stale.add(number)
         elif stage.head is not None and isinstance(stage.head.spec, AskStep):
             inputs = [folders[index] for index in stage.inputs]
-            if _is_reopened(stage.head.spec, stage.head.fingerprint, folder, inputs, workspace):
+            # The step's own count; fused steps after it have theirs.
+            fingerprint = stage.head.fingerprint
+            count = next(count for count in folder.counts() if count.fingerprint == fingerprint)
+            has_open = any(count.tally[name] for name in (*OPEN, OPEN_ONCE))
+            if has_open and is_reopened(stage.head.spec, folder, inputs, workspace.rollouts):
                 stale.add(number)
     return frozenset(stale)
 
 
-def _is_reopened(
-    step: AskStep,
-    fingerprint: str,
-    folder: StageFolder,
-    inputs: Sequence[StageFolder],
-    workspace: Workspace,
+def is_reopened(
+    step: AskStep, folder: StageFolder, inputs: Sequence[StageFolder], rollouts: Path
 ) -> bool:
-    # The step's own count; fused steps after it have theirs.
-    count = next(count for count in folder.counts() if count.fingerprint == fingerprint)
-    has_open = any(count.tally[name] for name in (*OPEN, OPEN_ONCE))
+    """Tells whether some attempts of a finished AskStep can be asked again.
+
+    Args:
+        step: The step.
+        folder: The folder of its stage.
+        inputs: The folders of the stages that it reads.
+        rollouts: The file of the rollout store.
+    """
     # Without a store nothing was reopened: its answers are elsewhere, and asking for all of them
     # again would be a costly surprise.
-    if not has_open or not RolloutStore.is_there(workspace.rollouts):
+    if not RolloutStore.is_there(rollouts):
         return False
-    shards = [shard for one in inputs if one.done() for shard in one.shards()]
+    shards = list[Path]()
+    for one in inputs:
+        if one.done():
+            shards += one.shards()
     tables = [folder.requests(number) for number in range(len(shards))]
-    if all(table.exists() for table in tables):
-        wanted = (one for table in tables for one in read_wanted(table))
-    else:
+    # Files of requests where all exist: rendering and hashing every prompt again takes minutes.
+    wanted: Iterator[Wanted] = chain.from_iterable(map(read_wanted, tables))
+    if not all(table.exists() for table in tables):
         wanted = (Wanted(0, one.key, one.attempts) for one in requests_of(step, shards))
-    with RolloutStore.read(workspace.rollouts) as store:
+    with RolloutStore.read(rollouts) as store:
         return count_unsettled(wanted, store) > 0
 
 
@@ -105,6 +114,7 @@ def check_unanswered(
     """
     for step, count in steps:
         numbers = {name: count.tally[name] for name in OPEN if count.tally[name]}
+        # Both kinds count: for the rows of the release it does not matter why an answer lacks.
         left = sum(numbers.values())
         if not left:
             continue
@@ -117,15 +127,15 @@ def check_unanswered(
             continue
         raise ReleaseError(
             f"{step.name}: {left:,} of {asked:,} attempts have no answer ({shown}), which is "
-            f"{share:.1%}; it may leave {step.unanswered_at_most:.1%} open. {_words(rollouts)}"
-            "Nothing was released. `omr rollouts failures` lists them. Mend the cause and ask for "
+            f"{share:.1%}; it may leave {step.unanswered_at_most:.1%} open. "
+            f"{likely_cause(rollouts)}Nothing was released. `omr rollouts failures` lists them. Mend the cause and ask for "
             "them again with `omr rollouts retry`, or allow them with "
             f"unanswered={share:.2g} or more in the step."
         )
 
 
-def _words(rollouts: Path) -> str:
-    """What the server said most often, as one sentence."""
+def likely_cause(rollouts: Path) -> str:
+    """Returns what the server said most often, as a sentence. Empty where nothing is stored."""
     if not RolloutStore.is_there(rollouts):
         return ""
     with RolloutStore.read(rollouts) as store:
@@ -134,5 +144,6 @@ def _words(rollouts: Path) -> str:
     if not settled:
         return ""
     status = f" with {settled[0].http_status}" if settled[0].http_status else ""
+    # One line of at most 200 characters: servers also answer with whole pages of HTML.
     said = " ".join(settled[0].message.split())[:200]
     return f"Most were {settled[0].status.value}{status}: {said}. "

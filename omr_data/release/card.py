@@ -35,6 +35,17 @@ Version {{version}}, {{rows}} rows.
 {{columns}}
 """
 
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+"""The Hub's names of sizes, each with the number of rows that it ends before."""
+LARGEST = "10M<n<100M"
+"""The name of every larger size. The Hub's list goes on; this package has not made a larger set."""
+
 COLUMNS = (
     ("id", "unique; the question's id, `#` and the attempt"),
     (
@@ -81,9 +92,9 @@ def card(manifest: Mapping[str, Any], prose: str | None) -> str:
         "name": manifest["name"],
         "version": manifest["version"],
         "rows": f"{manifest['rows']:,}",
-        "sources": _sources(manifest),
-        "steps": _steps(manifest),
-        "dropped": _dropped(manifest),
+        "sources": sources_table(manifest),
+        "steps": steps_table(manifest),
+        "dropped": dropped_table(manifest),
         "columns": _table(("column", "meaning"), COLUMNS),
     }
 
@@ -97,11 +108,11 @@ def card(manifest: Mapping[str, Any], prose: str | None) -> str:
             )
         return str(values[name])
 
-    return _front_matter(manifest) + re.sub(r"\{\{(\w+)\}\}", fill, prose or PLAIN)
+    return front_matter(manifest) + re.sub(r"\{\{(\w+)\}\}", fill, prose or PLAIN)
 
 
-def _front_matter(manifest: Mapping[str, Any]) -> str:
-    """What the Hub reads of a card."""
+def front_matter(manifest: Mapping[str, Any]) -> str:
+    """Returns the metadata at the top of a card, which the Hub reads."""
     licenses = sorted({line["license"] for line in manifest["by_source"]})
     lines = ["---"]
     if len(licenses) == 1:
@@ -109,12 +120,17 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
     else:
         # The license holds for a row, so a set of several has no license of its own.
         lines += ["license: other", "license_name: per-row", "license_link: README.md"]
+    rows = manifest["rows"]
+    size = next((name for bound, name in SIZES if rows < bound), LARGEST)
+    # Data files only: the card cannot hold a digest of itself.
+    digests = "".join(file["sha256"] for file in manifest["files"])
+    data = hashlib.sha256(digests.encode()).hexdigest()[:16]
     lines += [
         f"pretty_name: {manifest['name']}",
         "task_categories:",
         "- image-text-to-text",
         "size_categories:",
-        f"- {_size_category(manifest['rows'])}",
+        f"- {size}",
         "tags:",
         "- reasoning",
         "- omr-data",
@@ -123,7 +139,7 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         # `datasets` caches a local folder under its name and its configs, whatever its files hold.
         # Without this line, any two releases that are both called 1.0.0 would be one to it, and the
         # second would read the first one's rows.
-        f"  description: {_contents(manifest)}",
+        f"  description: {manifest['name']} {manifest['version']}, data sha256 {data}",
         "  data_files:",
     ]
     # The names are those of the data files, which alone have a number of rows in the manifest.
@@ -135,26 +151,9 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _contents(manifest: Mapping[str, Any]) -> str:
-    """The release's name, with a digest over its data files."""
-    digests = "".join(file["sha256"] for file in manifest["files"])
-    data = hashlib.sha256(digests.encode()).hexdigest()[:16]
-    return f"{manifest['name']} {manifest['version']}, data sha256 {data}"
-
-
-def _size_category(rows: int) -> str:
-    bounds = [
-        (1_000, "n<1K"),
-        (10_000, "1K<n<10K"),
-        (100_000, "10K<n<100K"),
-        (1_000_000, "100K<n<1M"),
-        (10_000_000, "1M<n<10M"),
-    ]
-    # The Hub's list goes on; this package has not made a larger set.
-    return next((name for bound, name in bounds if rows < bound), "10M<n<100M")
-
-
-def _sources(manifest: Mapping[str, Any]) -> str:
+def sources_table(manifest: Mapping[str, Any]) -> str:
+    """Returns the tables of rows by source and of what was read."""
+    # By source and license: the license holds for a row, and one source may have several.
     rows = [
         (line["source"], line["license"], f"{line['questions']:,}", f"{line['rows']:,}")
         for line in manifest["by_source"]
@@ -168,7 +167,8 @@ def _sources(manifest: Mapping[str, Any]) -> str:
     return table + "\n\n" + _table(("read from", "commit", "digest of the files read"), pins)
 
 
-def _steps(manifest: Mapping[str, Any]) -> str:
+def steps_table(manifest: Mapping[str, Any]) -> str:
+    """Returns the table of rows that entered and left each step."""
     lines = []
     for count in manifest["counts"]:
         dropped = sum(count["dropped"].values())
@@ -178,11 +178,13 @@ def _steps(manifest: Mapping[str, Any]) -> str:
     return _table(("step", "rows in", "dropped", "rows out", "of these"), lines)
 
 
-def _dropped(manifest: Mapping[str, Any]) -> str:
+def dropped_table(manifest: Mapping[str, Any]) -> str:
+    """Returns the table of reasons for dropping rows."""
     lines = []
     for count in manifest["counts"]:
         for reason, number in count["dropped"].items():
             lines.append((count["step"], reason, f"{number:,}"))
+    # A table without lines would look like one that failed to be filled.
     if not lines:
         return "Nothing was dropped."
     return _table(("step", "reason", "rows"), lines, numbers=1)
@@ -191,10 +193,9 @@ def _dropped(manifest: Mapping[str, Any]) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0) -> str:
     """A Markdown table whose last `numbers` columns are right-aligned."""
     rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
-    lines = [head, rule, *([_cell(value) for value in row] for row in rows)]
+    lines = [head, rule]
+    for row in rows:
+        # Names and reasons may come from data: they must not end the cell, or become HTML.
+        cells = [value.replace("&", "&amp;").replace("<", "&lt;") for value in row]
+        lines.append([cell.replace("|", "\\|").replace("\n", " ") for cell in cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    # Names and reasons may come from data: they must not end the cell, or become HTML.
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

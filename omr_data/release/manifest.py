@@ -38,6 +38,7 @@ def make_manifest(
         files: Path, size and sha256 of each file.
     """
     plan = built.plan
+    # No times and no machine: equal plans must give equal bytes.
     sources = [
         {
             "name": node.name,
@@ -66,6 +67,7 @@ def make_manifest(
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
     """Returns the text of a manifest, with its digest."""
+    # The digest cannot be a part of what it is a digest of.
     body = {key: value for key, value in manifest.items() if key != "sha256"}
     return json.dumps({**body, "sha256": seal(body)}, indent=1, ensure_ascii=False) + "\n"
 

@@ -30,7 +30,6 @@ from omr_data.release.verify import file_line, release_problems
 from omr_data.step import AskStep
 from omr_data.store.atomic import new_folder, write_text
 from omr_data.store.images import ImageStore
-from omr_data.store.ledger import Count
 from omr_data.store.shards import read_records, read_shard
 from omr_data.store.workspace import Workspace
 
@@ -140,22 +139,34 @@ def release(
 
     Raises:
         ReleaseError: The rows are not what the recipe promises, what is there already is damaged,
-        or
-            the disk refuses a write.
+            or the disk refuses a write.
     """
     plan = built.plan
     folder = release_folder(plan, releases)
     if check_drift(plan, releases):
         # A person reads "released" as "can be trained on", so every byte is read again.
-        _check_whole(folder)
+        if problems := release_problems(folder):
+            listed = "\n".join(f"  - {problem}" for problem in problems[:10])
+            raise ReleaseError(
+                f"{folder} was released from this plan and is damaged:\n{listed}\nDelete that "
+                "folder and run the same command again: it is written from what is built."
+            )
         return folder
-    check_unanswered(_asked(built), workspace.rollouts, reporter)
-    contents = _read_contents(built)
-    _check_rows(plan, contents)
+
+    counts = {count.fingerprint: count for count in built.counts()}
+    asked = [
+        (node.spec, counts[node.fingerprint])
+        for node in plan.nodes
+        if isinstance(node.spec, AskStep)
+    ]
+    check_unanswered(asked, workspace.rollouts, reporter)
+    contents = read_contents(built)
+    check_rows(plan, contents)
     try:
         with new_folder(folder) as temporary:
-            files = _write_files(contents, temporary, workspace, mapper, reporter)
+            files = write_files(contents, temporary, workspace.images, mapper, reporter)
             manifest = make_manifest(built, contents.rows, contents.by_source, files)
+            # After the manifest's other files: the card shows a digest of the data.
             readme = temporary / "README.md"
             write_text(readme, card(manifest, prose))
             manifest["files"].insert(0, file_line(temporary, readme))
@@ -167,34 +178,16 @@ def release(
     except OSError as error:
         raise ReleaseError(
             f"{folder} cannot be written: {error.strerror or error}. Nothing half-written was "
-            "left, and the build is kept: free some space or choose another folder with --releases, and "
-            "run the same command again."
+            "left, and the build is kept: free some space or choose another folder with "
+            "--releases, and run the same command again."
         ) from error
     return folder
 
 
-def _asked(built: Built) -> list[tuple[AskStep, Count]]:
-    """The AskSteps of the plan, with what was counted of each."""
-    counts = {count.fingerprint: count for count in built.counts()}
-    return [
-        (node.spec, counts[node.fingerprint])
-        for node in built.plan.nodes
-        if isinstance(node.spec, AskStep)
-    ]
-
-
-def _check_whole(folder: Path) -> None:
-    problems = release_problems(folder)
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems[:10])
-        raise ReleaseError(
-            f"{folder} was released from this plan and is damaged:\n{listed}\n"
-            "Delete that folder and run the same command again: it is written from what is built."
-        )
-
-
-def _read_contents(built: Built) -> Contents:
-    """One pass over the result. Raises ReleaseError when an id is there twice."""
+def read_contents(built: Built) -> Contents:
+    """Counts the rows of the result in one pass. Raises ReleaseError when an id is there twice."""
+    # All ids are in memory, at about 100 bytes each. Earlier checks are of one source or one step,
+    # and a plan may join sources after them.
     ids: set[str] = set()
     counted: dict[tuple[str, str], int] = {}
     questions: dict[tuple[str, str], set[str]] = {}
@@ -226,7 +219,8 @@ def _read_contents(built: Built) -> Contents:
     return Contents(rows, by_source, dict(sorted(splits.items())))
 
 
-def _check_rows(plan: Plan, contents: Contents) -> None:
+def check_rows(plan: Plan, contents: Contents) -> None:
+    """Raises ReleaseError when the number of rows is 0, or not what the recipe promises."""
     if not contents.rows:
         raise ReleaseError(
             f"{plan.recipe.name} has no rows to release. `omr show --dropped` says what each step "
@@ -250,14 +244,21 @@ def _check_rows(plan: Plan, contents: Contents) -> None:
         )
 
 
-def _write_files(
-    contents: Contents,
-    folder: Path,
-    workspace: Workspace,
-    mapper: Mapper,
-    reporter: Reporter,
+def write_files(
+    contents: Contents, folder: Path, images: ImageStore, mapper: Mapper, reporter: Reporter
 ) -> list[dict[str, Any]]:
-    """Writes the data files; returns their lines in the manifest."""
+    """Writes the data files of a release.
+
+    Args:
+        contents: The rows.
+        folder: The folder of the release.
+        images: Where images are read.
+        mapper: Runs the writing of files.
+        reporter: Where progress is shown.
+
+    Returns:
+        What the manifest says about each file.
+    """
     tasks = []
     for name, split in contents.splits.items():
         # At least two, so that the layout of a tiny release is that of a large one.
@@ -265,8 +266,9 @@ def _write_files(
         edges = [split.rows * index // number for index in range(number + 1)]
         for index, (start, stop) in enumerate(pairwise(edges)):
             path = folder / "data" / f"{name}-{index:05}-of-{number:05}.parquet"
+            # Only shards with rows of this file, so that no worker reads the whole result.
             shards = _overlapping(split, start, stop)
-            tasks.append(FileTask(path, name, shards, start, stop, workspace.images))
+            tasks.append(FileTask(path, name, shards, start, stop, images))
     with reporter.bar("writing the release", len(tasks), "files") as bar:
         for _ in mapper.map(write_file, tasks):
             bar.advance(1)
@@ -287,13 +289,13 @@ def _overlapping(split: SplitContents, start: int, stop: int) -> tuple[tuple[Pat
 
 def write_file(task: FileTask) -> None:
     """Writes one file of a release. Runs in any process. Raises StoreError for a damaged shard."""
-    write_rows(task.path, _records(task), task.images)
 
+    def records() -> Iterator[Record]:
+        # One shard in memory at a time. Only the first and the last hold rows of other files too.
+        for shard, first in task.shards:
+            kept = [
+                one for one in read_records(shard) if (one.split or DEFAULT_SPLIT) == task.split
+            ]
+            yield from kept[max(0, task.start - first) : task.stop - first]
 
-def _records(task: FileTask) -> Iterator[Record]:
-    """The rows of one file, one shard in memory at a time."""
-    for shard, first in task.shards:
-        records = read_records(shard)
-        held = [one for one in records if (one.split or DEFAULT_SPLIT) == task.split]
-        # Only the first and the last shard hold rows of other files of the split as well.
-        yield from held[max(0, task.start - first) : task.stop - first]
+    write_rows(task.path, records(), task.images)

@@ -23,10 +23,11 @@ GROUP_ROWS = 1_000
 """Rows of a row group, at most."""
 
 
-def _features() -> dict[str, Any]:
-    """The `datasets` features, in the spelling that every version since 2.0 reads.
+def release_features() -> dict[str, Any]:
+    """Returns the `datasets` features of a release's columns.
 
-    `datasets` 5 writes lists as "List", which version 3 cannot read.
+    The spelling is the one that every version since 2.0 reads. `datasets` 5 writes lists as "List",
+    which version 3 cannot read.
     """
     text, whole, real = (
         {"dtype": kind, "_type": "Value"} for kind in ("string", "int64", "float64")
@@ -69,7 +70,7 @@ def release_schema() -> "pa.Schema":
         "options": pa.list_(pa.string()),
         "answers": pa.list_(pa.string()),
     }
-    features = _features()
+    features = release_features()
     fields = []
     for name, feature in features.items():
         kind = special[name] if name in special else kinds[feature["dtype"]]
@@ -95,12 +96,13 @@ def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, An
             "or one problem. End the recipe with explode.Right() for chats, or with "
             "responses.Drop() for problems."
         )
+    # A record that nobody was asked about has no prompt, and is worded as a teacher would see it.
     prompt = record.prompt or chat(record)
     messages = [{"role": message.role, "content": message.text} for message in prompt]
     answered: dict[str, Any] = dict.fromkeys(_ANSWERED)
     for response in record.responses:
         messages.append({"role": "assistant", "content": assistant_text(response)})
-        answered = _answered(response)
+        answered = answer_columns(response)
     images = [
         {"bytes": read_image(image), "path": f"{image.sha256}.{image.format.lower()}"}
         for image in record.images
@@ -125,16 +127,21 @@ def row(record: Record, read_image: Callable[[ImageRef], bytes]) -> dict[str, An
     }
 
 
-def _answered(response: Response) -> dict[str, Any]:
-    verdict = response.verdict
+def answer_columns(response: Response) -> dict[str, Any]:
+    """Returns the columns of a row that are about its answer."""
+    verifier = verdict = ""
+    # Empty and not null: null in these columns says that the row has no answer at all.
+    if response.verdict is not None:
+        verifier = f"{response.verdict.verifier}/{response.verdict.revision}"
+        verdict = response.verdict.reason
     return {
         "attempt": response.attempt,
         "model": response.model,
         "finish_reason": response.finish_reason,
         "prompt_tokens": response.prompt_tokens,
         "completion_tokens": response.completion_tokens,
-        "verifier": f"{verdict.verifier}/{verdict.revision}" if verdict else "",
-        "verdict": verdict.reason if verdict else "",
+        "verifier": verifier,
+        "verdict": verdict,
         "rollout": response.key,
     }
 
@@ -193,6 +200,7 @@ def write_rows(
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         group: list[dict[str, Any]] = []
         size = 0
+        # The size of a group is taken from images and texts: other columns are small beside them.
         for record in records:
             made = row(record, read_image)
             group.append(made)

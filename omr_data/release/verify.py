@@ -25,7 +25,7 @@ def release_problems(folder: Path) -> list[str]:
     listed = {NAME}
     for line in manifest["files"]:
         listed.add(line["path"])
-        found += _file_problems(folder, line)
+        found += file_problems(folder, line)
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         # Clients of the Hub keep notes of their own in hidden files.
@@ -35,7 +35,13 @@ def release_problems(folder: Path) -> list[str]:
     return found
 
 
-def _file_problems(folder: Path, line: dict[str, Any]) -> list[str]:
+def file_problems(folder: Path, line: dict[str, Any]) -> list[str]:
+    """Returns what is wrong with one file of a release.
+
+    Args:
+        folder: The folder of the release.
+        line: What the manifest says about the file.
+    """
     relative = PurePosixPath(line["path"])
     # A manifest from elsewhere is hostile until proven otherwise.
     if relative.is_absolute() or ".." in relative.parts:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import datasets
 
-from omr_data.errors import BadRow, TrainError
+from omr_data.errors import BadRow, StoreError, TrainError
 from omr_data.records import Record, render_question
+from omr_data.release.manifest import FORMAT
+from omr_data.store.workspace import check_format
 from omr_data.train.chat import Encoder, Example
 
 COLUMNS = frozenset({"messages", "images", "answer", "options", "question_id", "source"})
@@ -152,8 +154,14 @@ def _open(
     name: str, identity: str, manifest: bytes, where: str, revision: str | None
 ) -> ReleaseReader:
     """Loads the rows, and checks them against the manifest."""
+    try:
+        found = json.loads(manifest)
+        # Before the rows: columns of another format may have the same names and mean other things.
+        check_format(found, FORMAT, f"the release {name}", "Use the version that made it.")
+    except (ValueError, AttributeError, StoreError) as error:
+        raise TrainError(f"{name} cannot be read: {error}") from error
     # A missing file would otherwise go unnoticed: `datasets` reads whatever is there.
-    promised = json.loads(manifest).get("rows")
+    promised = found.get("rows")
     # `datasets` fails on a file without rows with an error of its format, so they are counted
     # first.
     if promised == 0:

@@ -17,7 +17,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_judge.py",
     ),
     "engine": ("tests/engine", "tests/contracts/test_step_shapes.py", "tests/operators"),
-    "store": ("tests/store", "tests/test_store.py"),
+    "store": ("tests/store", "tests/test_store.py", "tests/test_rollout_store.py"),
     "release": ("tests/release", "tests/test_release.py"),
     "train/rewards": ("tests/train/test_rewards.py",),
     "train/losses": ("tests/train/test_losses.py",),

@@ -289,14 +289,14 @@ def test_a_release_that_another_workspace_made_meanwhile_is_checked_for_drift(
 ) -> None:
     made = built(Numbers(5), tmp_path)
     other = tmp_path / "other"
-    contents = package._read_contents
+    contents = package.read_contents
 
     def slow(built: Built) -> Any:
-        monkeypatch.setattr(package, "_read_contents", contents)
+        monkeypatch.setattr(package, "read_contents", contents)
         released(Numbers(6), other, tmp_path / "releases")
         return contents(built)
 
-    monkeypatch.setattr(package, "_read_contents", slow)
+    monkeypatch.setattr(package, "read_contents", slow)
     with pytest.raises(DriftError, match="Numbers.count: 6 -> 5"):
         release(
             made, Workspace(tmp_path / "work"), tmp_path / "releases", None, SerialMapper(), Said()

@@ -87,7 +87,7 @@ def write_release(
 
     release = folder / "release"
     write_rows(release / "data/train-00000-of-00001.parquet", records(), store)
-    (release / "manifest.json").write_text(json.dumps({"rows": count}))
+    (release / "manifest.json").write_text(json.dumps({"format": 2, "rows": count}))
     return release
 
 

@@ -46,9 +46,29 @@ def test_what_is_not_a_release_is_refused(name: str, complaint: str) -> None:
 
 def test_an_empty_release_is_said_to_be_empty(release: Path, tmp_path: Path) -> None:
     empty = damaged(release, tmp_path, 0)
-    (empty / "manifest.json").write_text('{"rows": 0}')
+    (empty / "manifest.json").write_text('{"format": 2, "rows": 0}')
     with pytest.raises(TrainError, match=r"has no rows: its recipe left nothing. See the drops"):
         open_release(str(empty))
+
+
+@pytest.mark.parametrize("number", [1, 3, None])
+def test_a_release_of_another_format_is_refused_by_name(
+    release: Path, tmp_path: Path, number: int | None
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(release, copy)
+    (copy / "manifest.json").write_text(json.dumps({"format": number, "rows": 12}))
+    with pytest.raises(TrainError, match=f"has format {number} .* reads format 2"):
+        open_release(str(copy))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"text"'])
+def test_a_manifest_that_is_none_is_refused(release: Path, tmp_path: Path, text: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(release, copy)
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(TrainError, match="copy cannot be read"):
+        open_release(str(copy))
 
 
 def test_rows_that_are_missing_are_noticed(release: Path, tmp_path: Path) -> None:
@@ -108,4 +128,4 @@ def test_sft_on_problems_alone_says_that_there_are_no_answers(tmp_path: Path) ->
     assert "no assistant turn (6)" in str(caught.value)
     assert "Give a release whose rows hold responses" in str(caught.value)
     assert "pack_length" not in str(caught.value)
-    assert json.loads((problems / "manifest.json").read_text()) == {"rows": 6}
+    assert json.loads((problems / "manifest.json").read_text())["rows"] == 6
