@@ -160,7 +160,8 @@ class NearTexts:
             threshold: The least similarity.
             among: The rows to compare; all of them by default.
         """
-        self._rows, self._threshold, self._components = rows, threshold, components
+        self._rows, self._whole = rows, whole
+        self._threshold, self._components = threshold, components
         self.misses: list[tuple[float, int, int]] = []
         self.inside: list[tuple[float, int, int]] = []
         worded = np.flatnonzero(rows["size"].to_numpy() > 0)
@@ -229,11 +230,17 @@ class NearTexts:
         normal = self._rows["normal"].to_numpy()
         equal = (normal[pairs[:, 0]] == normal[pairs[:, 1]]).all(-1)
         found = np.ones(len(pairs))
-        # Of rows with one normal form, only the text of the first one was read.
-        order = self._items[np.argsort(normal[self._items, 0], kind="stable")]
-        places = np.searchsorted(normal[order, 0], normal[pairs[~equal], 0])
-        rest = order[np.minimum(places, len(order) - 1)]
-        found[~equal] = self.texts.measure(rest, self._threshold)
+        if equal.all():
+            return found
+
+        # One text stands for all rows with its normal form. Texts that were read come first, so
+        # that they are chosen; a row without one stands for itself and is read now.
+        unequal = pairs[~equal]
+        candidates = np.concatenate([self.texts.known(), unequal.ravel()])
+        _, first, form = np.unique(normal[candidates, 0], return_index=True, return_inverse=True)
+        chosen = candidates[first][form[-unequal.size :]]
+        self.texts.read(self._rows, self._whole, np.unique(chosen).tolist())
+        found[~equal] = self.texts.measure(chosen.reshape(-1, 2), self._threshold)
         return found
 
 
@@ -249,7 +256,13 @@ class TextReader:
             wanted: The numbers of the rows to read.
         """
         self._wordings: dict[int, Wording] = {}
+        self._begins = np.zeros(rows.height + 1, np.int64)
+        self._shingles = np.zeros(0, np.uint64)
         self.read(rows, whole, wanted)
+
+    def known(self) -> "Items":
+        """The numbers of the rows whose texts were read, ascending."""
+        return np.array(sorted(self._wordings), np.int64)
 
     def read(self, rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]) -> None:
         """Reads more texts; those that are known are not read again.
@@ -260,13 +273,16 @@ class TextReader:
             wanted: The numbers of the rows to read.
         """
         new = [row for row in wanted if row not in self._wordings]
+        # Packing copies all shingles, which is not worth it for nothing new.
+        if not new:
+            return
         self._wordings |= dict(_read_wordings(rows, whole, new))
         known = sorted(self._wordings)
         sizes = np.zeros(rows.height + 1, np.int64)
         sizes[np.array(known, np.int64) + 1] = [len(self._wordings[row].shingles) for row in known]
         self._begins = np.cumsum(sizes)
         self._shingles = np.empty(int(self._begins[-1]), np.uint64)
-        # One array for the compiled loops; each wording keeps a view, so that nothing is held twice.
+        # One array for the compiled loops. Each wording keeps a view, so nothing is held twice.
         for row in known:
             view = self._shingles[self._begins[row] : self._begins[row + 1]]
             view[:] = self._wordings[row].shingles
