@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from rapidfuzz.distance import OSA
 
-from omr_data.similar import kernels, token_kernels
+from omr_data.similar import characters, kernels, token_kernels
 from omr_data.similar.shingles import CHARACTERS, WORDS
 from omr_data.similar.tokens import Tokens, option_mark
 
@@ -74,7 +74,7 @@ class Wording:
 
     def skeleton_places(self) -> "NDArray[np.int64]":
         """Where the numbers and signs are."""
-        return np.flatnonzero(self.kinds >= token_kernels.NUMBER)
+        return np.flatnonzero(self.kinds >= characters.NUMBER)
 
     def options(self) -> set[bytes]:
         """The options of the problem, each as the bytes of its token hashes."""
@@ -87,7 +87,7 @@ class Wording:
         """The words (no numbers, signs or characters) by their hash."""
         if not self.spelled:
             return {}
-        places = np.flatnonzero(self.kinds == token_kernels.WORD).tolist()
+        places = np.flatnonzero(self.kinds == characters.WORD).tolist()
         return {
             int(self.words[at]): self.spelled[self.edges[2 * at] : self.edges[2 * at + 1]]
             for at in places
@@ -211,7 +211,7 @@ def inside(short: Wording, long: Wording) -> float:
     # A sign next to the span belongs to it: x + 3 is not inside of x + 3 - y.
     # The mark between a question and its options does not: a copy may lack the options.
     borders = [at for at in (begin - 1, end) if 0 <= at < len(long.words)]
-    signs = [at for at in borders if long.kinds[at] == token_kernels.SIGN]
+    signs = [at for at in borders if long.kinds[at] == characters.SIGN]
     if any(long.words[at] != option_mark() for at in signs):
         return 0.0
     words, kinds = long.words[begin:end], long.kinds[begin:end]

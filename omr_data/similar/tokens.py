@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from omr_data.similar import kernels, plain_kernels, token_kernels
+from omr_data.similar import characters, kernels, number_words, plain_kernels, token_kernels
 from omr_data.similar.spelling import respell, split_options, strip_label
-from omr_data.similar.token_kernels import AFTER, AND, BEFORE, BOTH, FUNCTION, MINUS, PERCENT, PLUS
+from omr_data.similar.vocabulary import hash_of, loads, word_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,186 +44,11 @@ _NUMBERED = (
 """A cheap test for what may be a question number; `respell` decides."""
 _LABELED = r"(?s)[\s(（]A\s*[.)、．:：）].*B\s*[.)、．:：）]"
 
-_SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6}
-_FUNCTIONS = [
-    "sqrt",
-    "root",
-    "sin",
-    "cos",
-    "tan",
-    "cot",
-    "sec",
-    "csc",
-    "sinh",
-    "cosh",
-    "tanh",
-    "arcsin",
-    "arccos",
-    "arctan",
-    "log",
-    "ln",
-    "exp",
-    "lim",
-    "mod",
-    "gcd",
-    "lcm",
-    "max",
-    "min",
-    "maximum",
-    "minimum",
-    "maximize",
-    "minimize",
-    "largest",
-    "smallest",
-    "highest",
-    "lowest",
-    "infinity",
-]
-_COMPARED = frozenset(
-    [
-        "half",
-        "third",
-        "thirds",
-        "quarter",
-        "quarters",
-        "fourth",
-        "fifth",
-        "sixth",
-        "twice",
-        "thrice",
-        "double",
-        "triple",
-        "dozen",
-        "first",
-        "zwei",
-        "drei",
-        "vier",
-        "fünf",
-        "sechs",
-        "sieben",
-        "acht",
-        "neun",
-        "zehn",
-        "elf",
-        "zwölf",
-        "zwanzig",
-        "dreißig",
-        "vierzig",
-        "fünfzig",
-        "hundert",
-        "tausend",
-        "deux",
-        "trois",
-        "quatre",
-        "cinq",
-        "sept",
-        "huit",
-        "neuf",
-        "dix",
-        "onze",
-        "douze",
-        "quinze",
-        "vingt",
-        "trente",
-        "quarante",
-        "cinquante",
-        "cent",
-        "mille",
-        "moitié",
-        "dos",
-        "tres",
-        "cuatro",
-        "cinco",
-        "seis",
-        "siete",
-        "ocho",
-        "nueve",
-        "diez",
-        "doce",
-        "quince",
-        "veinte",
-        "treinta",
-        "cuarenta",
-        "cincuenta",
-        "cien",
-        "mil",
-        "mitad",
-        "doble",
-    ]
-)
-"""Words that say how much and are not turned into numbers: compared as they are, since another one
-makes another problem."""
-_BEFORE = [
-    "no",
-    "any",
-    "every",
-    "each",
-    "some",
-    "the",
-    "this",
-    "that",
-    "which",
-    "other",
-    "last",
-    "next",
-]
-_AFTER = ["of"]
-
-
-@lru_cache(maxsize=1)
-def _table() -> tuple[Any, Any]:
-    """The words that are numbers or signs, as an open hash table for the compiled loops."""
-    meanings = {word: value or 10**18 for value, word in enumerate(_SMALL)}
-    meanings |= {word: 20 + 10 * place for place, word in enumerate(_TENS)}
-    meanings |= _SCALES | dict.fromkeys([*_FUNCTIONS, *_COMPARED], FUNCTION)
-    meanings |= dict.fromkeys(_BEFORE, BEFORE) | dict.fromkeys(_AFTER, AFTER)
-    meanings |= {"plus": PLUS, "minus": MINUS, "percent": PERCENT, "and": AND, "another": BOTH}
-    table = np.zeros(1_024, np.uint64)
-    values = np.zeros(1_024, np.int64)
-    for word, meaning in meanings.items():
-        hashed = _hash_of(word)
-        slot = int(hashed) >> 54
-        while table[slot]:
-            slot = (slot + 1) % 1_024
-        table[slot], values[slot] = hashed, meaning
-    return table, values
-
 
 @lru_cache(maxsize=1)
 def option_mark() -> np.uint64:
     """The hash of the token that stands before each option."""
-    return _hash_of(OPTION.strip())
-
-
-def _hash_of(word: str) -> np.uint64:
-    data = np.frombuffer(word.encode() + bytes(kernels.PAD), np.uint8)
-    edges = np.array([0, len(word.encode())], np.int64)
-    hashed = np.empty(1, np.uint64)
-    kernels.hash_words(edges, loads(data), hashed)
-    return np.uint64(hashed[0])
+    return hash_of(OPTION.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +121,7 @@ def tokenize(texts: "Texts", numbers: str = "compare") -> Iterator[Tokens]:
             stop = max(start + 1, fitting)
             found = _cut(array.slice(start, stop - start))
             if numbers == "ignore":
-                found.words[found.kinds == token_kernels.NUMBER] = MASK
+                found.words[found.kinds == characters.NUMBER] = MASK
             yield found
             start = stop
 
@@ -383,7 +208,7 @@ def _cut_plain(data: "NDArray[np.uint8]", offsets: "Offsets") -> Tokens:
     edges = np.empty(len(data) + 2, np.int64)
     bounds = np.empty_like(offsets)
     count = plain_kernels.find_words(loads(marks), offsets, edges, bounds)
-    return _read(lower, edges, np.full(count, token_kernels.WORD, np.uint8), bounds)
+    return _read(lower, edges, np.full(count, characters.WORD, np.uint8), bounds)
 
 
 def _read(
@@ -393,7 +218,7 @@ def _read(
     words = np.empty(len(kinds), np.uint64)
     read = loads(out)
     kernels.hash_words(edges, read, words)
-    count = token_kernels.read_words(*_table(), out, read, edges, kinds, bounds, words)
+    count = number_words.read_words(*word_table(), out, read, edges, kinds, bounds, words)
     return Tokens(words[:count], kinds[:count], bounds, out, edges[: 2 * count])
 
 
@@ -420,8 +245,3 @@ def _bytes(array: Any) -> "tuple[NDArray[np.uint8], Offsets]":
     offsets, data = _offsets(array), array.buffers()[2]
     whole = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
     return whole[offsets[0] : offsets[-1]], offsets - offsets[0]
-
-
-def loads(array: "NDArray[np.uint8]") -> "Hashes":
-    """A view of the 8 bytes from each byte on, as one value."""
-    return np.ndarray(len(array) - 7, "<u8", array, strides=(1,))
