@@ -27,7 +27,14 @@ CLASSES[[ord(sign) for sign in "+-*/=<>^_!%|:'()[].~"]] = OPERATOR
 
 @compiled
 def is_name(data: "Bytes", at: int, begin: int, end: int) -> bool:
-    """Whether the letter at `at` stands alone, as names of variables do."""
+    """Whether a letter stands alone, as names of variables do.
+
+    Args:
+        data: The bytes of all texts.
+        at: The place of the letter.
+        begin: Where the text begins.
+        end: Where the text ends.
+    """
     if CLASSES[data[at]] != LETTER:
         return False
     before = at > begin and CLASSES[data[at - 1]] == LETTER
@@ -37,7 +44,14 @@ def is_name(data: "Bytes", at: int, begin: int, end: int) -> bool:
 
 @compiled
 def operand_before(data: "Bytes", at: int, begin: int, end: int) -> bool:
-    """Whether a number, a variable or a closing bracket precedes, spaces aside."""
+    """Whether a number, a variable or a closing bracket precedes, spaces aside.
+
+    Args:
+        data: The bytes of all texts.
+        at: The place of the sign.
+        begin: Where the text begins.
+        end: Where the text ends.
+    """
     at -= 1
     while at >= begin and data[at] == 32:
         at -= 1
@@ -53,7 +67,14 @@ def operand_before(data: "Bytes", at: int, begin: int, end: int) -> bool:
 
 @compiled
 def operand_after(data: "Bytes", at: int, begin: int, end: int) -> bool:
-    """Whether a number, a variable, a sign or an opening bracket follows, spaces aside."""
+    """Whether a number, a variable, a sign or an opening bracket follows, spaces aside.
+
+    Args:
+        data: The bytes of all texts.
+        at: The place of the sign.
+        begin: Where the text begins.
+        end: Where the text ends.
+    """
     at += 1
     while at < end and data[at] == 32:
         at += 1
@@ -73,7 +94,14 @@ def operand_after(data: "Bytes", at: int, begin: int, end: int) -> bool:
 
 @compiled
 def is_sign(data: "Bytes", at: int, begin: int, end: int) -> bool:
-    """Whether an ASCII sign is an operator or a relation here, and not punctuation."""
+    """Whether an ASCII sign is an operator or a relation here, and not punctuation.
+
+    Args:
+        data: The bytes of all texts.
+        at: The place of the sign.
+        begin: Where the text begins.
+        end: Where the text ends.
+    """
     byte = data[at]
     left = data[at - 1] if at > begin else 32
     right = data[at + 1] if at + 1 < end else 32
@@ -120,9 +148,17 @@ def is_sign(data: "Bytes", at: int, begin: int, end: int) -> bool:
 def copy_number(data: "Bytes", at: int, end: int, out: "Bytes", to: int) -> tuple[int, int]:
     """Writes a number without separators of thousands and without zeros at its end.
 
+    Args:
+        data: The bytes of all texts.
+        at: Where the number begins.
+        end: Where the text ends.
+        out: Receives the number.
+        to: Where it is written in `out`.
+
     Returns:
         Where the number ends in `data`, and where what was written ends in `out`.
     """
+    # .5 and 0.5 are one number.
     if data[at] == 46:
         out[to] = 48
         to += 1
@@ -147,6 +183,7 @@ def copy_number(data: "Bytes", at: int, end: int, out: "Bytes", to: int) -> tupl
             out[to] = data[at]
             to += 1
             at += 1
+        # 2.50 is 2.5, and 2.0 is 2: the point goes where nothing follows it.
         while to > point and (out[to - 1] == 48 or to - 1 == point):
             to -= 1
     return at, to
@@ -164,6 +201,7 @@ def is_group(data: "Bytes", at: int) -> bool:
 @compiled
 def wide_kind(first: int, second: int) -> tuple[int, int]:
     """What a character beyond ASCII is, and its bytes: WORD for a letter, DROPPED for the rest."""
+    # By UTF-8's first byte; the second one is looked at only where a script needs it.
     if first < 0xC0:
         return DROPPED, 1
     if first < 0xE0:

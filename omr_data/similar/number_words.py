@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     Offsets = NDArray[np.int64]
 
 PLUS, MINUS, PERCENT, FUNCTION, BEFORE, AFTER, BOTH, AND = -1, -2, -3, -4, -5, -6, -7, -8
-"""What a word in the table of words means, where it is no number."""
+"""What a word in the table of words means, where it is not a number."""
 
 
 @compiled
 def look_up(table: "Hashes", meanings: "Offsets", word: Any) -> Any:
-    """What a word means, 0 for one that is not in the table. Zero itself is stored as 10^18."""
+    """What a word means, 0 for one that is not in the table. Zero itself is stored as 10^18.
+
+    Args:
+        table: Hashes of the known words, an open hash table of 1,024 slots.
+        meanings: Their values or meanings.
+        word: The hash of a token.
+    """
+    # The top ten bits choose the slot. The table is at most a sixth full, so runs stay short.
     slot = word >> np.uint64(54)
     while table[slot] != 0:
         if table[slot] == word:
@@ -73,7 +80,12 @@ def read_words(
             kind, value = kinds[token], words[token]
             used = 1
             if PERCENT <= meaning < 0:
-                out[start] = 43 if meaning == PLUS else 45 if meaning == MINUS else 37
+                # "plus", "minus" and "percent" become +, - and %, as a copy may write them.
+                out[start] = 37
+                if meaning == PLUS:
+                    out[start] = 43
+                elif meaning == MINUS:
+                    out[start] = 45
                 kind, stop = SIGN, start + 1
                 value = hash_bytes(loads, start, stop)
             elif meaning == FUNCTION:
@@ -84,6 +96,7 @@ def read_words(
                     follows = look_up(table, meanings, words[token + 1])
                 # "no one", "the one that", "one of" and "one another" count nothing.
                 article = meaning == 1 and (before in (BEFORE, BOTH) or follows in (AFTER, BOTH))
+                # "3 million" keeps its word: its 3 is a token already, and stays one.
                 scaled = meaning >= 1_000 and token > begin and kinds[token - 1] == NUMBER
                 if not article and not scaled:
                     total, used = sum_words(table, meanings, words, kinds, token, end)
@@ -126,6 +139,7 @@ def sum_words(
     total = part = used = last = joined = 0
     while token + used + joined < end and kinds[token + used + joined] == WORD:
         value = look_up(table, meanings, words[token + used + joined])
+        # "two hundred and five" is one number; "five and six" are two.
         if value == AND and last >= 100 and joined == 0:
             joined = 1
             continue
@@ -154,7 +168,13 @@ def sum_words(
 
 @compiled
 def write_number(value: int, out: "Bytes", start: int) -> int:
-    """Writes decimal digits; returns where they end. Number words are longer than their digits."""
+    """Writes decimal digits, and returns where they end.
+
+    Args:
+        value: The number.
+        out: Receives the digits. A number word has at least as many letters, so they fit.
+        start: Where the first digit goes.
+    """
     digits = 1
     power = 10
     while power <= value:

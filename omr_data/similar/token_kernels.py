@@ -94,6 +94,7 @@ def cut_tokens(
         while at < end:
             byte = data[at]
             group = CLASSES[byte]
+            # Spaces and punctuation part tokens, and are not tokens themselves.
             if group == OTHER:
                 at += 1
                 continue
@@ -133,12 +134,14 @@ def cut_tokens(
                         at += 1
                     else:
                         break
+                # Nothing but punctuation beyond ASCII was read.
                 if to == start:
                     continue
             elif group == DIGIT:
                 kind = NUMBER
                 at, to = copy_number(data, at, end, out, to)
             elif byte == 46:
+                # .5 is a number; the point of "end.5" or "3.": a full stop.
                 follows = at + 1 < end and CLASSES[data[at + 1]] == DIGIT
                 joined = at > begin and CLASSES[data[at - 1]] != OTHER
                 joined &= at > begin and CLASSES[data[at - 1]] != OPERATOR
@@ -149,6 +152,7 @@ def cut_tokens(
                 at, to = copy_number(data, at, end, out, to)
             elif byte == 40:
                 at += 1
+                # An array of fixed size: no allocation for each text.
                 if depth == DEPTH:
                     continue
                 kind = SIGN
@@ -158,6 +162,7 @@ def cut_tokens(
                 depth += 1
             elif byte == 41:
                 at += 1
+                # A closing bracket without an opening one, as in "a) 12 cm".
                 if depth == 0:
                     continue
                 depth -= 1
@@ -193,6 +198,7 @@ def cut_tokens(
             edges[2 * count + 1] = to
             kinds[count] = kind
             count += 1
+        # Brackets that were never closed are a typo or a smiley, and no part of the problem.
         for left in range(depth):
             kinds[opened[left]] = DROPPED
             unused = True
@@ -204,7 +210,14 @@ def cut_tokens(
 
 @compiled
 def drop_tokens(first: int, count: int, edges: "Offsets", kinds: "Bytes") -> int:
-    """Closes the gaps that dropped tokens leave; returns the number of tokens then."""
+    """Closes the gaps that dropped tokens leave, and returns the number of tokens then.
+
+    Args:
+        first: The first token of the text.
+        count: The number of tokens so far.
+        edges: Where each token begins and ends.
+        kinds: The kind of each token.
+    """
     kept = first
     for token in range(first, count):
         if kinds[token] != DROPPED:
@@ -238,6 +251,7 @@ def hash_texts(
         one, two, rule = np.uint64(1), np.uint64(2), np.uint64(3)
         length = 0
         for token in range(bounds[text], bounds[text + 1]):
+            # Two hashes of different make: both collide once in 2^128 pairs of texts.
             one = mixed(one + words[token])
             two = (two ^ words[token]) * np.uint64(0x9E3779B97F4A7C15) + (two >> np.uint64(29))
             if kinds[token] == NUMBER or kinds[token] == SIGN:
@@ -277,6 +291,7 @@ def hash_grams(
         begin, end = bounds[text], bounds[text + 1]
         for token in range(begin, end):
             size = sizes[1] if kinds[token] == CHARACTER else sizes[0]
+            # Grams do not cross from one text into the next.
             if token + size > end:
                 continue
             total = np.uint64(0)
@@ -284,6 +299,7 @@ def hash_grams(
                 total += words[token + place] * places[place]
             runs[count] = mixed(total)
             count += 1
+        # A text shorter than a gram would otherwise have no shingle, and no copies.
         if count == offsets[text] and end > begin:
             total = np.uint64(0)
             for token in range(begin, end):

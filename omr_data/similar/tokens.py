@@ -152,6 +152,7 @@ def problem_texts(rows: "pl.DataFrame") -> "pl.Series":
     import polars as pl
 
     questions, options = rows["question"].fill_null(""), rows["options"]
+    # Most rows have no options, so Python only sees the rows that have some.
     apart = options.list.len().fill_null(0) > 0
     # Options at the end of the question count as options; a regular expression finds the few.
     inline = ~apart & questions.str.contains(_LABELED)
@@ -177,10 +178,12 @@ def _respell(array: Any) -> Any:
     flags = np.empty(len(array), np.bool_)
     token_kernels.find_spelled(data, offsets, flags)
     texts = pl.Series(pl.from_arrow(array))
+    # A question number needs no unusual byte, so that a regular expression looks for it.
     flags |= texts.str.contains(_NUMBERED).to_numpy()
     if not flags.any():
         return array
     joined = texts.to_list()
+    # Respelling is Python and costs most of the time where it is needed; others skip it.
     for row in np.flatnonzero(flags).tolist():
         joined[row] = respell(joined[row])
     return _strings(pl.Series(joined, dtype=pl.String).to_arrow())
@@ -192,6 +195,7 @@ def _cut(array: Any) -> Tokens:
     if plain_kernels.is_plain(data):
         return _cut_plain(data, offsets)
     data, offsets = _bytes(_respell(array))
+    # A half more than the input: ".5" grows to "0.5", the most that any token grows.
     out = np.empty(len(data) + len(data) // 2 + 2 * kernels.PAD, np.uint8)
     edges = np.empty(2 * len(data) + 2, np.int64)
     kinds = np.empty(len(data) + 1, np.uint8)
@@ -205,6 +209,7 @@ def _cut_plain(data: "NDArray[np.uint8]", offsets: "Offsets") -> Tokens:
     lower = np.empty(len(data) + plain_kernels.BLOCK, np.uint8)
     marks = np.empty(len(data) + plain_kernels.BLOCK, np.uint8)
     plain_kernels.classify(data, lower, marks)
+    # A word and the space after it are two bytes and two edges.
     edges = np.empty(len(data) + 2, np.int64)
     bounds = np.empty_like(offsets)
     count = plain_kernels.find_words(loads(marks), offsets, edges, bounds)
@@ -215,6 +220,7 @@ def _read(
     out: "NDArray[np.uint8]", edges: "Offsets", kinds: "NDArray[np.uint8]", bounds: "Offsets"
 ) -> Tokens:
     """Hashes the tokens and reads number words among them."""
+    # Hashed before number words are read: these are found by their hash.
     words = np.empty(len(kinds), np.uint64)
     read = loads(out)
     kernels.hash_words(edges, read, words)
@@ -227,6 +233,7 @@ def _strings(array: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    # Views and categories come from other readers, and have no plain buffer of bytes.
     if array.type not in (pa.string(), pa.large_string()):
         array = array.cast(pa.large_string())
     return pc.fill_null(array, "") if array.null_count else array
@@ -243,5 +250,6 @@ def _offsets(array: Any) -> "Offsets":
 def _bytes(array: Any) -> "tuple[NDArray[np.uint8], Offsets]":
     """The bytes of an array's texts, and their offsets from 0."""
     offsets, data = _offsets(array), array.buffers()[2]
+    # A sliced array shares the buffer of the whole one, so only its own part is kept.
     whole = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
     return whole[offsets[0] : offsets[-1]], offsets - offsets[0]

@@ -175,6 +175,7 @@ _AFTER = ["of"]
 @lru_cache(maxsize=1)
 def word_table() -> "tuple[Hashes, Offsets]":
     """The words that are numbers or signs, as an open hash table for the compiled loops."""
+    # 0 means that a word is not in the table, so zero is stored as a number that none can reach.
     meanings = {word: value or 10**18 for value, word in enumerate(_SMALL)}
     meanings |= {word: 20 + 10 * place for place, word in enumerate(_TENS)}
     meanings |= _SCALES | dict.fromkeys([*_FUNCTIONS, *_COMPARED], FUNCTION)
@@ -185,6 +186,7 @@ def word_table() -> "tuple[Hashes, Offsets]":
     for word, meaning in meanings.items():
         hashed = hash_of(word)
         slot = int(hashed) >> 54
+        # Linear probing, as `number_words.look_up` does it.
         while table[slot]:
             slot = (slot + 1) % 1_024
         table[slot], values[slot] = hashed, meaning
@@ -194,6 +196,7 @@ def word_table() -> "tuple[Hashes, Offsets]":
 def hash_of(word: str) -> np.uint64:
     """The hash of one token, as the compiled loops make it."""
     data = np.frombuffer(word.encode() + bytes(kernels.PAD), np.uint8)
+    # Padded: the loops read eight bytes at a time, beyond the end of a short word.
     edges = np.array([0, len(word.encode())], np.int64)
     hashed = np.empty(1, np.uint64)
     kernels.hash_words(edges, loads(data), hashed)

@@ -18,11 +18,8 @@ from tests.style.measure import PACKAGE, ROOT, measure
 
 TO_MEND: tuple[str, ...] = (
     "omr_data/arguments.py",
-    "omr_data/embedders",
     "omr_data/engine",
     "omr_data/identity.py",
-    "omr_data/operators/decontaminate.py",
-    "omr_data/operators/dedup",
     "omr_data/operators/difficulty.py",
     "omr_data/operators/quality.py",
     "omr_data/operators/rollout.py",
@@ -32,7 +29,6 @@ TO_MEND: tuple[str, ...] = (
     "omr_data/recipe.py",
     "omr_data/records.py",
     "omr_data/release",
-    "omr_data/similar",
     "omr_data/source.py",
     "omr_data/sources",
     "omr_data/store",
