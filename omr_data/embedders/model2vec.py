@@ -1,4 +1,6 @@
-"""Static embeddings (model2vec): the mean of a vector for each token. No torch, thousands of texts a second on one core.
+"""Static embeddings (model2vec): the mean of one vector for each token.
+
+They need no torch, and thousands of texts are embedded in a second on one core.
 
 model2vec.Embedder("minishlab/potion-base-8M", commit="...")
 model2vec.Embedder("ours", folder=Path("models/ours"), weights="sha256 of its model.safetensors")
@@ -25,14 +27,21 @@ class Embedder(base.ModelFolder):
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         import numpy as np
 
+        # No cut at a number of tokens. The engine's workers already use all cores.
         return np.asarray(
-            _loaded(self).encode(list(texts), max_length=None, use_multiprocessing=False),
+            load_model(self).encode(list(texts), max_length=None, use_multiprocessing=False),
             np.float32,
         )
 
 
 @lru_cache(maxsize=1)
-def _loaded(embedder: Embedder) -> Any:
+def load_model(embedder: Embedder) -> Any:
+    """The model of an embedder, loaded once in each process.
+
+    Raises:
+        MissingExtra: model2vec is not installed.
+    """
+    # One model at a time is kept: a recipe with two would otherwise hold both in every worker.
     if importlib.util.find_spec("model2vec") is None:
         raise MissingExtra("model2vec", "model2vec")
     from model2vec import StaticModel

@@ -1,7 +1,7 @@
-"""Transformer embeddings (sentence-transformers): better than static ones, and some hundred times slower without a GPU.
+"""Transformer embeddings (sentence-transformers): better than static ones, and much slower.
 
 sentence_transformers.Embedder("sentence-transformers/all-MiniLM-L6-v2", commit="...")
-sentence_transformers.Embedder("ours", folder=Path("models/ours"), weights="sha256 of its model.safetensors")
+sentence_transformers.Embedder("ours", folder=Path("models/ours"), weights="its weights' sha256")
 """
 
 import importlib.util
@@ -20,20 +20,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embedder(base.ModelFolder):
-    """A sentence-transformers model. Of a text, as many tokens count as the model takes; code that comes with it is never run."""
+    """A sentence-transformers model.
+
+    A text is cut at the number of tokens that the model takes. Code in the model's folder is never
+    run.
+    """
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         import numpy as np
 
-        return np.asarray(_loaded(self).encode(list(texts), show_progress_bar=False), np.float32)
+        return np.asarray(load_model(self).encode(list(texts), show_progress_bar=False), np.float32)
 
 
 @lru_cache(maxsize=1)
-def _loaded(embedder: Embedder) -> Any:
+def load_model(embedder: Embedder) -> Any:
+    """The model of an embedder, loaded once in each process.
+
+    Raises:
+        MissingExtra: sentence-transformers is not installed.
+    """
+    # Looked up before it is imported: importing torch takes seconds.
     if importlib.util.find_spec("sentence_transformers") is None:
         raise MissingExtra("sentence_transformers", "sentence-transformers")
     from sentence_transformers import SentenceTransformer
 
+    # Local files alone: the weights were checked, and nothing else may be fetched beside them.
     return SentenceTransformer(
         str(embedder.files()), trust_remote_code=False, local_files_only=True
     )

@@ -44,7 +44,9 @@ class Against(GlobalStep):
     """
 
     revision: ClassVar[int] = 3
+    """Raised when the same rows would be decided otherwise; it rebuilds what exists."""
     lazy_columns: ClassVar[tuple[str, ...]] = ("thumbnails",)
+    """Columns that are read for single rows only, since all would not fit into memory."""
     benchmarks: tuple[Source, ...]
     """What to compare with."""
     policy: MatchPolicy = "pair"
@@ -68,6 +70,7 @@ class Against(GlobalStep):
                 f"{self.name} has no benchmarks. Give the sources to compare with, like "
                 "gsm8k.Source(split='test')."
             )
+        # 0 is refused as well: every row would be a hit, or every build would stop.
         for field, value in (("similarity", self.similarity), ("limit", self.limit)):
             if not 0 < value <= 1:
                 raise RecipeError(
@@ -89,6 +92,7 @@ class Against(GlobalStep):
         frame = pl.DataFrame(pl.from_arrow(shard.select(["id", "source"])))
         if self.policy != "text":
             return frame.hstack(image_columns(shard, read_image))
+        # Decoding images is most of the cost, and "text" needs none of it.
         return frame.with_columns(
             image_bytes(shard), pl.lit(None, pl.List(pl.Binary)).alias("thumbnails")
         )
@@ -98,7 +102,7 @@ class Against(GlobalStep):
 
         found: list[tuple[str, str, str, str, float]] = []
         for source, reference in zip(self.benchmarks, references, strict=True):
-            for id_, hits in self._hits(data, reference).items():
+            for id_, hits in self.hits(data, reference).items():
                 # Of equal similarity, the smallest id: the order of hits must not matter.
                 similarity, other, how = min(hits, key=lambda hit: (-hit[0], hit[1]))
                 found.append((id_, other, source.name, how, round(similarity, 4)))
@@ -111,10 +115,11 @@ class Against(GlobalStep):
         }
         table = pl.DataFrame(sorted(found), schema=schema, orient="row")
         drops: dict[str, str] = {}
+        # The first benchmark names the reason; the table has every one.
         for id_, _, benchmark, how, _ in table.iter_rows():
             side = "image" if how == "image" else "words"
             drops.setdefault(id_, f"it is in the benchmark {benchmark}, by its {side}")
-        self._guard(data.keys, drops)
+        self.guard(data.keys, drops)
         sides = ("benchmark", "by")
         counts = table.group_by(sides).agg(
             problems=pl.col("id").n_unique().cast(pl.Int64),
@@ -126,16 +131,20 @@ class Against(GlobalStep):
         joined = joined.join(theirs, on="benchmark_id", how="left", maintain_order="left")
         return Decisions(drops, {"hits": joined, "benchmarks": counts.sort(sides)})
 
-    def _hits(self, data: Columns, reference: Columns) -> dict[str, list[Hit]]:
+    def hits(self, data: Columns, reference: Columns) -> dict[str, list[Hit]]:
         """All hits of each problem in one benchmark, by the policy."""
         from omr_data.similar.crossing import ImageMatches
 
         found: dict[str, list[Hit]] = defaultdict(list)
-        images = ImageMatches(data, reference, self.radius) if self.policy != "text" else None
+        images = None
+        # Under "text" the key columns have no hashes of images.
+        if self.policy != "text":
+            images = ImageMatches(data, reference, self.radius)
         if images is not None and self.policy in ("image", "text or image"):
             for id_, other in images.all_pairs():
                 found[id_].append((1.0, other, "image"))
         if self.policy != "image":
+            # A list, since all thumbnails that the hits need are read in one pass.
             hits = list(self.text_hits(data, reference))
             if images is not None:
                 images.prepare((id_, other) for id_, other, *_ in hits)
@@ -151,6 +160,7 @@ class Against(GlobalStep):
         texts = BenchmarkTexts(reference.rows, self.similarity)
         for ids, tokens in read_batches(data.rows):
             for hit in texts.hits(tokens):
+                # Benchmark problems with one text may have different images: all are named.
                 for other in texts.members[hit.question]:
                     yield ids[hit.row], other, hit.similarity, hit.how
 
@@ -158,19 +168,29 @@ class Against(GlobalStep):
         """Whether the images of two problems with the same words allow a hit under the policy."""
         if images is None or self.policy == "text or image":
             return True
+        # Equal bytes settle it without a thumbnail, also where neither has an image.
         if how == "same" and images.equal_bytes(id_, other):
             return True
         if self.policy == "pair" and not images.both_have_images(id_, other):
             return True
         return images.same(id_, other)
 
-    def _guard(self, keys: "pl.DataFrame", drops: dict[str, str]) -> None:
-        """Stops where too much of a large source would be dropped."""
+    def guard(self, keys: "pl.DataFrame", drops: dict[str, str]) -> None:
+        """Stops where too much of a large source would be dropped.
+
+        Args:
+            keys: The key columns of the flow.
+            drops: The rows to drop, with reasons.
+
+        Raises:
+            RecipeError: More than `limit` of a source would be dropped.
+        """
         dropped: Counter[str] = Counter()
         rows: Counter[str] = Counter()
         for id_, source in keys.select("id", "source").iter_rows():
             rows[source] += 1
             dropped[source] += id_ in drops
+        # All sources that are over the limit are named, not only the first one.
         over = [
             f"  {source}: {dropped[source]:,} of {count:,} rows ({dropped[source] / count:.0%})"
             for source, count in sorted(rows.items())

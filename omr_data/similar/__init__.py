@@ -1,1 +1,1 @@
-"""How alike two texts or two images are, for millions of them: shingles, MinHash, perceptual hashes, components."""
+"""Similarity of texts and images at scale: shingles, MinHash, perceptual hashes, components."""

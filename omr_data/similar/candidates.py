@@ -15,7 +15,7 @@ from omr_data.similar.clusters import Components, Groups, groups_of, mix_pairs
 from omr_data.similar.minhash import PERMUTATIONS, band_keys, rows_per_band, signatures
 from omr_data.similar.rule import Wording, compare, wordings
 from omr_data.similar.shingles import shingles_of
-from omr_data.similar.tokens import problem_texts, tokenize
+from omr_data.similar.tokens import Tokens, problem_texts, tokenize
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from omr_data.similar.rule import Match
-    from omr_data.similar.tokens import Tokens
 
     Items = NDArray[np.int64]
 
@@ -53,6 +52,7 @@ def normal_columns(shard: "pa.Table") -> "pl.DataFrame":
     normal = np.concatenate([one for one, _ in found]) if found else np.zeros((0, 2), np.uint64)
     sizes = np.concatenate([size for _, size in found]) if found else np.zeros(0, np.int64)
     empty = np.flatnonzero(sizes == 0)
+    # Without tokens all such texts would share one normal form, and be copies of each other.
     normal[empty, 1] = texts.gather(empty).hash(1).to_numpy()
     columns = {"normal": pl.Series(normal, dtype=pl.Array(pl.UInt64, 2))}
     return pl.DataFrame(columns).hstack([image_bytes(shard)])
@@ -72,6 +72,7 @@ def image_bytes(shard: "pa.Table") -> "pl.Series":
 def equal_keys(rows: "pl.DataFrame") -> "NDArray[np.uint64]":
     """Two hashes of each row's words and image bytes, shape (rows, 2)."""
     normal = rows["normal"].to_numpy().astype(np.uint64)
+    # Both hashes are mixed with the images: one of 64 bits collides among a few billion pairs.
     images = rows["bytes"].hash(2).to_numpy().astype(np.uint64)
     return np.stack([mix_pairs(normal[:, column].copy(), images) for column in (0, 1)], 1)
 
@@ -94,7 +95,11 @@ def text_columns(shard: "pa.Table", threshold: float) -> "pl.DataFrame":
     width = rows_per_band(threshold)
     parts = [_columns_of(tokens, width) for tokens in tokenize(problem_texts(problem_frame(shard)))]
     if not parts:
-        parts = [_columns_of(_no_tokens(), width)]
+        # An empty shard needs the columns of the others, so that all can be scanned together.
+        none = np.zeros(0, np.uint8)
+        places = np.zeros(0, np.int64)
+        empty = Tokens(np.zeros(0, np.uint64), none, np.zeros(1, np.int64), none, places)
+        parts = [_columns_of(empty, width)]
     normal, skeleton, signs, size, bands, anchors, counts = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
@@ -120,24 +125,13 @@ def _columns_of(tokens: "Tokens", width: int) -> "tuple[NDArray[np.generic], ...
     # Rows that share a template and not its numbers get different bands: they never meet.
     for band in range(bands.shape[1]):
         bands[:, band] = mix_pairs(bands[:, band].copy(), skeleton)
+    # Anchors are few and vary in number, so a row holds a list of them and not an array.
     picked = np.empty_like(shingles.hashes)
     ends = np.empty_like(shingles.offsets)
     limits = clusters.anchor_limit(np.diff(shingles.offsets))
     count = clusters.pick_anchors(shingles.hashes, shingles.offsets, limits, picked, ends)
     size = np.diff(tokens.bounds)
     return normal, skeleton, signs, size, bands, picked[:count], np.diff(ends)
-
-
-def _no_tokens() -> "Tokens":
-    import polars as pl
-
-    return next(tokenize(pl.Series([""]))).__class__(
-        np.zeros(0, np.uint64),
-        np.zeros(0, np.uint8),
-        np.zeros(1, np.int64),
-        np.zeros(0, np.uint8),
-        np.zeros(0, np.int64),
-    )
 
 
 class NearTexts:
@@ -160,9 +154,11 @@ class NearTexts:
             threshold: The least similarity.
             among: The rows to compare; all of them by default.
         """
-        self._rows, self._threshold, self._components = rows, threshold, components
+        self._rows, self._whole = rows, whole
+        self._threshold, self._components = threshold, components
         self.misses: list[tuple[float, int, int]] = []
         self.inside: list[tuple[float, int, int]] = []
+        # A row without tokens ("...") has no shingles, and would match every other such row.
         worded = np.flatnonzero(rows["size"].to_numpy() > 0)
         items = worded if among is None else np.intersect1d(worded, among)
         normal = rows["normal"].to_numpy()[items]
@@ -170,19 +166,19 @@ class NearTexts:
         # Of rows with one normal form, one stands for all.
         first = np.array([components.root(int(item)) for item in items], np.int64)
         self._items = np.intersect1d(items, first)
-        bands = self._band_groups()
+        keys = rows["bands"].to_numpy()[self._items]
+        columns = range(keys.shape[1]) if keys.ndim == 2 else range(0)
+        # The compiled loops need columns in one piece; a copy of one at a time is 8 bytes a row.
+        bands = [groups_of(np.ascontiguousarray(keys[:, at]), self._items) for at in columns]
         pairs = self._anchor_pairs()
+        # Only texts of candidates are read back: those of all rows would not fit into memory.
         wanted = [groups.members for groups in bands] + [pairs.ravel()]
         self.texts = TextReader(rows, whole, np.unique(np.concatenate(wanted)).tolist())
+        # Bands first: they settle most pairs in compiled loops, and the rule in Python then
+        # skips pairs that are joined already.
         for groups in bands:
             self.texts.join(groups, threshold, components)
         self._apply_rule(pairs)
-
-    def _band_groups(self) -> list[Groups]:
-        """The groups that share a band, one entry for each band."""
-        keys = self._rows["bands"].to_numpy()[self._items]
-        columns = range(keys.shape[1]) if keys.ndim == 2 else range(0)
-        return [groups_of(np.ascontiguousarray(keys[:, at]), self._items) for at in columns]
 
     def _anchor_pairs(self) -> "Items":
         """The pairs of rows that share rare anchors."""
@@ -198,9 +194,11 @@ class NearTexts:
     def _apply_rule(self, pairs: "Items") -> None:
         """Joins or remembers the pairs that bands did not settle."""
         overlap = self.texts.overlap(pairs)
+        # Shared anchors are weak evidence. The overlap rules most pairs out without the rule.
         for one, other in pairs[overlap >= OVERLAP].tolist():
             if self._components.root(one) == self._components.root(other):
                 continue
+            # A miss of similarity 0 differs in its numbers or signs: not a near miss for anybody.
             match = self.texts.compare(one, other, self._threshold)
             if match.similarity < self._threshold:
                 if match.similarity > 0:
@@ -219,6 +217,7 @@ class NearTexts:
         roots = self._components.roots()
         lost: dict[int, int] = {}
         links = sorted({tuple(sorted((int(roots[a]), int(roots[b])))) for _, a, b in self.inside})
+        # Ascending, so that the row that is kept first decides and the order of pairs does not.
         for stays, goes in links:
             if stays != goes and stays not in lost:
                 lost.setdefault(goes, stays)
@@ -229,11 +228,17 @@ class NearTexts:
         normal = self._rows["normal"].to_numpy()
         equal = (normal[pairs[:, 0]] == normal[pairs[:, 1]]).all(-1)
         found = np.ones(len(pairs))
-        # Of rows with one normal form, only the text of the first one was read.
-        order = self._items[np.argsort(normal[self._items, 0], kind="stable")]
-        places = np.searchsorted(normal[order, 0], normal[pairs[~equal], 0])
-        rest = order[np.minimum(places, len(order) - 1)]
-        found[~equal] = self.texts.measure(rest, self._threshold)
+        if equal.all():
+            return found
+
+        # One text stands for all rows with its normal form. Texts that were read come first, so
+        # that they are chosen; a row without one stands for itself and is read now.
+        unequal = pairs[~equal]
+        candidates = np.concatenate([self.texts.known(), unequal.ravel()])
+        _, first, form = np.unique(normal[candidates, 0], return_index=True, return_inverse=True)
+        chosen = candidates[first][form[-unequal.size :]]
+        self.texts.read(self._rows, self._whole, np.unique(chosen).tolist())
+        found[~equal] = self.texts.measure(chosen.reshape(-1, 2), self._threshold)
         return found
 
 
@@ -249,7 +254,13 @@ class TextReader:
             wanted: The numbers of the rows to read.
         """
         self._wordings: dict[int, Wording] = {}
+        self._begins = np.zeros(rows.height + 1, np.int64)
+        self._shingles = np.zeros(0, np.uint64)
         self.read(rows, whole, wanted)
+
+    def known(self) -> "Items":
+        """The numbers of the rows whose texts were read, ascending."""
+        return np.array(sorted(self._wordings), np.int64)
 
     def read(self, rows: "pl.DataFrame", whole: "pl.LazyFrame", wanted: Sequence[int]) -> None:
         """Reads more texts; those that are known are not read again.
@@ -260,13 +271,16 @@ class TextReader:
             wanted: The numbers of the rows to read.
         """
         new = [row for row in wanted if row not in self._wordings]
+        # Packing copies all shingles, which is not worth it for nothing new.
+        if not new:
+            return
         self._wordings |= dict(_read_wordings(rows, whole, new))
         known = sorted(self._wordings)
         sizes = np.zeros(rows.height + 1, np.int64)
         sizes[np.array(known, np.int64) + 1] = [len(self._wordings[row].shingles) for row in known]
         self._begins = np.cumsum(sizes)
         self._shingles = np.empty(int(self._begins[-1]), np.uint64)
-        # One array for the compiled loops; each wording keeps a view, so that nothing is held twice.
+        # One array for the compiled loops. Each wording keeps a view, so nothing is held twice.
         for row in known:
             view = self._shingles[self._begins[row] : self._begins[row + 1]]
             view[:] = self._wordings[row].shingles
@@ -295,6 +309,7 @@ class TextReader:
         """The share of the shorter row's shingles that both rows of each pair have."""
         common = np.empty(len(pairs), np.int64)
         clusters.overlaps(pairs, self._shingles, self._begins, common)
+        # The shorter text, so that one inside the other has an overlap of nearly 1.
         sizes = np.diff(self._begins)
         shorter = np.minimum(sizes[pairs[:, 0]], sizes[pairs[:, 1]])
         return common / np.maximum(shorter, 1)
@@ -340,6 +355,7 @@ def _read_wordings(
         # A filter and no join: a join may hold the whole of the other side, which is all the texts.
         there = pl.col("id").is_in(pl.Series(list(number_of)).implode())
         found = whole.select("id", "question", "options").filter(there).collect(engine="streaming")
+        # Tokens come in pieces of the cache's size, which do not follow those of the frame.
         ids = iter(found["id"].to_list())
         for tokens in tokenize(problem_texts(found)):
             for wording in wordings(tokens):

@@ -62,6 +62,7 @@ class Components:
 
     def chain(self, one: int, other: int) -> list[int]:
         """The members through which two members of a component were found, both ends included."""
+        # Built at the first call: most decisions ask for a few chains or for none.
         if not hasattr(self, "_neighbors"):
             self._neighbors: dict[int, list[int]] = {}
             for left, right in self.links[: self.count[0]].tolist():
@@ -69,6 +70,7 @@ class Components:
                 self._neighbors.setdefault(right, []).append(left)
         before = {one: one}
         queue = [one]
+        # Breadth first, though a forest has one path only: recursion could be a million deep.
         for item in queue:
             for neighbor in self._neighbors.get(item, ()):
                 if neighbor not in before:
@@ -94,6 +96,7 @@ def link(parents: "Items", links: "Items", count: "Items", one: int, other: int)
         other: Another item.
     """
     first, second = root_of(parents, one), root_of(parents, other)
+    # The smaller root wins, whatever the order of joins: rows are sorted by who is kept.
     if first != second:
         parents[max(first, second)] = min(first, second)
         links[count[0], 0], links[count[0], 1] = one, other
@@ -103,6 +106,7 @@ def link(parents: "Items", links: "Items", count: "Items", one: int, other: int)
 @compiled
 def root_of(parents: "Items", item: int) -> int:
     """The smallest member of an item's component."""
+    # Path halving (Tarjan, van Leeuwen 1984): one pass, and paths stay short without ranks.
     while parents[item] != item:
         parents[item] = parents[parents[item]]
         item = parents[item]
@@ -116,6 +120,7 @@ def groups_of(keys: "Hashes", items: "Items") -> Groups:
         keys: One key for each item.
         items: The items, ascending. Groups are ascending too.
     """
+    # Stable, so that items stay ascending within a group.
     order = np.argsort(keys, kind="stable")
     values = keys[order]
     if not len(values):
@@ -137,6 +142,7 @@ def join_equal(normal: "Hashes", items: "Items", components: Components) -> None
         components: What they are joined in.
     """
     groups = groups_of(mix_pairs(normal[:, 0], normal[:, 1]), items)
+    # Each member is joined with the first one: a group of n costs n joins, not n squared.
     first = groups.members[groups.edges[:-1]]
     leaders = np.repeat(first, np.diff(groups.edges))
     join_pairs(leaders, groups.members, components.parents, components.links, components.count)
@@ -163,6 +169,7 @@ def join_pairs(
 def mix_pairs(keys: "Hashes", others: "Hashes") -> "Hashes":
     """Keys that are equal where both are, but for one chance in 2^64."""
     found = np.empty_like(keys)
+    # Mixed before they are added, so that (a, b) and (b, a) have different keys.
     for at in range(len(keys)):
         found[at] = mixed(mixed(others[at]) + keys[at])
     return found
@@ -199,12 +206,14 @@ def join_similar(
             ours = shingles[begins[item] : begins[item + 1]]
             found = False
             for back in range(min(count, LATEST)):
+                # A ring of the latest leaders: neighbors in a group are often from one source.
                 leader = leaders[(count - 1 - back) % LATEST]
                 one, other = root_of(parents, leader), root_of(parents, item)
                 found = one == other
                 if not found:
                     theirs = shingles[begins[leader] : begins[leader + 1]]
                     small, large = min(len(ours), len(theirs)), max(len(ours), len(theirs))
+                    # Sizes bound the similarity, so that most pairs need no comparison.
                     if small < threshold * large:
                         continue
                     common = in_common(ours, theirs)
@@ -243,6 +252,7 @@ def anchor_limit(sizes: "Items") -> "Hashes":
     Args:
         sizes: The number of shingles of each text.
     """
+    # Of uniform hashes, a limit halved h times keeps one in 2^h: about ANCHORS are left.
     halvings = np.floor(np.log2(np.maximum(sizes / ANCHORS, 1))).astype(np.uint64)
     return np.uint64(2**64 - 1) >> halvings
 
@@ -288,9 +298,11 @@ def anchor_pairs(anchors: "Hashes", owners: "Items", skeleton: "Hashes", signs: 
     """
     groups = groups_of(anchors, owners)
     sizes = np.diff(groups.edges)
+    # Larger groups are skipped by `pair_up`; a few of them would be billions of pairs.
     room = int((np.minimum(sizes, RARE) ** 2).sum() // 2)
     found = np.empty(room, np.uint64)
     count = pair_up(groups.members, groups.edges, skeleton, signs, found)
+    # A single shared phrase finds too many; two rare ones find copies.
     pairs, shared = np.unique(found[:count], return_counts=True)
     pairs = pairs[shared >= SHARED]
     return np.stack([pairs >> np.uint64(32), pairs & np.uint64(2**32 - 1)], 1).astype(np.int64)
@@ -316,6 +328,7 @@ def pair_up(
         for at in range(edges[group], edges[group + 1]):
             for before in range(edges[group], at):
                 one, other = members[before], members[at]
+                # Skeletons of different lengths may be a run of each other; the rule looks.
                 equal = skeleton[one] == skeleton[other]
                 if one != other and (equal or signs[one] != signs[other]):
                     pairs[count] = (np.uint64(one) << np.uint64(32)) | np.uint64(other)

@@ -61,24 +61,22 @@ class BenchmarkTexts:
         for ids, tokens in read_batches(rows):
             normal = tokens.keys()[0]
             for place, wording in enumerate(wordings(tokens)):
-                self._add(ids[place], tuple(normal[place].tolist()), wording)
+                # A text without words says nothing; its image may.
+                if not len(wording.words):
+                    continue
+                number = self._known.setdefault(tuple(normal[place].tolist()), len(self._texts))
+                if number == len(self._texts):
+                    self._texts.append(wording)
+                    self.members.append([])
+                self.members[number].append(ids[place])
         self._index()
-
-    def _add(self, id_: str, normal: tuple[int, ...], wording: Wording) -> None:
-        # A text without words says nothing; its image may.
-        if not len(wording.words):
-            return
-        number = self._known.setdefault(normal, len(self._texts))
-        if number == len(self._texts):
-            self._texts.append(wording)
-            self.members.append([])
-        self.members[number].append(id_)
 
     def _index(self) -> None:
         """Sorts the uncommon shingles, so that a batch is looked up with one binary search."""
         parts = [text.shingles for text in self._texts]
         shingles = np.concatenate(parts) if parts else np.zeros(0, np.uint64)
         owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        # A sorted array takes 16 bytes for each shingle; a dict would take several times that.
         order = np.argsort(shingles, kind="stable")
         shingles, owners = shingles[order], owners[order]
         _, inverse, counts = np.unique(shingles, return_inverse=True, return_counts=True)
@@ -98,12 +96,14 @@ class BenchmarkTexts:
             equal = self._known.get(tuple(normal[row].tolist()))
             if equal is not None and len(wording.words):
                 yield TextHit(row, equal, 1.0, "same")
+            # An equal text settles one question; others may contain it and are hits as well.
             for question in candidates.get(row, ()):
                 if question == equal:
                     continue
                 match = compare(wording, self._texts[question], self._threshold)
                 if match.similarity >= self._threshold:
                     yield TextHit(row, question, match.similarity, match.how)
+                # 0 means other numbers or signs: a shared run is then the template's wording.
                 elif match.similarity > 0 and shares_run(wording, self._texts[question]):
                     yield TextHit(row, question, match.similarity, f"{RUN} words")
 
@@ -118,6 +118,7 @@ class BenchmarkTexts:
         # Each shingle of ours, repeated once for each benchmark text that has it.
         starts = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
         owners = self._owners[starts + np.arange(counts.sum())]
+        # A pair as one number: np.unique sorts numbers much faster than rows of two.
         pairs = np.repeat(rows, counts) * max(1, len(self._texts)) + owners
         found, shared = np.unique(pairs, return_counts=True)
         candidates: dict[int, list[int]] = defaultdict(list)
@@ -135,6 +136,7 @@ def shares_run(one: Wording, other: Wording) -> bool:
     if len(short.words) < RUN:
         return False
     runs = [np.lib.stride_tricks.sliding_window_view(part.words, RUN) for part in (short, long)]
+    # Runs of the shorter text are kept, so that memory follows the smaller side.
     known = {run.tobytes() for run in runs[0]}
     return any(run.tobytes() in known for run in runs[1])
 

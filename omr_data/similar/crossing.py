@@ -12,10 +12,6 @@ from omr_data.similar.looks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import polars as pl
-
     from omr_data.step import Columns
 
 
@@ -32,7 +28,9 @@ class ImageMatches:
         """
         self._radius = radius
         self._sides = (data, reference)
-        self._rows = tuple(_numbered(side.keys) for side in self._sides)
+        ids = [side.keys["id"].to_list() for side in self._sides]
+        # Steps name problems by id, and the arrays below go by the number of the row.
+        self._rows = tuple(dict(zip(one, range(len(one)), strict=True)) for one in ids)
         self._hashes = tuple(side.keys["image_hashes"].to_list() for side in self._sides)
         self._bytes = tuple(side.keys["bytes"].to_list() for side in self._sides)
         self._thumbnails: tuple[dict[int, list[bytes]], ...] = ({}, {})
@@ -57,6 +55,7 @@ class ImageMatches:
             for id_, other in pairs
             if self.both_have_images(id_, other)
         ]
+        # Hashes rule most pairs out; a thumbnail of 12 KB is read for the rest only.
         self._read([pair for pair in candidates if self._may_be_same(*pair)])
 
     def all_pairs(self) -> Iterator[tuple[str, str]]:
@@ -65,6 +64,7 @@ class ImageMatches:
         candidates = list(self._candidates())
         self._read(candidates)
         done: set[int] = set()
+        # One hit is enough to drop a row, so the other partners are not compared.
         for row, partner in candidates:
             if row not in done and self._same(row, partner):
                 done.add(row)
@@ -77,6 +77,7 @@ class ImageMatches:
         """
         groups = [groups_by_hashes(side.keys) for side in self._sides]
         for one, other in similar_groups(groups[0], groups[1], self._radius):
+            # Reversed, so that the first of several partners with equal bytes remains.
             first = {self._bytes[1][partner]: partner for partner in reversed(groups[1][other][1])}
             for row in groups[0][one][1]:
                 for partner in sorted(first.values()):
@@ -99,11 +100,7 @@ class ImageMatches:
     def _read(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Reads the thumbnails of both sides of some pairs."""
         for side, columns in enumerate(self._sides):
+            # Thumbnails stay for later calls: `same` asks for pairs in the order of hits.
             wanted = sorted({pair[side] for pair in pairs} - self._thumbnails[side].keys())
             found = read_thumbnails(columns.keys, columns.payload, wanted)
             self._thumbnails[side].update(found)
-
-
-def _numbered(keys: "pl.DataFrame") -> "Mapping[str, int]":
-    """The number of each row, by its id."""
-    return {id_: row for row, id_ in enumerate(keys["id"].to_list())}

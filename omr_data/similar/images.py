@@ -4,7 +4,7 @@ An image is turned upright (EXIF), laid over white and, where it is transparent,
 cropped to its content: borders and padding of one color go. Of the content two hashes are taken, so
 that the false hit of one is not enough: **pHash** (signs of the low frequencies of a 32 x 32 cosine
 transform against their median; Zauner 2010) and **dHash** (whether each of 8 x 9 cells is brighter
-than its left neighbor); once of the whole and once of the centre, which finds small crops.
+than its left neighbor); once of the whole and once of the center, which finds small crops.
 **Thumbnail**: 64 x 64 cells of mean color. Cells tell puzzles of one template apart, which hashes
 cannot (`omr_data.similar.looks`).
 
@@ -43,8 +43,8 @@ CONTENT = 0.25
 lose its place."""
 NARROW = 0.8
 """Share of the area from which content fills the image, so that it may be a cropped photograph."""
-CENTRE = 0.05
-"""Share of each side that the centre leaves out."""
+CENTER = 0.05
+"""Share of each side that the center leaves out."""
 GREY = 12.0
 """Largest difference of two color channels of a cell, of 255, in an image that counts as grey."""
 CROPPED, COLORED, BORDERLESS = 1, 2, 4
@@ -55,7 +55,7 @@ class ImageHashes(NamedTuple):
     """What is kept of one image."""
 
     hashes: tuple[int, ...]
-    """pHash and dHash of four looks: the whole, the content, the centre of the content, and the
+    """pHash and dHash of four looks: the whole, the content, the center of the content, and the
     content over black. Looks that an image does not have repeat the content."""
     thumbnail: bytes
     """The thumbnails of the whole and of the content, over white, and over black where the image
@@ -73,22 +73,24 @@ def image_hashes(data: bytes) -> ImageHashes:
         grey = cells @ WEIGHTS
         if trimmed:
             whole = _means(pixels)
-            # A photograph may have an even strip at its edge, which is no border.
+            # A photograph may have an even strip at its edge, which is not a border.
             even = content.shape[0] * content.shape[1] >= NARROW * pixels[..., 0].size
             thumbnails.append(_packed(whole, BORDERLESS if even else 0))
             hashes.append(_hashes(whole @ WEIGHTS))
         else:
             hashes.append(_hashes(grey))
         thumbnails.append(_packed(cells, CROPPED if trimmed else BORDERLESS))
-        # The centre is taken of the cells, which is a hundred times cheaper than of the pixels.
+        # The center is taken of the cells, which is a hundred times cheaper than of the pixels.
         hashes += [_hashes(grey), _hashes(_CENTER @ grey @ _CENTER.T)]
+    # An opaque image has three looks; its content then stands for the fourth.
     over_black = hashes[4] if len(hashes) > 3 else hashes[1]
-    four = [*hashes[:3], over_black]
-    return ImageHashes(tuple(one for pair in four for one in pair), b"".join(thumbnails))
+    four = (*hashes[0], *hashes[1], *hashes[2], *over_black)
+    return ImageHashes(four, b"".join(thumbnails))
 
 
 def _packed(cells: "Cells", flags: int) -> bytes:
     """One thumbnail."""
+    # Compression gives the cells of a grey image a little color.
     colored = COLORED * bool(np.ptp(cells, 2).max() > GREY)
     return bytes([flags + colored]) + cells.round().astype(np.uint8).tobytes()
 
@@ -103,6 +105,7 @@ def _trim(pixels: "Pixels") -> "Pixels":
         if np.abs(corners - corner).max() > BORDER:
             return pixels
         top, bottom, left, right = content_box(pixels, corner)
+        # Repeated, since a frame often has padding of another color inside.
         box = pixels[top:bottom, left:right]
         if box.shape == pixels.shape:
             return pixels
@@ -131,6 +134,7 @@ def content_box(pixels: "Pixels", corner: "NDArray[np.int16]") -> tuple[int, int
         length = width if rows else height
         found = False
         while 0 <= at < (height if rows else width) and not found:
+            # One pixel of another color ends the border: thin lines are content too.
             for along in range(length):
                 for channel in range(channels):
                     value = pixels[at, along, channel] if rows else pixels[along, at, channel]
@@ -150,6 +154,7 @@ def _hashes(grey: "Cells") -> tuple[int, int]:
     """pHash and dHash of 64 x 64 cells."""
     small = grey.reshape(32, 2, 32, 2).mean((1, 3))
     low = (_COSINES @ small @ _COSINES.T).ravel()[1:]  # the first one is the mean
+    # Matrices and no resizing: the sums are those of `box_means`, at any size of the image.
     wide = _COLUMNS @ grey @ _ROWS.T
     return _bits(low > np.partition(low, 31)[31]), _bits((wide[:, 1:] > wide[:, :-1]).ravel())
 
@@ -172,6 +177,7 @@ def _decode(data: bytes) -> "list[Pixels]":
         color = np.repeat(color, 3, 2)
     if alphas is None or alphas.min() == 255:
         return [np.ascontiguousarray(color)]
+    # Over white alone, a white drawing on a transparent ground would be an empty image.
     light = color.astype(np.uint16) * alphas
     over_white = ((light + 255 * (255 - alphas)) // 255).astype(np.uint8)
     return [over_white, (light // 255).astype(np.uint8)]
@@ -181,6 +187,7 @@ def _means(pixels: "Pixels") -> "Cells":
     """Means of 64 x 64 cells. Images smaller than that are enlarged first."""
     if min(pixels.shape[:2]) < SIDE:
         size = (max(SIDE, pixels.shape[1]), max(SIDE, pixels.shape[0]))
+        # Rare, and as small as it gets, so Pillow's default filter is good enough.
         enlarged = Image.fromarray(np.ascontiguousarray(pixels)).resize(size)
         pixels = np.asarray(enlarged)
     height, width, channels = pixels.shape
@@ -194,7 +201,7 @@ def box_means(rows: "NDArray[np.uint8]", width: int, cells: "Cells") -> None:
     """Means over boxes that are cut through pixels, so that renderings of any size agree.
 
     Whole pixels would be twice as fast, and shift edges by up to half a pixel: an eighth of a cell
-    in a picture of 256 pixels, which is more than two puzzles of one template differ by.
+    in an image of 256 pixels, which is more than two puzzles of one template differ by.
 
     Args:
         rows: The pixels, shape (height, width * channels).
@@ -227,8 +234,9 @@ def _bits(flags: "NDArray[np.bool_]") -> int:
 
 
 def _boxes(cells: int) -> "NDArray[np.float32]":
-    """A matrix that takes means of 64 places in so many cells of equal width."""
+    """A matrix that takes means of 64 places in a number of cells of equal width."""
     edges = np.linspace(0, SIDE, cells + 1)
+    # 64 is not a multiple of 9: edges cut through places, which then count in part.
     overlap = np.minimum(edges[1:, None], np.arange(1, SIDE + 1)) - np.maximum(
         edges[:-1, None], np.arange(SIDE)
     )
@@ -251,12 +259,13 @@ def zoom(margins: tuple[float, float]) -> "Cells":
     starts, ends = edges[:-1, None], edges[1:, None]
     left = np.arange(SIDE, dtype=np.float64)
     right = left + 1
+    # The outermost cells reach beyond the image, for margins below 0.
     left[0], right[-1] = -SIDE, 2 * SIDE
     weights = np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None)
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
-_CENTER = zoom((CENTRE, CENTRE))
+_CENTER = zoom((CENTER, CENTER))
 
 
 def image_columns(shard: "pa.Table", read_image: Callable[[ImageRef], bytes]) -> "pl.DataFrame":

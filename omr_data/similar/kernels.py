@@ -27,6 +27,7 @@ PLACES = np.array(
 )
 """Odd factors, one for each place of a run of words."""
 SLOTS = 128
+"""Values of a signature. The standard error of a similarity is at most 0.5 / sqrt(128) = 0.044."""
 EMPTY = np.uint64(2**64 - 1)
 _FOLD = U(PLACES[-1])
 _MASK = np.array([2 ** (8 * size) - 1 for size in range(9)], np.uint64)
@@ -43,7 +44,10 @@ def compiled(function: F) -> F:
 
 @compiled
 def mixed(value: Any) -> Any:
-    """The finaliser of splitmix64: every bit of the result depends on every bit of the value."""
+    """The finalizer of splitmix64 (Steele, Lea, Flood 2014): each bit of the value
+    changes about half of the result's bits.
+    """
+    # Shifts and odd factors can be undone, so that different values never collide.
     value ^= value >> U(30)
     value *= U(0xBF58476D1CE4E5B9)
     value ^= value >> U(27)
@@ -53,7 +57,14 @@ def mixed(value: Any) -> Any:
 
 @compiled
 def hash_bytes(loads: "Hashes", begin: int, end: int) -> Any:
-    """The hash of the bytes from `begin` to `end`. `loads` holds the 8 bytes from each byte on."""
+    """The hash of some bytes.
+
+    Args:
+        loads: The 8 bytes from each byte on, as one value.
+        begin: The first byte.
+        end: The byte after the last one.
+    """
+    # Eight bytes a step: most words are settled by the first line.
     length = end - begin
     value = mixed((loads[begin] & _MASK[min(length, 8)]) + U(length))
     for step in range(8, length, 8):
@@ -63,27 +74,42 @@ def hash_bytes(loads: "Hashes", begin: int, end: int) -> Any:
 
 @compiled
 def hash_words(edges: "Offsets", loads: "Hashes", words: "Hashes") -> None:
-    """The hash of each token, edges[2 * i] : edges[2 * i + 1]."""
+    """Hashes each token.
+
+    Args:
+        edges: Token i is edges[2 * i] : edges[2 * i + 1].
+        loads: The 8 bytes from each byte on, as one value.
+        words: Receives the hashes.
+    """
     for word in range(len(words)):
         words[word] = hash_bytes(loads, edges[2 * word], edges[2 * word + 1])
 
 
 @compiled
 def sketch(hashes: "Hashes", offsets: "Offsets", signatures: "NDArray[np.uint32]") -> None:
-    """The signature of each text's hashes, as `minhash.signatures` defines it."""
+    """The signature of each text's hashes, as `minhash.signatures` defines it.
+
+    Args:
+        hashes: The shingles of all texts.
+        offsets: Text i has the shingles offsets[i] : offsets[i + 1].
+        signatures: Receives the signatures, shape (texts, 128).
+    """
     best = np.empty(SLOTS, np.uint64)
     for text in range(len(offsets) - 1):
         begin, end = offsets[text], offsets[text + 1]
         best[:] = EMPTY
+        # A text without shingles takes no turn: its slots keep the largest value.
         empty = SLOTS if begin < end else 0
         turn = U(0)
         while empty:
             for at in range(begin, end):
-                value = (
-                    hashes[at] if turn == 0 else mixed(hashes[at] + turn * U(0x9E3779B97F4A7C15))
-                )
+                # The first turn fills nearly all slots of a long text, and needs no mixing.
+                value = hashes[at]
+                if turn != 0:
+                    value = mixed(value + turn * U(0x9E3779B97F4A7C15))
                 slot = value >> U(57) if turn < SLOTS else turn - U(SLOTS)
                 empty -= best[slot] == EMPTY
+                # The turn on top of the value: an earlier turn always wins.
                 best[slot] = min(best[slot], (turn << U(32)) | (value & U(0xFFFFFFFF)))
             turn += U(1)
         for slot in range(SLOTS):
@@ -92,10 +118,17 @@ def sketch(hashes: "Hashes", offsets: "Offsets", signatures: "NDArray[np.uint32]
 
 @compiled
 def mix_bands(signatures: "NDArray[np.uint32]", factors: "Hashes", keys: "Hashes") -> None:
-    """One key for each band of len(factors) places, which its number tells apart from those of the other bands."""
+    """One key for each band of each signature. Keys of different bands differ.
+
+    Args:
+        signatures: Shape (texts, 128).
+        factors: An odd factor for each place of a band; their number is the band's width.
+        keys: Receives the keys, shape (texts, bands).
+    """
     width = len(factors)
     for text in range(len(signatures)):
         for band in range(keys.shape[1]):
+            # The number of the band is mixed in, so that equal values in two bands do not meet.
             value = U(band) * U(0x9E3779B97F4A7C15)
             for place in range(width):
                 value += U(signatures[text, band * width + place]) * factors[place]
@@ -107,6 +140,7 @@ def keep_distinct(hashes: "Hashes") -> int:
     """Moves the distinct values of a sorted array to its front, and returns their number."""
     count = 0
     for at in range(len(hashes)):
+        # Written first and counted after: no branch that a processor could mispredict.
         hashes[count] = hashes[at]
         count += at + 1 == len(hashes) or hashes[at] != hashes[at + 1]
     return count
@@ -117,6 +151,7 @@ def in_common(one: "Hashes", other: "Hashes") -> int:
     """How many values two sorted arrays of distinct values share."""
     count = first = second = 0
     while first < len(one) and second < len(other):
+        # Comparisons are added as numbers: branches on random hashes would be mispredicted.
         here, there = one[first], other[second]
         count += here == there
         first += here <= there

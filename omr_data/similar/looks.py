@@ -61,6 +61,7 @@ def near(ours: "NDArray[np.uint64]", theirs: "NDArray[np.uint64]", radius: int) 
         close = np.bitwise_count(block[:, None, 0] ^ theirs[None, :, 0]) <= radius
         rows, columns = np.nonzero(close)
         both = np.bitwise_count(block[rows, 1] ^ theirs[columns, 1]) <= radius
+        # dHash only for the few pairs that pHash left.
         found.append(np.stack([rows[both] + start, columns[both]], 1))
     return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
 
@@ -73,6 +74,7 @@ def look_alike(one: Sequence[int], other: Sequence[int], radius: int) -> bool:
         other: The hashes of another.
         radius: The most bits that differ in both hashes of some pair of looks.
     """
+    # Any look may match any other: one copy may be cropped, padded or laid over black.
     for ours in range(0, 2 * LOOKS, 2):
         for theirs in range(0, 2 * LOOKS, 2):
             first = (one[ours] ^ other[theirs]).bit_count()
@@ -145,6 +147,7 @@ def _error(whole: "Cells", part: "Cells", margins: Sequence[float]) -> float:
 
 def _zoomed(cells: "Cells", margins: Sequence[float]) -> "Cells":
     """The inside of cells, stretched over all: margins at the top, bottom, left and right."""
+    # Matrices are cached: the same margins are tried for every pair.
     down = _zoom_matrix(margins[0], margins[1])
     across = _zoom_matrix(margins[2], margins[3])
     rows = np.tensordot(down, cells, 1)
@@ -169,6 +172,7 @@ def _blocks(cells: "Cells") -> "Cells":
 def _agree(first: "Cells", second: "Cells", cell: float) -> bool:
     """Whether no cell and no block differs by more than renderings of one image do."""
     difference = first - second
+    # The largest difference and no mean: one changed number is a few cells of 4,096.
     if np.abs(difference).max() > cell:
         return False
     return bool(np.abs(_blocks(difference)).max() <= BLOCK)
@@ -204,6 +208,7 @@ class NearImages:
             if len(members) <= SQUARE:
                 yield from _all_pairs(members)
             else:
+                # n - 1 pairs instead of n squared; a copy of the first row finds its group.
                 yield from ((members[0], row) for row in members[1:])
 
     def pairs_with_words(self) -> Iterator[tuple[int, int]]:
@@ -227,13 +232,13 @@ class NearImages:
     def _read(self, row: int) -> list[bytes]:
         """The thumbnails of a row. The first call reads those of all rows in some larger group."""
         if not self._thumbnails:
-            self._thumbnails = read_thumbnails(self._rows, self._payload, self._candidates())
+            some: set[int] = set()
+            # A row alone in its group is never compared.
+            for members in self.pairs_of_groups():
+                if len(members) > 1:
+                    some.update(members)
+            self._thumbnails = read_thumbnails(self._rows, self._payload, sorted(some))
         return self._thumbnails[row]
-
-    def _candidates(self) -> list[int]:
-        """The rows that look like some other row."""
-        some = {row for members in self.pairs_of_groups() if len(members) > 1 for row in members}
-        return sorted(some)
 
 
 def _all_pairs(members: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -249,11 +254,11 @@ def _banded(bands: "NDArray[np.uint64]", members: Sequence[int]) -> Iterator[tup
         groups = groups_of(bands[items, column].copy(), items)
         for start, stop in zip(groups.edges[:-1].tolist(), groups.edges[1:].tolist(), strict=True):
             group = groups.members[start:stop].tolist()
-            yield from (
-                _all_pairs(group)
-                if len(group) <= SQUARE
-                else zip([group[0]] * len(group), group[1:], strict=False)
-            )
+            # A template with one wording can still be thousands of rows.
+            if len(group) <= SQUARE:
+                yield from _all_pairs(group)
+            else:
+                yield from ((group[0], row) for row in group[1:])
 
 
 def groups_by_hashes(rows: "pl.DataFrame") -> list[tuple[list[list[int]], list[int]]]:
@@ -261,6 +266,7 @@ def groups_by_hashes(rows: "pl.DataFrame") -> list[tuple[list[list[int]], list[i
     import polars as pl
 
     some = rows.select("image_hashes").with_row_index("row")
+    # Grouped by all hashes of all images: equal bytes always share a group.
     imaged = some.filter(pl.col("image_hashes").list.len() > 0)
     grouped = imaged.group_by("image_hashes", maintain_order=True).agg("row")
     return [(images, members) for images, members in grouped.iter_rows()]
@@ -278,7 +284,7 @@ def similar_groups(
         theirs: The same of others.
         radius: The most bits that hashes differ in.
     """
-    flat = [_flat_looks(side) for side in (ours, theirs)]
+    flat = [first_looks(side) for side in (ours, theirs)]
     pairs = near(flat[0][0], flat[1][0], radius)
     # The first image finds candidates, by any of its looks.
     found = set(
@@ -292,15 +298,15 @@ def similar_groups(
     )
 
 
-def _flat_looks(
+def first_looks(
     groups: Sequence[tuple[list[list[int]], list[int]]],
 ) -> "tuple[NDArray[np.uint64], Items]":
     """The distinct looks at the first image of each group, and the group of each."""
-    looks = [
-        (number, look)
-        for number, (images, _) in enumerate(groups)
-        for look in sorted({tuple(images[0][at : at + 2]) for at in range(0, 2 * LOOKS, 2)})
-    ]
+    looks: list[tuple[int, tuple[int, ...]]] = []
+    for number, (images, _) in enumerate(groups):
+        # An opaque image without a border repeats two looks, which would be compared again.
+        distinct = {tuple(images[0][at : at + 2]) for at in range(0, 2 * LOOKS, 2)}
+        looks.extend((number, look) for look in sorted(distinct))
     hashes = np.array([look for _, look in looks], np.uint64).reshape(-1, 2)
     return hashes, np.array([number for number, _ in looks], np.int64)
 
@@ -317,6 +323,7 @@ def read_thumbnails(
     """
     import polars as pl
 
+    # A join and no filter by id: the answer needs the number of each row anyway.
     places = pl.Series(list(wanted), dtype=pl.Int64)
     numbers = pl.LazyFrame({"id": rows["id"].gather(places), "row": places})
     joined = payload.join(numbers, on="id", how="inner").select("row", "thumbnails")

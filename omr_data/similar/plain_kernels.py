@@ -1,7 +1,7 @@
 """Compiled loops for texts of nothing but letters, spaces and simple punctuation.
 
-Such texts have no numbers, signs or foreign scripts to look for, so that words are found 64 bytes at
-a time: three times as fast as `token_kernels.cut_tokens`, with the same result. Prose of several
+Such texts have no numbers, signs or foreign scripts to look for, so that words are found 64 bytes
+at a time: three times as fast as `token_kernels.cut_tokens`, with the same result. Prose of several
 kilobytes profits; problems hardly ever qualify, and are short.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Offsets = NDArray[np.int64]
 
 BLOCK = 72
-"""Bytes that must follow the last byte of `lower` and `marks`: blocks of 64 bytes are read whole."""
+"""Bytes that must follow the last byte of `lower` and `marks`: blocks of 64 are read whole."""
 _GATHER = np.uint64(0x0102040810204080)
 """Times 8 bytes of 0 or 1, it has their 8 bits on top."""
 _DEBRUIJN = np.uint64(0x03F79D71B4CB0A89)
@@ -54,6 +54,7 @@ def classify(data: "Bytes", lower: "Bytes", marks: "Bytes") -> None:
     """
     for at in range(len(data)):
         low = np.uint8(data[at] | 32)
+        # Signs are changed by this too, but nobody reads bytes outside of words.
         lower[at] = low
         marks[at] = np.uint8(low - 97) < 26
     for at in range(len(data), len(marks)):
@@ -85,10 +86,12 @@ def find_words(marks: "Hashes", offsets: "Offsets", edges: "Offsets", bounds: "O
                 bits |= ((marks[block + 8 * part] * _GATHER) >> np.uint64(56)) << np.uint64(
                     8 * part
                 )
+            # The last block reaches into the next text, whose letters are cut off here.
             if offsets[text + 1] - block < 64:
                 bits &= (np.uint64(1) << np.uint64(offsets[text + 1] - block)) - np.uint64(1)
             left = bits ^ ((bits << np.uint64(1)) | carry)
             carry = bits >> np.uint64(63)
+            # One round for each edge, however long the words between the edges are.
             while left:
                 lowest = left & (~left + np.uint64(1))
                 edges[count] = block + _BIT[(lowest * _DEBRUIJN) >> np.uint64(58)]

@@ -1,7 +1,8 @@
-"""The pixels of ordinary PNGs, twice to three times as fast as libpng: inflated by ISA-L, and unfiltered by compiled loops.
+"""The pixels of ordinary PNGs, twice to three times as fast as libpng.
 
-**Ordinary**: 8 bits a channel, not interlaced, no transparent color. All else is left to Pillow, and so is what is broken,
-whose errors it tells better. Checksums are not looked at: whoever stored an image has decoded it once.
+ISA-L inflates the data, and compiled loops undo the filters. **Ordinary**: 8 bits a channel, not
+interlaced, no transparent color. All other files are left to Pillow, and so are broken ones, whose
+errors it tells better. Checksums are not verified: whoever stored an image has decoded it once.
 """
 
 import struct
@@ -23,22 +24,25 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def decode(data: bytes) -> "NDArray[np.uint8] | None":
-    """The pixels of an ordinary PNG, shape (height, width, channels); None for any other file. Never inflates more than that."""
+    """The pixels of an ordinary PNG, shape (height, width, channels); None for any other file.
+
+    Never inflates more bytes than the image has.
+    """
     if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 33:
         return None
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    if (
-        depth != 8
-        or interlaced
-        or kind not in _CHANNELS
-        or not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 2**31)
-    ):
+    if depth != 8 or interlaced or kind not in _CHANNELS:
+        return None
+    # Pillow's own limit holds here too; it raises the error for what is larger.
+    if not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 2**31):
         return None
     chunks = list(_chunks(data))
     if any(name == b"tRNS" for name, _ in chunks):
         return None
     channels = _CHANNELS[kind]
+    # Each line has one byte in front for its filter.
     size = height * (1 + width * channels)
+    # max_length stops a bomb: a few kilobytes can inflate to gigabytes.
     try:
         raw = isal_zlib.decompressobj().decompress(
             b"".join(body for name, body in chunks if name == b"IDAT"), max_length=size
@@ -51,11 +55,19 @@ def decode(data: bytes) -> "NDArray[np.uint8] | None":
     if not unfilter(np.frombuffer(raw, np.uint8).reshape(height, -1), channels, pixels):
         return None
     pixels = pixels.reshape(height, width, channels)
-    return pixels if kind != 3 else _colored(pixels, chunks)
+    if kind != 3:
+        return pixels
+
+    palette = np.frombuffer(next((body for name, body in chunks if name == b"PLTE"), b""), np.uint8)
+    # An index beyond the palette is an error that Pillow reports.
+    if len(palette) % 3 or int(pixels.max()) >= len(palette) // 3:
+        return None
+    return palette.reshape(-1, 3)[pixels[..., 0]]
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Name and body of each chunk."""
+    # A cut-off file ends the loop; the missing data is noticed when it is inflated.
     start = 8
     while start + 12 <= len(data):
         size = int.from_bytes(data[start : start + 4])
@@ -63,21 +75,18 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         start += 12 + size
 
 
-def _colored(
-    indices: "NDArray[np.uint8]", chunks: list[tuple[bytes, bytes]]
-) -> "NDArray[np.uint8] | None":
-    """The colors that a palette gives; None where it lacks one."""
-    palette = np.frombuffer(next((body for name, body in chunks if name == b"PLTE"), b""), np.uint8)
-    if len(palette) % 3 or int(indices.max()) >= len(palette) // 3:
-        return None
-    return palette.reshape(-1, 3)[indices[..., 0]]
-
-
 @compiled
 def unfilter(lines: "NDArray[np.uint8]", step: int, pixels: "NDArray[np.uint8]") -> bool:
-    """Undoes the filters of a PNG's lines (PNG specification, chapter 9); false where a line has none of the five.
+    """Undoes the filters of a PNG's lines (PNG specification, chapter 9).
 
-    Each line begins with the number of its filter, and then has as many bytes as a row of `pixels`; `step` of them are a pixel.
+    Args:
+        lines: Each begins with the number of its filter, and then has as many bytes as a row of
+            `pixels`.
+        step: Bytes of a pixel.
+        pixels: Receives the bytes, shape (height, width * step).
+
+    Returns:
+        False where a line has none of the five filters.
     """
     above = np.zeros(pixels.shape[1], np.uint8)
     for row in range(len(lines)):
@@ -86,6 +95,7 @@ def unfilter(lines: "NDArray[np.uint8]", step: int, pixels: "NDArray[np.uint8]")
         if kind == 0:
             out[:] = line
         elif kind == 1:
+            # The first pixel of a line has none to its left, which counts as 0.
             out[:step] = line[:step]
             for at in range(step, len(out)):
                 out[at] = line[at] + out[at - step]
@@ -109,7 +119,9 @@ def unfilter(lines: "NDArray[np.uint8]", step: int, pixels: "NDArray[np.uint8]")
 def _undo_paeth(
     line: "NDArray[np.uint8]", above: "NDArray[np.uint8]", step: int, out: "NDArray[np.uint8]"
 ) -> None:
-    """Up to four channels side by side, whose neighbors stay in registers: each waits for its own left one."""
+    """Undoes the Paeth filter of one line, up to four channels side by side."""
+    # Each byte waits for its left neighbor. Written out by channel, the neighbors stay in
+    # registers and the channels are computed at the same time.
     left0 = left1 = left2 = left3 = corner0 = corner1 = corner2 = corner3 = np.int64(0)
     for at in range(0, len(out), step):
         up = np.int64(above[at])
@@ -131,7 +143,10 @@ def _undo_paeth(
 
 @compiled
 def _nearest(left: Any, up: Any, corner: Any) -> Any:
-    """Which of three neighbors is nearest to left + up - corner, without the three distances (as stb_image has it)."""
+    """Which of three neighbors is nearest to left + up - corner.
+
+    As in stb_image: the three distances are never computed.
+    """
     edge = 3 * corner - (left + up)
     low, high = min(left, up), max(left, up)
     near = low if high <= edge else corner

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from rapidfuzz.distance import OSA
 
-from omr_data.similar import kernels, token_kernels
+from omr_data.similar import characters, kernels, token_kernels
 from omr_data.similar.shingles import CHARACTERS, WORDS
 from omr_data.similar.tokens import Tokens, option_mark
 
@@ -74,20 +74,22 @@ class Wording:
 
     def skeleton_places(self) -> "NDArray[np.int64]":
         """Where the numbers and signs are."""
-        return np.flatnonzero(self.kinds >= token_kernels.NUMBER)
+        return np.flatnonzero(self.kinds >= characters.NUMBER)
 
     def options(self) -> set[bytes]:
         """The options of the problem, each as the bytes of its token hashes."""
         marks = np.flatnonzero(self.words == option_mark())
+        # Without options, np.split would copy all words for nothing.
         if not len(marks):
             return set()
         return {part[1:].tobytes() for part in np.split(self.words, marks)[1:]}
 
     def unique_words(self) -> Mapping[int, bytes]:
         """The words (no numbers, signs or characters) by their hash."""
+        # Letters of long texts are not kept (`LONG`), so nothing can be respelled there.
         if not self.spelled:
             return {}
-        places = np.flatnonzero(self.kinds == token_kernels.WORD).tolist()
+        places = np.flatnonzero(self.kinds == characters.WORD).tolist()
         return {
             int(self.words[at]): self.spelled[self.edges[2 * at] : self.edges[2 * at + 1]]
             for at in places
@@ -99,6 +101,7 @@ def wordings(tokens: Tokens) -> Iterator[Wording]:
     for text in range(len(tokens)):
         begin, end = int(tokens.bounds[text]), int(tokens.bounds[text + 1])
         words, kinds = tokens.words[begin:end].copy(), tokens.kinds[begin:end].copy()
+        # Offsets begin at 0 in each copy, so that a Wording does not depend on its piece.
         edges = tokens.edges[2 * begin : 2 * end]
         if end - begin >= LONG:
             edges = edges[:0]
@@ -139,6 +142,7 @@ def compare(one: Wording, other: Wording, threshold: float) -> Match:
     if np.array_equal(one.words, other.words):
         return Match(1.0, "same")
     first, second = one.words[one.skeleton_places()], other.words[other.skeleton_places()]
+    # Options are sets: their order says nothing, and a copy may lack a few.
     choices, others = one.options(), other.options()
     if choices and others and not choices & others:
         return NOTHING
@@ -148,6 +152,7 @@ def compare(one: Wording, other: Wording, threshold: float) -> Match:
         if raw < threshold and raw >= WORTH_A_LOOK:
             raw = max(raw, respelled(one, other))
         best = Match(raw, "near")
+    # Containment is looked for last, since it costs the most.
     if best.similarity < threshold:
         short, long = sorted((one, other), key=lambda wording: len(wording.words))
         best = max(best, Match(inside(short, long), "inside"))
@@ -177,6 +182,7 @@ def respelled(one: Wording, other: Wording) -> float:
 
 def misspelled(one: bytes, other: bytes) -> bool:
     """Whether two words are one edit apart: a letter more, less or changed, or two swapped."""
+    # OSA and not Levenshtein: two swapped letters are one typo.
     short = min(len(one), len(other))
     if short >= MISSPELLED:
         return bool(OSA.distance(one, other, score_cutoff=1) <= 1)
@@ -196,6 +202,7 @@ def inside(short: Wording, long: Wording) -> float:
     size = len(short.words)
     if size < max(SHORTEST, SMALLEST * len(long.words)) or size > LARGEST * len(long.words):
         return 0.0
+    # Cheap tests first: most pairs end here, before the span is looked for.
     common = kernels.in_common(short.shingles, long.shingles)
     if common < WORTH_A_LOOK * len(short.shingles):
         return 0.0
@@ -211,7 +218,7 @@ def inside(short: Wording, long: Wording) -> float:
     # A sign next to the span belongs to it: x + 3 is not inside of x + 3 - y.
     # The mark between a question and its options does not: a copy may lack the options.
     borders = [at for at in (begin - 1, end) if 0 <= at < len(long.words)]
-    signs = [at for at in borders if long.kinds[at] == token_kernels.SIGN]
+    signs = [at for at in borders if long.kinds[at] == characters.SIGN]
     if any(long.words[at] != option_mark() for at in signs):
         return 0.0
     words, kinds = long.words[begin:end], long.kinds[begin:end]
@@ -232,6 +239,7 @@ def best_offset(short: Wording, long: Wording) -> int:
     for wording in (short, long):
         pairs = wording.words[:-1] * kernels.PLACES[0] + wording.words[1:] * kernels.PLACES[1]
         found, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+        # A pair that occurs twice could be either of the two, and would move the median.
         once = counts == 1
         places.append(dict(zip(found[once].tolist(), first[once].tolist(), strict=True)))
     moved = [place - places[0][pair] for pair, place in places[1].items() if pair in places[0]]

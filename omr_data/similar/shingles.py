@@ -43,6 +43,7 @@ class Shingles:
 
     def of(self, text: int) -> "Hashes":
         """The distinct shingles of one text, sorted."""
+        # Repeats are kept until here: MinHash does not need sets, and sorting all would cost more.
         found = np.sort(self.hashes[self.offsets[text] : self.offsets[text + 1]])
         return found[: kernels.keep_distinct(found)].copy()
 
@@ -58,6 +59,7 @@ def shingle(texts: "Texts", words: int = WORDS, characters: int = CHARACTERS) ->
     found = list(pieces(texts, words, characters))
     if not found:
         return Shingles(np.zeros(0, np.uint64), np.zeros(1, np.int64))
+    # Offsets of a piece begin at 0, so those of the whole are summed again.
     counts = np.concatenate([np.diff(piece.offsets) for piece in found])
     offsets = np.concatenate([[0], np.cumsum(counts)])
     return Shingles(np.concatenate([piece.hashes for piece in found]), offsets)
@@ -83,6 +85,7 @@ def shingles_of(tokens: Tokens, words: int = WORDS, characters: int = CHARACTERS
         words: Tokens of a shingle that begins with a word, at most 64.
         characters: Tokens of a shingle that begins with a character, at most 64.
     """
+    # A gram begins at each token at most, which bounds their number.
     runs = np.empty(len(tokens.words), np.uint64)
     offsets = np.empty_like(tokens.bounds)
     sizes = np.array([words, characters], np.int64)

@@ -233,11 +233,13 @@ def respell(text: str) -> str:
         text: A question or an option, as its dataset has it. Image marks and a question number in
             front are left out of the result.
     """
+    # Marks first: "<image> 12. Find x" begins with a question number once the mark is gone.
     text = _MARK.sub(" ", text)
     text = _NUMBERED.sub("", text, count=1)
     if not text.isascii():
         text = _plain_signs(text)
     text = _LISTED.sub("", text)
+    # These passes are about LaTeX alone, so that plain text does not pay for them.
     if "\\" in text or "$" in text:
         text = _plain_latex(text)
     # x^{2} and x^2 are one; x^{2y} and x^2y are not, so longer groups keep brackets.
@@ -268,6 +270,7 @@ def _plain_latex(text: str) -> str:
     text = re.sub(r"\\(?:[%#_{}])|(?<=\d)\$", lambda found: found[0].strip("\\$") + " ", text)
     text = _ROOT.sub(r" root \1 ", text)
     text = _LAYOUT.sub(" ", text)
+    # Bounded, so that a hostile text of nested fractions costs eight passes and no more.
     for _ in range(8):
         shorter = _SHORT_FRACTION.sub(r" \1/\2 ", text)
         shorter = _FRACTION.sub(_plain_fraction, _COMMAND_GROUPS.sub(r" \1 (\2)", shorter))
@@ -297,6 +300,7 @@ def _chinese_number(found: re.Match[str]) -> str:
     following = found.string[found.end() : found.end() + 1]
     if text == "一" and (not following or following not in MEASURES):
         return text
+    # Digits without units are read one by one: 二〇二四 is 2024.
     if not any(unit in text for unit in _UNITS):
         return " " + "".join(str(_DIGITS[digit]) for digit in text) + " "
     total = digit = 0

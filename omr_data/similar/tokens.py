@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from omr_data.similar import kernels, plain_kernels, token_kernels
+from omr_data.similar import characters, kernels, number_words, plain_kernels, token_kernels
 from omr_data.similar.spelling import respell, split_options, strip_label
-from omr_data.similar.token_kernels import AFTER, AND, BEFORE, BOTH, FUNCTION, MINUS, PERCENT, PLUS
+from omr_data.similar.vocabulary import hash_of, loads, word_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,186 +44,11 @@ _NUMBERED = (
 """A cheap test for what may be a question number; `respell` decides."""
 _LABELED = r"(?s)[\s(（]A\s*[.)、．:：）].*B\s*[.)、．:：）]"
 
-_SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6}
-_FUNCTIONS = [
-    "sqrt",
-    "root",
-    "sin",
-    "cos",
-    "tan",
-    "cot",
-    "sec",
-    "csc",
-    "sinh",
-    "cosh",
-    "tanh",
-    "arcsin",
-    "arccos",
-    "arctan",
-    "log",
-    "ln",
-    "exp",
-    "lim",
-    "mod",
-    "gcd",
-    "lcm",
-    "max",
-    "min",
-    "maximum",
-    "minimum",
-    "maximize",
-    "minimize",
-    "largest",
-    "smallest",
-    "highest",
-    "lowest",
-    "infinity",
-]
-_COMPARED = frozenset(
-    [
-        "half",
-        "third",
-        "thirds",
-        "quarter",
-        "quarters",
-        "fourth",
-        "fifth",
-        "sixth",
-        "twice",
-        "thrice",
-        "double",
-        "triple",
-        "dozen",
-        "first",
-        "zwei",
-        "drei",
-        "vier",
-        "fünf",
-        "sechs",
-        "sieben",
-        "acht",
-        "neun",
-        "zehn",
-        "elf",
-        "zwölf",
-        "zwanzig",
-        "dreißig",
-        "vierzig",
-        "fünfzig",
-        "hundert",
-        "tausend",
-        "deux",
-        "trois",
-        "quatre",
-        "cinq",
-        "sept",
-        "huit",
-        "neuf",
-        "dix",
-        "onze",
-        "douze",
-        "quinze",
-        "vingt",
-        "trente",
-        "quarante",
-        "cinquante",
-        "cent",
-        "mille",
-        "moitié",
-        "dos",
-        "tres",
-        "cuatro",
-        "cinco",
-        "seis",
-        "siete",
-        "ocho",
-        "nueve",
-        "diez",
-        "doce",
-        "quince",
-        "veinte",
-        "treinta",
-        "cuarenta",
-        "cincuenta",
-        "cien",
-        "mil",
-        "mitad",
-        "doble",
-    ]
-)
-"""Words that say how much and are not turned into numbers: compared as they are, since another one
-makes another problem."""
-_BEFORE = [
-    "no",
-    "any",
-    "every",
-    "each",
-    "some",
-    "the",
-    "this",
-    "that",
-    "which",
-    "other",
-    "last",
-    "next",
-]
-_AFTER = ["of"]
-
-
-@lru_cache(maxsize=1)
-def _table() -> tuple[Any, Any]:
-    """The words that are numbers or signs, as an open hash table for the compiled loops."""
-    meanings = {word: value or 10**18 for value, word in enumerate(_SMALL)}
-    meanings |= {word: 20 + 10 * place for place, word in enumerate(_TENS)}
-    meanings |= _SCALES | dict.fromkeys([*_FUNCTIONS, *_COMPARED], FUNCTION)
-    meanings |= dict.fromkeys(_BEFORE, BEFORE) | dict.fromkeys(_AFTER, AFTER)
-    meanings |= {"plus": PLUS, "minus": MINUS, "percent": PERCENT, "and": AND, "another": BOTH}
-    table = np.zeros(1_024, np.uint64)
-    values = np.zeros(1_024, np.int64)
-    for word, meaning in meanings.items():
-        hashed = _hash_of(word)
-        slot = int(hashed) >> 54
-        while table[slot]:
-            slot = (slot + 1) % 1_024
-        table[slot], values[slot] = hashed, meaning
-    return table, values
-
 
 @lru_cache(maxsize=1)
 def option_mark() -> np.uint64:
     """The hash of the token that stands before each option."""
-    return _hash_of(OPTION.strip())
-
-
-def _hash_of(word: str) -> np.uint64:
-    data = np.frombuffer(word.encode() + bytes(kernels.PAD), np.uint8)
-    edges = np.array([0, len(word.encode())], np.int64)
-    hashed = np.empty(1, np.uint64)
-    kernels.hash_words(edges, loads(data), hashed)
-    return np.uint64(hashed[0])
+    return hash_of(OPTION.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +121,7 @@ def tokenize(texts: "Texts", numbers: str = "compare") -> Iterator[Tokens]:
             stop = max(start + 1, fitting)
             found = _cut(array.slice(start, stop - start))
             if numbers == "ignore":
-                found.words[found.kinds == token_kernels.NUMBER] = MASK
+                found.words[found.kinds == characters.NUMBER] = MASK
             yield found
             start = stop
 
@@ -327,6 +152,7 @@ def problem_texts(rows: "pl.DataFrame") -> "pl.Series":
     import polars as pl
 
     questions, options = rows["question"].fill_null(""), rows["options"]
+    # Most rows have no options, so Python only sees the rows that have some.
     apart = options.list.len().fill_null(0) > 0
     # Options at the end of the question count as options; a regular expression finds the few.
     inline = ~apart & questions.str.contains(_LABELED)
@@ -352,10 +178,12 @@ def _respell(array: Any) -> Any:
     flags = np.empty(len(array), np.bool_)
     token_kernels.find_spelled(data, offsets, flags)
     texts = pl.Series(pl.from_arrow(array))
+    # A question number needs no unusual byte, so that a regular expression looks for it.
     flags |= texts.str.contains(_NUMBERED).to_numpy()
     if not flags.any():
         return array
     joined = texts.to_list()
+    # Respelling is Python and costs most of the time where it is needed; others skip it.
     for row in np.flatnonzero(flags).tolist():
         joined[row] = respell(joined[row])
     return _strings(pl.Series(joined, dtype=pl.String).to_arrow())
@@ -367,6 +195,7 @@ def _cut(array: Any) -> Tokens:
     if plain_kernels.is_plain(data):
         return _cut_plain(data, offsets)
     data, offsets = _bytes(_respell(array))
+    # A half more than the input: ".5" grows to "0.5", the most that any token grows.
     out = np.empty(len(data) + len(data) // 2 + 2 * kernels.PAD, np.uint8)
     edges = np.empty(2 * len(data) + 2, np.int64)
     kinds = np.empty(len(data) + 1, np.uint8)
@@ -380,20 +209,22 @@ def _cut_plain(data: "NDArray[np.uint8]", offsets: "Offsets") -> Tokens:
     lower = np.empty(len(data) + plain_kernels.BLOCK, np.uint8)
     marks = np.empty(len(data) + plain_kernels.BLOCK, np.uint8)
     plain_kernels.classify(data, lower, marks)
+    # A word and the space after it are two bytes and two edges.
     edges = np.empty(len(data) + 2, np.int64)
     bounds = np.empty_like(offsets)
     count = plain_kernels.find_words(loads(marks), offsets, edges, bounds)
-    return _read(lower, edges, np.full(count, token_kernels.WORD, np.uint8), bounds)
+    return _read(lower, edges, np.full(count, characters.WORD, np.uint8), bounds)
 
 
 def _read(
     out: "NDArray[np.uint8]", edges: "Offsets", kinds: "NDArray[np.uint8]", bounds: "Offsets"
 ) -> Tokens:
     """Hashes the tokens and reads number words among them."""
+    # Hashed before number words are read: these are found by their hash.
     words = np.empty(len(kinds), np.uint64)
     read = loads(out)
     kernels.hash_words(edges, read, words)
-    count = token_kernels.read_words(*_table(), out, read, edges, kinds, bounds, words)
+    count = number_words.read_words(*word_table(), out, read, edges, kinds, bounds, words)
     return Tokens(words[:count], kinds[:count], bounds, out, edges[: 2 * count])
 
 
@@ -402,6 +233,7 @@ def _strings(array: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    # Views and categories come from other readers, and have no plain buffer of bytes.
     if array.type not in (pa.string(), pa.large_string()):
         array = array.cast(pa.large_string())
     return pc.fill_null(array, "") if array.null_count else array
@@ -418,10 +250,6 @@ def _offsets(array: Any) -> "Offsets":
 def _bytes(array: Any) -> "tuple[NDArray[np.uint8], Offsets]":
     """The bytes of an array's texts, and their offsets from 0."""
     offsets, data = _offsets(array), array.buffers()[2]
+    # A sliced array shares the buffer of the whole one, so only its own part is kept.
     whole = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
     return whole[offsets[0] : offsets[-1]], offsets - offsets[0]
-
-
-def loads(array: "NDArray[np.uint8]") -> "Hashes":
-    """A view of the 8 bytes from each byte on, as one value."""
-    return np.ndarray(len(array) - 7, "<u8", array, strides=(1,))

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.int16]
 
 SCALE = 2**14
+"""The length of a vector. Each place then fits into 16 bits."""
 PLANES = 1_024
+"""Random planes, one sign bit each."""
 RECALL = 0.995
+"""Probability that a pair right at the threshold shares a band."""
 
 
 def rounded(embeddings: "NDArray[np.float32]") -> "Vectors":
@@ -34,6 +37,7 @@ def rounded(embeddings: "NDArray[np.float32]") -> "Vectors":
     Raises:
         ValueError: a number is not finite.
     """
+    # In 64 bits: the error of the sum is then far below the rounding that follows.
     lengths = np.sqrt((embeddings.astype(np.float64) ** 2).sum(1, keepdims=True))
     if not np.isfinite(lengths).all():
         raise ValueError("an embedding has a number that is not finite")
@@ -47,6 +51,7 @@ def sign_bits(vectors: "Vectors") -> "NDArray[np.uint64]":
         np.random.Generator(np.random.PCG64(7)).standard_normal((PLANES, vectors.shape[1])) * 256
     )
     bits = np.empty((len(vectors), PLANES), bool)
+    # In blocks: the product is eight bytes for each bit, 8 KB a text.
     for start in range(0, len(vectors), 4_096):
         bits[start : start + 4_096] = (
             vectors[start : start + 4_096].astype(np.float64) @ planes.T > 0
@@ -57,6 +62,7 @@ def sign_bits(vectors: "Vectors") -> "NDArray[np.uint64]":
 def band_width(threshold: float) -> int:
     """The most bits of a band while pairs at the threshold are found with probability 0.995."""
     similar = 1 - math.acos(threshold) / math.pi
+    # The widest band has the fewest chance hits; a band must fit into one number of 64 bits.
     for width in range(64, 1, -1):
         if 1 - (1 - similar**width) ** (PLANES // width) >= RECALL:
             return width
@@ -73,6 +79,7 @@ def band(bits: "NDArray[np.uint64]", width: int, number: int) -> "NDArray[np.uin
     """
     word, shift = divmod(number * width, 64)
     found = bits[:, word] >> np.uint64(shift)
+    # A band may lie across two words of the bits.
     if shift + width > 64:
         found = found | bits[:, word + 1] << np.uint64(64 - shift)
     return found & np.uint64(2**width - 1)
@@ -97,6 +104,7 @@ def join_similar_vectors(
     width = band_width(threshold)
     lengths = lengths_of(vectors)
     some = np.flatnonzero(lengths)
+    # One band at a time: all keys at once would be 8 bytes for each band and vector.
     for number in range(PLANES // width):
         keys = mix_pairs(band(bits[some], width, number), partition_key[some])
         groups = groups_of(keys, some)
@@ -124,6 +132,7 @@ def cosines(vectors: "Vectors", pairs: "NDArray[np.int64]") -> "NDArray[np.float
         vectors: Rounded embeddings, shape (texts, places).
         pairs: Numbers of texts, shape (pairs, 2).
     """
+    # In 64 bits: products of 16-bit numbers would overflow.
     one, other = (vectors[pairs[:, side]].astype(np.int64) for side in (0, 1))
     lengths = lengths_of(vectors)
     product = np.maximum(lengths[pairs[:, 0]] * lengths[pairs[:, 1]], 1e-12)
@@ -164,6 +173,7 @@ def join_groups(
             one = queue[done]
             for at in range(reached, len(queue)):
                 other = queue[at]
+                # Joined through another band already: reached without a product.
                 if root_of(parents, one) != root_of(parents, other):
                     total = np.int32(0)
                     for place in range(vectors.shape[1]):

@@ -17,11 +17,8 @@ import pytest
 from tests.style.measure import PACKAGE, ROOT, measure
 
 TO_MEND: tuple[str, ...] = (
-    "omr_data/embedders",
     "omr_data/engine",
     "omr_data/identity.py",
-    "omr_data/operators/decontaminate.py",
-    "omr_data/operators/dedup",
     "omr_data/operators/difficulty.py",
     "omr_data/operators/rollout.py",
     "omr_data/operators/verify.py",
@@ -29,7 +26,6 @@ TO_MEND: tuple[str, ...] = (
     "omr_data/processes.py",
     "omr_data/recipe.py",
     "omr_data/release",
-    "omr_data/similar",
     "omr_data/source.py",
     "omr_data/store",
     "omr_data/syntax.py",

@@ -37,6 +37,7 @@ class _Dedup(GlobalStep):
     """
 
     lazy_columns: ClassVar[tuple[str, ...]] = ("excerpt", "gold_text")
+    """Columns that are read for single rows only, since all would not fit into memory."""
     priority: tuple[str, ...] = ()
     """Sources in the order in which their rows are kept; others come after them."""
     prefer: tuple[Preference, ...] = ("source_order",)
@@ -51,6 +52,7 @@ class _Dedup(GlobalStep):
     def __post_init__(self) -> None:
         super().__post_init__()
         known = ("has_image", "license", "gold", "longest", "source_order")
+        # Checked here and not by the type alone: recipes are often run without a type checker.
         for preference in self.prefer:
             if preference not in known:
                 raise RecipeError(
@@ -79,6 +81,7 @@ class _Dedup(GlobalStep):
             "longest": -pl.col("letters").cast(pl.Int64),
             "source_order": rank,
         }
+        # The id comes last, so that the order never depends on shards or workers.
         return keys.sort(*(expressions[name] for name in self.prefer), "id")
 
     def decisions(
@@ -103,6 +106,7 @@ class _Dedup(GlobalStep):
         """
         import polars as pl
 
+        # Rows are in order of who is kept: the root is the smallest, so it is the one that stays.
         roots = components.roots()
         dropped = np.flatnonzero(roots != np.arange(len(roots)))
         pairs = np.stack([dropped, roots[dropped]], 1)
@@ -113,11 +117,17 @@ class _Dedup(GlobalStep):
             pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
         similarity = measure(pairs)
         table = self._with_texts(rows, data, pairs, similarity, "dropped", "kept")
-        chains = [
-            _chain(components, rows["id"], one, other) if roots[one] == roots[other] else ""
-            for one, other in pairs.tolist()
-        ]
+        chains: list[str] = []
+        # A pair may be far apart where copies of copies lie between: the chain shows why it is one.
+        for one, other in pairs.tolist():
+            between: list[int] = []
+            if roots[one] == roots[other]:
+                between = components.chain(one, other)[1:-1]
+            # Long chains are cut: the first links say enough.
+            shown = [str(rows["id"][item]) for item in between[:5]]
+            chains.append(" > ".join(shown) + " > ..." * (len(between) > 5))
         table = table.with_columns(chain=pl.Series(chains, dtype=pl.String)).sort("dropped")
+        # Ties by row, so that the table is the same in every build.
         nearest = sorted(misses, key=lambda miss: (-miss[0], miss[1], miss[2]))[:NEAR_MISSES]
         missed = np.array([miss[1:] for miss in nearest], np.int64).reshape(-1, 2)
         measured = np.array([miss[0] for miss in nearest], np.float64)
@@ -130,6 +140,7 @@ class _Dedup(GlobalStep):
         )
         drops = dict.fromkeys(table["dropped"].to_list(), self.reason)
         conflicts = self._conflicts(rows, pairs, table)
+        # The copies are dropped anyway; the row that stays may have the wrong gold answer.
         if self.conflicts == "drop all":
             drops |= dict.fromkeys(conflicts["kept"].unique().to_list(), CONFLICT)
         tables = {"pairs": table, "sources": sources, "conflicts": conflicts, "near_misses": near}
@@ -153,11 +164,13 @@ class _Dedup(GlobalStep):
             sides[name] = rows["id"].gather(places)
             sides[f"{name}_source"] = rows["source"].gather(places)
         table = pl.DataFrame({**sides, "similarity": pl.Series(similarity, dtype=pl.Float64)})
+        # Texts of all rows are not held: those of the pairs are filtered from the payload.
         wanted = pl.concat([table[one], table[other]]).unique()
         texts = pl.DataFrame(schema={"id": pl.String, "excerpt": pl.String, "gold_text": pl.String})
         if len(wanted):
             there = pl.col("id").is_in(wanted.implode())
             texts = data.payload.select(texts.columns).filter(there).collect(engine="streaming")
+        # Left joins keep the order of the pairs, which the caller sorted.
         for name in (one, other):
             renamed = texts.rename({"excerpt": f"{name}_text", "gold_text": f"{name}_gold"})
             table = table.join(
@@ -207,13 +220,14 @@ def shared_columns(shard: "pa.Table") -> "pl.DataFrame":
     if "images" not in frame:
         missing.append(pl.lit(None, pl.List(pl.String)).alias("images"))
     frame = frame.with_columns(*missing)
+    # Golds are compared by normal form: "1,000" and "1000" are no conflict.
     golds = [tokens.keys() for tokens in tokenize(frame["answer"])]
     normal = [np.where(signed[0][:, 0] == _EMPTY, 0, signed[0][:, 0]) for signed in golds]
     return frame.select(
         "id",
         "source",
         has_image=pl.col("images").list.len().fill_null(0) > 0,
-        license_rank=_license_rank(frame["license"]),
+        license_rank=license_rank(frame["license"]),
         letters=pl.col("question").str.len_chars().fill_null(0),
         gold=pl.Series(np.concatenate(normal) if normal else [], dtype=pl.UInt64),
         excerpt=pl.col("question").str.slice(0, EXCERPT),
@@ -225,10 +239,11 @@ _EMPTY = np.uint64(1)
 """The hash of a normal form without tokens."""
 
 
-def _license_rank(licenses: "pl.Series") -> "pl.Series":
+def license_rank(licenses: "pl.Series") -> "pl.Series":
     """0 for permissive licenses, 1 for share-alike, 2 for non-commercial, 3 for unknown ones."""
     import polars as pl
 
+    # By words in the name: SPDX ids, and the looser names that datasets give.
     text = pl.col("license").str.to_uppercase()
     rank = (
         pl.when(text.is_null() | text.is_in(["", "UNKNOWN", "OTHER"]))
@@ -240,13 +255,3 @@ def _license_rank(licenses: "pl.Series") -> "pl.Series":
         .otherwise(0)
     )
     return licenses.to_frame("license").select(rank.cast(pl.Int8).alias("rank"))["rank"]
-
-
-def _chain(components: "Components", ids: "pl.Series", one: int, other: int) -> str:
-    """The ids between two rows that were found through others; empty where they were found directly.
-
-    Long chains are cut: the first links say enough.
-    """
-    between = components.chain(one, other)[1:-1]
-    shown = [str(ids[item]) for item in between[:5]]
-    return " > ".join(shown) + (" > ..." if len(between) > 5 else "")

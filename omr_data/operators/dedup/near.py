@@ -29,7 +29,9 @@ class NearText(_Dedup):
     """
 
     name: ClassVar[str] = "dedup.NearText"
+    """The name in recipes, plans and reasons."""
     revision: ClassVar[int] = 3
+    """Raised when the same rows would be decided otherwise; it rebuilds what exists."""
     threshold: float = 0.7
     """The least Jaccard similarity of word 3-grams, or of pairs of characters."""
 
@@ -65,8 +67,11 @@ class NearImage(_Dedup):
     """
 
     name: ClassVar[str] = "dedup.NearImage"
+    """The name in recipes, plans and reasons."""
     revision: ClassVar[int] = 3
+    """Raised when the same rows would be decided otherwise; it rebuilds what exists."""
     lazy_columns: ClassVar[tuple[str, ...]] = (*_Dedup.lazy_columns, "thumbnails")
+    """Columns that are read for single rows only, since all would not fit into memory."""
     radius: int = 12
     """Bits of 64 in which the perceptual hashes of candidates may differ."""
 
@@ -86,6 +91,7 @@ class NearImage(_Dedup):
         rows = self.ordered(data.keys)
         components = Components(rows.height)
         images = NearImages(rows, data.payload, self.radius)
+        # Thumbnails are compared for pairs that nothing else has joined: it takes milliseconds.
         for one, other in images.linking_pairs():
             if components.root(one) != components.root(other) and images.same(one, other):
                 components.join(one, other)
@@ -105,8 +111,11 @@ class NearPair(_Dedup):
     """
 
     name: ClassVar[str] = "dedup.NearPair"
+    """The name in recipes, plans and reasons."""
     revision: ClassVar[int] = 3
+    """Raised when the same rows would be decided otherwise; it rebuilds what exists."""
     lazy_columns: ClassVar[tuple[str, ...]] = (*_Dedup.lazy_columns, "thumbnails")
+    """Columns that are read for single rows only, since all would not fit into memory."""
     threshold: float = 0.7
     """The least similarity of the words."""
     radius: int = 12
@@ -133,11 +142,14 @@ class NearPair(_Dedup):
 
         rows = self.ordered(data.keys)
         components = Components(rows.height)
+        # Equal bytes with equal words need no look at the images.
         with_images = rows["has_image"].to_numpy()
         items = np.flatnonzero(with_images)
         join_equal(equal_keys(rows)[items], items, components)
+        # Rows without images are compared among themselves only.
         near = NearTexts(rows, data.rows, components, self.threshold, np.flatnonzero(~with_images))
         self._join_imaged(rows, data, components, near)
+        # Only rows without images can be dropped for containment, so `losers` has no others.
         return self.decisions(rows, data, components, near.measure, near.losers(), near.misses)
 
     def _join_imaged(
@@ -149,11 +161,13 @@ class NearPair(_Dedup):
 
         assert isinstance(components, Components)
         images = NearImages(rows, data.payload, self.radius)
+        # A list, since the texts of all pairs are read at once: one pass over the shards.
         pairs = list(images.pairs_with_words())
         near.texts.read(rows, data.rows, sorted({row for pair in pairs for row in pair}))
         for one, other in pairs:
             if components.root(one) == components.root(other):
                 continue
+            # Words first: comparing images costs more.
             match = near.texts.compare(one, other, self.threshold)
             if match.similarity >= self.threshold and images.same(one, other):
                 components.join(one, other)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -33,8 +34,11 @@ class Semantic(_Dedup):
     """
 
     name: ClassVar[str] = "dedup.Semantic"
+    """The name in recipes, plans and reasons."""
     revision: ClassVar[int] = 2
+    """Raised when the same rows would be decided otherwise; it rebuilds what exists."""
     lazy_columns: ClassVar[tuple[str, ...]] = (*_Dedup.lazy_columns, "vector")
+    """Columns that are read for single rows only, since all would not fit into memory."""
     embedder: Embedder = field(kw_only=True)
     """What turns the words into vectors."""
     threshold: float = 0.95
@@ -61,9 +65,11 @@ class Semantic(_Dedup):
 
         words = problem_texts(problem_frame(shard))
         texts = words.str.replace_all(IMAGE_MARK, " ", literal=True).str.strip_chars().to_list()
+        # An empty shard embeds one empty text, to learn how many places a vector has.
         vectors = rounded(self.embedder.embed(texts or [""]))[: len(texts)]
+        # Models hardly see a changed number, so the numbers and signs must be equal as well.
         skeletons = [tokens.keys()[1].tolist() for tokens in tokenize(words)]
-        numbers = [skeleton for part in skeletons for skeleton in part]
+        numbers = list(chain.from_iterable(skeletons))
         keys = [
             hashlib.sha256(f"{image}\0{skeleton}".encode()).digest()[:8]
             for image, skeleton in zip(image_bytes(shard), numbers, strict=True)
@@ -81,7 +87,9 @@ class Semantic(_Dedup):
 
         rows = self.ordered(data.keys)
         components = Components(rows.height)
-        vectors = _vectors(rows, data.payload)
+        # Vectors of all rows are held, 512 bytes a row at 256 places; shards of them would be
+        # read once for each band.
+        vectors = vectors_of(rows, data.payload)
         join_similar_vectors(
             vectors,
             rows["bits"].to_numpy(),
@@ -92,7 +100,7 @@ class Semantic(_Dedup):
         return self.decisions(rows, data, components, lambda pairs: cosines(vectors, pairs))
 
 
-def _vectors(rows: "pl.DataFrame", payload: "pl.LazyFrame") -> "NDArray[np.int16]":
+def vectors_of(rows: "pl.DataFrame", payload: "pl.LazyFrame") -> "NDArray[np.int16]":
     """The vectors in the order of the rows, shape (rows, places), two bytes for each place."""
     import polars as pl
 

@@ -19,6 +19,7 @@ class Templates(BatchMap):
     """
 
     name: ClassVar[str] = "dedup.Templates"
+    """The name in recipes, plans and reasons."""
 
     def apply_batch(self, records: Sequence[Record]) -> Sequence[Record]:
         import polars as pl
@@ -32,11 +33,10 @@ class Templates(BatchMap):
             },
             schema={"question": pl.String, "options": pl.List(pl.String)},
         )
-        keys = [
-            f"template-{int(one):016x}"
-            for tokens in tokenize(problem_texts(frame), numbers="ignore")
-            for one in tokens.keys()[0][:, 0]
-        ]
+        keys: list[str] = []
+        # A hash and not the text: groups are compared and never read.
+        for tokens in tokenize(problem_texts(frame), numbers="ignore"):
+            keys.extend(f"template-{int(one):016x}" for one in tokens.keys()[0][:, 0])
         return [
             dataclasses.replace(record, group=key)
             for record, key in zip(records, keys, strict=True)
