@@ -251,7 +251,7 @@ def open_session(
 
     Args:
         key: The bearer token, if the server wants one.
-        timeout: Seconds that one request may take. None is no limit.
+        timeout: Seconds that one request may take. None for no limit.
         silence: Seconds after which a connection counts as dead when the other machine does not
             answer the kernel's keep-alive probes. They also keep load balancers from dropping a
             connection on which a long answer is awaited.

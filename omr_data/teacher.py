@@ -127,7 +127,7 @@ class ReadImage(Protocol):
 
 @dataclass(slots=True)
 class Budget:
-    """What a run may spend, and what it has spent. It is no part of any identity.
+    """What a run may spend, and what it has spent. No identity includes it.
 
     The limit in dollars holds by reservation. Before a request leaves, the most that it can cost is
     reserved. When its reply is there, what it really cost takes the reservation's place. So the
@@ -135,9 +135,9 @@ class Budget:
     """
 
     usd: float | None = None
-    """The limit in US dollars. None is no limit."""
+    """The limit in US dollars. None for no limit."""
     requests: int | None = None
-    """The limit in requests. None is no limit."""
+    """The limit in requests. None for no limit."""
     spent: float = 0.0
     """US dollars spent so far."""
     sent: int = 0

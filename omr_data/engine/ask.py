@@ -184,7 +184,7 @@ class AskOutcome:
             IncompleteError: The budget is spent, or some attempts failed.
             TeacherError: The teacher did not give each attempt back.
         """
-        # A pause is no fault of the teacher, and says how to go on.
+        # A pause is not a fault of the teacher, and says how to go on.
         if self.returned != self.total and budget.reached:
             raise IncompleteError(
                 f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), "
