@@ -7,11 +7,12 @@ and dollars that estimates and budgets need.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from omr_data.errors import TeacherError
 from omr_data.http import HttpError, read_key
 from omr_data.identity import runtime_field
+from omr_data.records import plain_number
 from omr_data.teacher import Budget, Estimate, Request
 from omr_data.teachers.openai_api.model import ChatModel
 
@@ -19,6 +20,8 @@ URLS = "OMR_TEACHER_URL"
 KEY = "OMR_TEACHER_KEY"
 PATCH = 28
 """Pixels of one merged patch of Qwen-VL: an image costs about one token each. Estimates only."""
+MOST_TOKENS = 10**9
+"""A reply that claims more tokens than this is not believed, and counts as one without usage."""
 CHAT_TOKENS = 1_024
 """Most tokens that a chat template adds to the texts of a prompt."""
 
@@ -31,6 +34,19 @@ class Usage:
     """Tokens of the prompt, images included."""
     completion: int
     """Tokens of all answers, reasoning included."""
+
+    @classmethod
+    def from_json(cls, given: Any) -> "Usage | None":
+        """Reads the token counts of a reply. None where they are missing or absurd."""
+        try:
+            counts = [plain_number(given[name]) for name in ("prompt_tokens", "completion_tokens")]
+        except (ValueError, KeyError, TypeError):
+            return None
+        # Float counts like 7.0 became integers above; 7.5 tokens are not believed.
+        prompt, completion = counts
+        if not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts):
+            return None
+        return cls(int(prompt), int(completion))
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,7 @@ class ServedModel(ChatModel):
         for url in urls:
             if not url.startswith(("http://", "https://")):
                 raise TeacherError(
-                    f"{url!r} is no http:// or https:// URL. {URLS} holds URLs up to /v1, "
+                    f"{url!r} is not an http:// or https:// URL. {URLS} holds URLs up to /v1, "
                     "like http://HOST:8000/v1."
                 )
         return urls
@@ -158,5 +174,7 @@ class ServedModel(ChatModel):
             completion += len(request.attempts) * self.max_tokens // 4
         # One known price gives a lower bound, which is better than none in a plan.
         has_price = self.prompt_price is not None or self.completion_price is not None
-        usd = self.dollars(Usage(prompt, completion)) if has_price else None
+        usd = None
+        if has_price:
+            usd = self.dollars(Usage(prompt, completion))
         return Estimate(sent, prompt, completion, usd)
