@@ -79,15 +79,16 @@ class Client:
         """Opens the connection pool."""
         silence = self.teacher.silence
         self._http = open_session(self._key, self.teacher.timeout, silence)
-        watching = listen(self._http, self.endpoints, self._proxies, silence, self._give_up)
-        self._listener = asyncio.get_running_loop().create_task(watching)
 
-    def _give_up(self, endpoint: Endpoint) -> None:
-        # Marked first, so that the task can tell this from the end of the session.
-        for task, where in self._tasks.items():
-            if where is endpoint:
-                self._silenced.add(task)
-                task.cancel()
+        def give_up(endpoint: Endpoint) -> None:
+            # Marked first, so that the task can tell this from the end of the session.
+            for task, where in self._tasks.items():
+                if where is endpoint:
+                    self._silenced.add(task)
+                    task.cancel()
+
+        watching = listen(self._http, self.endpoints, self._proxies, silence, give_up)
+        self._listener = asyncio.get_running_loop().create_task(watching)
 
     async def close(self) -> None:
         """Drops what is in flight and closes the connections."""

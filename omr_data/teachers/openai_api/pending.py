@@ -38,6 +38,7 @@ class PendingRequest:
             attempts: The attempts that are left.
             teacher: The model, which knows what they can use at most.
         """
+        # Fewer attempts reserve less of the budget.
         most = teacher.usage_at_most(self.request, len(attempts))
         return replace(self, attempts=tuple(attempts), most=most)
 
@@ -67,6 +68,7 @@ class PendingQueue:
     """Requests in the order in which they are sent, and those that pause before the next try."""
 
     def __init__(self) -> None:
+        # A deque, because retries of a refused request go in front.
         self._ready: deque[PendingRequest] = deque()
         self._later: list[tuple[float, int, PendingRequest]] = []
         # Breaks ties of the heap: pending requests have no order.
@@ -124,6 +126,7 @@ class PendingQueue:
 
         What is not sent now is asked for by the next run.
         """
+        # Set first and for good: a request that ends later must not be put back.
         self._is_closed = True
         self._ready.clear()
         self._later.clear()

@@ -107,6 +107,7 @@ class ServedModel(ChatModel):
                 f"{self.model} has no server: set {URLS}=http://HOST:8000/v1 "
                 "(several with commas between them)."
             )
+        # Checked before anything is sent: aiohttp would fail at each request.
         for url in urls:
             if not url.startswith(("http://", "https://")):
                 raise TeacherError(
@@ -118,12 +119,14 @@ class ServedModel(ChatModel):
     def server_key(self) -> str | None:
         """Returns the key of OMR_TEACHER_KEY, or None. Raises TeacherError for an unusable one."""
         try:
+            # Read anew for each run and not a field, which would be printed with the recipe.
             return read_key(KEY)
         except HttpError as error:
             raise TeacherError(str(error)) from error
 
     def accepts(self, served: str) -> bool:
         """Whether answers of the model that a server says it served are kept."""
+        # A server that does not say what it served is believed.
         return not self.served_as or served in ("", self.model, *self.served_as)
 
     def check_budget(self, budget: Budget) -> None:
@@ -141,6 +144,7 @@ class ServedModel(ChatModel):
 
     def dollars(self, usage: Usage) -> float:
         """US dollars for some tokens. An unknown price counts as 0."""
+        # None counts as 0, so that a plan with one known price has a lower bound.
         prompt = usage.prompt * (self.prompt_price or 0.0)
         completion = usage.completion * (self.completion_price or 0.0)
         return self.price_share * (prompt + completion) / 1e6

@@ -40,6 +40,7 @@ async def listen(
             if not endpoint.in_flight or time.monotonic() - endpoint.heard_at < silence:
                 deaf[endpoint.url] = 0
                 continue
+            # Two in a row, because one question can be lost on a busy network.
             deaf[endpoint.url] += 1
             if await is_alive(http, endpoint, proxies[endpoint.url], silence):
                 deaf[endpoint.url] = 0

@@ -78,6 +78,7 @@ class BatchJournal:
 
     def new_path(self) -> Path:
         """A path for a new entry."""
+        # Random, so that two builds of one workspace never write one file.
         return self.folder / f"{secrets.token_hex(8)}.json"
 
     def write(self, entry: Entry) -> None:
@@ -85,6 +86,7 @@ class BatchJournal:
         if not entry.lines:
             entry.path.unlink(missing_ok=True)
             return
+        # Keys and numbers only: the questions themselves are worked out again by the build.
         made = {"url": entry.url, "file": entry.file, "batch": entry.batch, "lines": entry.lines}
         write_text(entry.path, json.dumps(made, separators=(",", ":")))
 
@@ -93,4 +95,5 @@ class BatchJournal:
 
         The workspace sweeps it after a kill.
         """
+        # The process id keeps a draft of a living process from being swept.
         return self.folder / f".{os.getpid()}.jsonl.tmp"

@@ -62,6 +62,7 @@ def custom_id(key: str, first: int) -> str:
         key: The question's key.
         first: The first attempt.
     """
+    # 192 bits of the key: two questions of one batch never share a name.
     return f"{key[:NAME_LENGTH]}-{first}"
 
 
@@ -98,6 +99,7 @@ def parse_line(raw: bytes) -> dict[str, Any]:
         answer = json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return {}
+    # Counted as no answer and not as an error: the other lines of the file are paid for.
     if not isinstance(answer, dict):
         return {}
     return answer
@@ -116,7 +118,7 @@ def read_line(
     """
     response, error = answer.get("response"), answer.get("error")
     if not isinstance(response, dict):
-        said = error
+        said: Any = error
         if not isinstance(error, dict):
             # Cut short: a broken line may be as large as an answer.
             said = {"message": str(answer)[:300]}
@@ -146,6 +148,7 @@ def read_line(
         kind = "rate limited"
     elif found is Meaning.ACCESS:
         kind = "refused access"
+    # Nobody charges for what was turned away; a gateway's 5xx may hide a run.
     return LineResult(failures(line, kind, said_words, status), was_run=status >= 500)
 
 
@@ -156,6 +159,7 @@ def _read_reply(
     if reply.fault:
         failed = failures(line, reply.fault, reply.detail, status)
         return LineResult(failed, usage=reply.usage, was_run=True)
+    # An earlier run may have bought more attempts than this one wants.
     wanted = [one for one in reply.failures if one.attempt in line.request.attempts]
     return LineResult(
         [*reply.responses, *wanted],

@@ -182,7 +182,12 @@ class BatchSession:
         load = Load()
         most_lines = self._teacher.requests_per_file
         with atomic_path(self._journal.draft()) as path, open(path, "wb") as file:
-            while len(load.lines) < most_lines and (line := self._next(lines)) is not None:
+            while len(load.lines) < most_lines:
+                # What came back from a batch goes first: its question is half answered.
+                line = self._again.popleft() if self._again else next(lines, None)
+                if line is None:
+                    self._drained = True
+                    break
                 raw = write_line(self._teacher, line, self._read_image)
                 # A single line over the limit was refused above.
                 is_full = load.lines and load.size + len(raw) > self._teacher.bytes_per_file
@@ -206,13 +211,6 @@ class BatchSession:
                     pass
                 self._drained = True
         return load
-
-    def _next(self, lines: Iterator[BatchLine]) -> BatchLine | None:
-        if self._again:
-            return self._again.popleft()
-        line = next(lines, None)
-        self._drained |= line is None
-        return line
 
     def _buy(self, load: Load) -> None:
         """Uploads the file, writes down what is about to be bought, and buys it.
