@@ -11,6 +11,7 @@ flow control of its own, and takes only the pieces.
 import asyncio
 import enum
 import json
+import math
 import os
 import random
 import socket
@@ -91,7 +92,9 @@ def meaning(status: int, body: bytes = b"") -> Meaning:
     if 200 <= status < 300:
         return Meaning.REPLY
     # A gateway's 5xx page may be large, and holds no code of the provider.
-    codes = _error_codes(body) if status < 500 else set()
+    codes = set()
+    if status < 500:
+        codes = _error_codes(body)
     if codes.intersection(POLICY_CODES):
         return Meaning.POLICY
     # A redirect turns a POST into a GET, so the address itself has to be mended.
@@ -99,7 +102,9 @@ def meaning(status: int, body: bytes = b"") -> Meaning:
         return Meaning.ACCESS
     if status in BUSY_STATUSES:
         return Meaning.BUSY
-    return Meaning.BROKEN if status >= 500 else Meaning.REQUEST
+    if status >= 500:
+        return Meaning.BROKEN
+    return Meaning.REQUEST
 
 
 def _error_codes(body: bytes) -> set[str]:
@@ -127,8 +132,10 @@ def retry_after(header: str | None) -> float | None:
             seconds = parsedate_to_datetime(header).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
-    # "nan" parses as a float, and compares false with everything.
-    return min(LONGEST_RETRY_AFTER, max(0.0, seconds)) if seconds == seconds else None
+    # "nan" parses as a float, and no pause can be made of it.
+    if math.isnan(seconds):
+        return None
+    return min(LONGEST_RETRY_AFTER, max(0.0, seconds))
 
 
 @dataclass(slots=True)
@@ -152,13 +159,18 @@ class Pauses:
             asked: What the server asked for in Retry-After, in seconds.
         """
         now = time.monotonic()
-        self.began = now if self.began is None else self.began
+        if self.began is None:
+            self.began = now
         # The server's own wish does not change the pauses that follow it.
         self._next = min(self.longest, max(self.first, 2 * self._next))
-        pause = self._next * random.uniform(0.8, 1.2) if asked is None else asked
+        if asked is None:
+            # Jitter, so that many clients of one server do not come back at the same moment.
+            asked = self._next * random.uniform(0.8, 1.2)
         left = self.began + self.outage - now
+        if left <= 0:
+            return None
         # The last pause is cut short, so that one try is made at the very end of the outage.
-        return None if left <= 0 else min(pause, left)
+        return min(asked, left)
 
 
 def retry(call: Callable[[], T], passes: Callable[[Exception], bool], pauses: Pauses) -> T:
@@ -251,7 +263,7 @@ def open_session(
 
     Args:
         key: The bearer token, if the server wants one.
-        timeout: Seconds that one request may take. None is no limit.
+        timeout: Seconds that one request may take. None for no limit.
         silence: Seconds after which a connection counts as dead when the other machine does not
             answer the kernel's keep-alive probes. They also keep load balancers from dropping a
             connection on which a long answer is awaited.

@@ -62,6 +62,7 @@ class Request:
     """Canonical JSON of everything that decides the answer: teacher, messages, image hashes."""
 
 
+# Four and no more: the release only asks whether to wait, to ask again or to leave out.
 class AttemptStatus(enum.Enum):
     """How one attempt ended. Every attempt that was asked for ends in exactly one of these.
 
@@ -127,7 +128,7 @@ class ReadImage(Protocol):
 
 @dataclass(slots=True)
 class Budget:
-    """What a run may spend, and what it has spent. It is no part of any identity.
+    """What a run may spend, and what it has spent. No identity includes it.
 
     The limit in dollars holds by reservation. Before a request leaves, the most that it can cost is
     reserved. When its reply is there, what it really cost takes the reservation's place. So the
@@ -135,9 +136,9 @@ class Budget:
     """
 
     usd: float | None = None
-    """The limit in US dollars. None is no limit."""
+    """The limit in US dollars. None for no limit."""
     requests: int | None = None
-    """The limit in requests. None is no limit."""
+    """The limit in requests. None for no limit."""
     spent: float = 0.0
     """US dollars spent so far."""
     sent: int = 0
@@ -148,6 +149,7 @@ class Budget:
     """Whether a request was not sent for lack of budget. It stays true, so that the run reports a
     pause and no fault of the teacher."""
 
+    # Reserving, and not checking what was spent: thousands of requests may be in flight.
     def reserve(self, most: float = 0.0) -> bool:
         """Counts one more request and reserves its cost. Returns False where the limit forbids it.
 
@@ -179,6 +181,7 @@ class Budget:
 
     def pause(self) -> None:
         """Notes that something was not sent because the budget does not allow it."""
+        # For good, even if dollars become free later: what was not sent needs another run.
         self.reached = True
 
     def within(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -191,6 +194,7 @@ class Budget:
             batch = next(batches, None)
             if batch is None:
                 return
+            # Whole batches: a teacher whose texts depend on the batch is asked for whole ones.
             self.sent += len(batch)
             yield batch
         self.pause()
@@ -249,9 +253,11 @@ class Teacher(Spec):
         # A lone surrogate has no bytes to hash or to send. Sources replace theirs; a step that
         # makes text of its own may not.
         chat = [Message(one.role, storable_text(one.text)[0]) for one in messages]
+        # Canonical JSON of this is hashed, so its names are part of the stored format.
         identity: Canonical = {
             "teacher": canonical(self),
             "messages": [{"role": message.role, "text": message.text} for message in chat],
+            # Hashes of the original bytes, so that a moved or renamed file is the same request.
             "images": [image.sha256 for image in images],
         }
         # The number of attempts is left out of the key: going from 8 to 12 asks for exactly 4 more.
@@ -277,6 +283,7 @@ class Teacher(Spec):
     def model_id(self) -> str:
         """The name recorded with every response."""
 
+    # Not an argument of `open`: only one kind of teacher would use it.
     def kept_in(self, folder: Path) -> "Teacher":
         """Returns this teacher with a folder that outlives the process.
 
@@ -284,6 +291,7 @@ class Teacher(Spec):
         """
         return self
 
+    # Apart from `open`, so that a plan can refuse a budget before sources are read.
     def check_budget(self, budget: Budget) -> None:
         """Checks that a budget can be kept, before anything is asked. See `Session` for asking.
 
@@ -308,6 +316,7 @@ class Teacher(Spec):
             MissingExtra: A package that this teacher needs is not installed.
         """
 
+    # An iterator, so that a plan over millions of questions holds none of them.
     def estimate(self, requests: Iterator[Request]) -> Estimate | None:
         """Estimates what answering would take. None for a teacher that costs nothing."""
         return None
@@ -322,6 +331,7 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: The value holds NaN or infinity, which JSON does not have.
     """
+    # Text and not an object, because identity fields must be hashable.
     return json.dumps(_sorted(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

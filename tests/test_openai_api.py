@@ -81,7 +81,7 @@ def test_without_a_url_the_message_says_what_to_set(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OMR_TEACHER_URL", raising=False)
     with pytest.raises(TeacherError, match="set OMR_TEACHER_URL=http://HOST:8000/v1"):
         ask(Teacher("tiny"), [question()])
-    with pytest.raises(TeacherError, match="is no http:// or https:// URL"):
+    with pytest.raises(TeacherError, match="is not an http:// or https:// URL"):
         ask(Teacher("tiny", urls=("localhost:8000",)), [question()])
 
 
@@ -203,7 +203,7 @@ def test_an_answer_is_read_as_openai_s_own_types_read_it(server: FaultServer) ->
     with urllib.request.urlopen(call) as answer:
         raw = answer.read()
     theirs = ChatCompletion.model_validate_json(raw)
-    ours = read_reply(raw, "tiny", "k", (4, 5, 6), 0.1).responses
+    ours = read_reply(raw, Teacher("tiny"), "k", (4, 5, 6), 0.1).responses
     assert [one.text for one in ours] == [choice.message.content for choice in theirs.choices]
     assert [one.finish_reason for one in ours] == [one.finish_reason for one in theirs.choices]
     assert theirs.usage is not None

@@ -236,12 +236,16 @@ def test_an_attempt_that_this_run_did_not_want_is_kept_if_answered_and_is_no_fai
     (request,) = Sample(openai_batch.Teacher("m"), n=2).requests(record())
     line = BatchLine(request, (0, 1, 2, 3))
     error = {"response": None, "error": {"code": "batch_expired", "message": "late"}}
-    assert [one.attempt for one in read_line(line, error, "m", 1.0).results] == [0, 1]
+    assert [
+        one.attempt for one in read_line(line, error, openai_batch.Teacher("m"), 1.0).results
+    ] == [0, 1]
     choices = [
         {"index": index, "message": {"content": "5"}, "finish_reason": "stop"} for index in range(4)
     ]
     good = {"response": {"status_code": 200, "body": {"choices": choices}}, "error": None}
-    assert [one.attempt for one in read_line(line, good, "m", 1.0).results] == [0, 1, 2, 3]
+    assert [
+        one.attempt for one in read_line(line, good, openai_batch.Teacher("m"), 1.0).results
+    ] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,9 @@ def test_an_attempt_that_this_run_did_not_want_is_kept_if_answered_and_is_no_fai
 )
 def test_a_broken_line_of_an_output_file_is_a_failure_and_no_crash(raw: bytes) -> None:
     (request,) = Sample(openai_batch.Teacher("m"), n=1).requests(record())
-    (failed,) = read_line(BatchLine(request, (0,)), parse_line(raw), "m", 1.0).results
+    (failed,) = read_line(
+        BatchLine(request, (0,)), parse_line(raw), openai_batch.Teacher("m"), 1.0
+    ).results
     assert isinstance(failed, Failure) and failed.status is FAILED
 
 

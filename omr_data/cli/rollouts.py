@@ -13,7 +13,8 @@ from rich.text import Text
 from omr_data.cli.common import WORK, WorkOption
 from omr_data.progress import printable
 from omr_data.store.replay import export_rollouts, import_rollouts
-from omr_data.store.rollouts import FailureGroup, RolloutStats, RolloutStore
+from omr_data.store.rollout_files import FailureGroup, RolloutStats
+from omr_data.store.rollouts import RolloutStore
 from omr_data.store.workspace import Workspace
 
 app = typer.Typer(
@@ -59,6 +60,7 @@ def retry_command(kind: Kind = None, work: WorkOption = WORK) -> None:
     """
     workspace = Workspace(work)
     with workspace.lock(), RolloutStore.write(workspace.rollouts) as store:
+        # Under the lock of the workspace: a build that runs would store them again.
         forgotten = store.forget_failures(kind)
         kinds = sorted({group.kind for group in store.failure_groups()})
     print(f"{forgotten:,} attempts will be asked again by the next build.")
@@ -129,7 +131,7 @@ def print_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
             str(group.http_status or ""),
             f"{group.count:,}",
             group.message[:200],
-            _question(group.identity)[:80],
+            asked_last(group.identity)[:80],
         )
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
@@ -140,7 +142,9 @@ def print_failures(console: Console, groups: Sequence[FailureGroup]) -> None:
     )
 
 
-def _question(identity: str) -> str:
-    """The last message of a request: what the record asks."""
-    messages = json.loads(identity).get("messages") if identity else None
-    return str(messages[-1]["text"]) if messages else ""
+def asked_last(identity: str) -> str:
+    """The last message of a request, which is what the record asks. Empty where there is none."""
+    # Answers of another store may stand without their request.
+    request = json.loads(identity or "{}")
+    messages = request.get("messages") or [{"text": ""}]
+    return str(messages[-1]["text"])

@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
 from omr_data.engine.requests import Wanted, iter_groups, read_requests, read_wanted
 from omr_data.errors import IncompleteError, TeacherError
-from omr_data.progress import Bar, Reporter
+from omr_data.progress import Reporter
 from omr_data.records import Response
 from omr_data.step import AskStep
 from omr_data.store.rollouts import RolloutStore
 from omr_data.store.workspace import Workspace
-from omr_data.teacher import Answers, AttemptStatus, Budget, Request, Session
+from omr_data.teacher import Answers, AttemptStatus, Budget, Request
 from omr_data.teachers.openai_api.replies import is_served_as_asked
 
 Keyed = TypeVar("Keyed", Request, Wanted)
@@ -52,11 +52,16 @@ def unsettled(
         store: The store, or None where there is none yet.
     """
     distinct = _distinct(requests)
-    # One query per batch: a query per question would cost more than the answer's commit.
     while batch := list(islice(distinct, batch_size)):
-        settled = store.settled([request.key for request in batch]) if store else {}
-        left = [_without(request, settled.get(request.key, set())) for request in batch]
-        if asked := [request for request in left if request.attempts]:
+        # One query per batch: a query per question would cost more than the answer's commit.
+        settled = _settled(store, batch)
+        asked = []
+        for request in batch:
+            done = settled.get(request.key, set())
+            left = tuple(attempt for attempt in request.attempts if attempt not in done)
+            if left:
+                asked.append(replace(request, attempts=left))
+        if asked:
             yield asked
 
 
@@ -70,14 +75,17 @@ def count_unsettled(wanted: Iterable[Wanted], store: RolloutStore | None) -> int
     distinct = _distinct(wanted)
     count = 0
     while chunk := list(islice(distinct, KEYS_AT_ONCE)):
-        settled = store.settled([one.key for one in chunk]) if store else {}
+        settled = _settled(store, chunk)
         count += sum(len({*one.attempts} - settled.get(one.key, set())) for one in chunk)
     return count
 
 
 def open_store(rollouts: Path) -> AbstractContextManager[RolloutStore | None]:
     """Opens the store for reading, or gives None where there is none yet."""
-    return RolloutStore.read(rollouts) if RolloutStore.is_there(rollouts) else nullcontext()
+    # A plan must not make a store, and opening one for writing would.
+    if RolloutStore.is_there(rollouts):
+        return RolloutStore.read(rollouts)
+    return nullcontext()
 
 
 def ask_teacher(
@@ -102,21 +110,29 @@ def ask_teacher(
         IncompleteError: The budget is spent, or some attempts failed. All answers are stored.
         TeacherError: The teacher cannot answer, or left a request out.
     """
-    wanted = (one for table in tables for one in read_wanted(table))
+    # Counted before the teacher is opened: loading a model costs minutes, and nothing may be left.
+    wanted = chain.from_iterable(map(read_wanted, tables))
     with open_store(workspace.rollouts) as store:
         total = count_unsettled(wanted, store)
     if not total:
         return
     teacher = step.get_teacher().kept_in(workspace.root)
     outcome = AskOutcome(total, teacher.model_id)
-    requests = (request for table in tables for request in read_requests(table))
+    # Read again and not kept: a million requests do not fit in memory.
+    requests = chain.from_iterable(map(read_requests, tables))
     with (
         RolloutStore.write(workspace.rollouts) as store,
         teacher.open(workers, workspace.images, budget) as session,
         reporter.bar(f"asking {teacher.model_id}", total, "answers") as bar,
     ):
         try:
-            _ask(session, unsettled(requests, teacher.batch, store), store, bar, budget, outcome)
+            before = budget.spent
+            for answers in session.answer(unsettled(requests, teacher.batch, store)):
+                # Stored before it is shown: what a person sees done is done.
+                if answers:
+                    store.put(answers)
+                group = outcome.add(answers)
+                bar.advance(group, outcome.note(session.note(), budget.spent - before))
         finally:
             # Said even when the run stops: why requests failed is what a person needs then.
             for line in outcome.lines(store.replaced):
@@ -156,6 +172,23 @@ class AskOutcome:
                 self.messages.setdefault(kind, result.detail)
         return self.returned - before
 
+    def note(self, said: str, spent: float) -> str:
+        """What stands beside the progress.
+
+        Args:
+            said: What the session says of itself.
+            spent: US dollars that this run has spent.
+        """
+        failed = self.failures.total()
+        # The mean cost is that of an answer, and failures may have cost nothing.
+        answered = self.returned - failed
+        notes = [said]
+        if failed:
+            notes.insert(0, f"{failed:,} without an answer")
+        if spent and answered > 0:
+            notes.append(f"${spent:,.2f} of about ${spent / answered * self.total:,.2f}")
+        return ", ".join(note for note in notes if note)
+
     def lines(self, replaced: int) -> Iterator[str]:
         """Yields what a person should know of the run, one line each.
 
@@ -165,9 +198,15 @@ class AskOutcome:
         for (status, kind), count in sorted(
             self.failures.items(), key=lambda item: (item[0][0].value, item[0][1])
         ):
-            again = ", and will not be asked again" if status.settled else ""
+            line = f"{count:,} attempts {status.value}: {kind}"
+            if status.settled:
+                line += ", and will not be asked again"
+            # On one line: servers answer with whole pages of HTML.
             said = " ".join(self.messages[status, kind].split())[:MESSAGE]
-            yield f"{count:,} attempts {status.value}: {kind}{again}{f' ({said})' if said else ''}"
+            if said:
+                line += f" ({said})"
+            yield line
+        # Answers of another model are kept unless the recipe names the accepted ones.
         for served, count in self.served.items():
             if not is_served_as_asked(self.model, served):
                 yield (
@@ -184,7 +223,7 @@ class AskOutcome:
             IncompleteError: The budget is spent, or some attempts failed.
             TeacherError: The teacher did not give each attempt back.
         """
-        # A pause is no fault of the teacher, and says how to go on.
+        # A pause is not a fault of the teacher, and says how to go on.
         if self.returned != self.total and budget.reached:
             raise IncompleteError(
                 f"paused: the budget is spent ({budget.sent:,} requests, ${budget.spent:,.2f}), "
@@ -196,6 +235,7 @@ class AskOutcome:
                 f"the teacher gave {self.returned:,} answers and failures for {self.total:,} "
                 "attempts. Each attempt must come back once."
             )
+        # Settled ones do not count here: how many a release may have is the step's own rule.
         failed = sum(count for (status, _), count in self.failures.items() if not status.settled)
         if failed:
             raise IncompleteError(
@@ -203,38 +243,6 @@ class AskOutcome:
                 "Every answer is stored: the same command asks again for exactly the missing ones. "
                 "`omr rollouts failures` shows what the server said."
             )
-
-
-def _ask(
-    session: Session,
-    batches: Iterator[list[Request]],
-    store: RolloutStore,
-    bar: Bar,
-    budget: Budget,
-    outcome: AskOutcome,
-) -> None:
-    before = budget.spent
-    for answers in session.answer(batches):
-        # Stored before it is shown: what a person sees done is done.
-        if answers:
-            store.put(answers)
-        group = outcome.add(answers)
-        failed = outcome.failures.total()
-        # The mean cost is that of an answer, and failures may have cost nothing.
-        answered = outcome.returned - failed
-        notes = [
-            f"{failed:,} without an answer" if failed else "",
-            session.note(),
-            _cost(budget.spent - before, answered, outcome.total),
-        ]
-        bar.advance(group, ", ".join(note for note in notes if note))
-
-
-def _cost(spent: float, answered: int, total: int) -> str:
-    """Dollars so far, and what all of it will have cost at the mean so far."""
-    if not spent or answered <= 0:
-        return ""
-    return f"${spent:,.2f} of about ${spent / answered * total:,.2f}"
 
 
 def _distinct(items: Iterable[Keyed]) -> Iterator[Keyed]:
@@ -247,6 +255,8 @@ def _distinct(items: Iterable[Keyed]) -> Iterator[Keyed]:
             yield item
 
 
-def _without(request: Request, settled: set[int]) -> Request:
-    left = tuple(attempt for attempt in request.attempts if attempt not in settled)
-    return replace(request, attempts=left)
+def _settled(store: RolloutStore | None, items: Sequence[Keyed]) -> dict[str, set[int]]:
+    """The attempts of some keys that need no asking."""
+    if store is None:
+        return {}
+    return store.settled([item.key for item in items])

@@ -39,6 +39,7 @@ class PromptTemplate(Spec):
         messages = (*before, replace(last, text=last.text + self.suffix))
         if self.system is None or messages[0].role == "system":
             return messages
+        # In front, because templates of most models take a system message only there.
         return (Message("system", self.system), *messages)
 
 
@@ -64,6 +65,7 @@ class Sample(AskStep):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Refused here: 0 attempts would drop every record without a word.
         if self.n < 1:
             raise RecipeError(f"{self.name}: n is {self.n}; at least one answer must be asked for.")
         if not 0.0 <= self.unanswered <= 1.0:
@@ -90,6 +92,7 @@ class Sample(AskStep):
         return (self.teacher.request(self.prompt.messages(record), record.images, self.n),)
 
     def attach(self, record: Record, answers: Sequence[Sequence[Response]]) -> Record:
+        # Only answers of a teacher have a key.
         given = [response for response in record.responses if not response.key]
         messages = self.prompt.messages(record)
         return replace(record, prompt=messages, responses=(*given, *answers[0]))

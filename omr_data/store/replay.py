@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ def export_rollouts(store: RolloutStore, path: Path) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Read back by the import, which must know how keys were made.
     schema = _schema().with_metadata({FORMAT_KEY: str(FORMAT)})
     answers = 0
     with (
@@ -90,10 +91,11 @@ def import_rollouts(store: RolloutStore, path: Path) -> tuple[int, int]:
         How many answers there were, and how many are new.
 
     Raises:
-        StoreError: The file is no export, has another format, or a key is not the sha256 of its
+        StoreError: The file is not an export, has another format, or a key is not the sha256 of its
             request. Nothing was imported.
     """
     with open(path, "rb") as file:
+        # By its first bytes, because people rename files.
         is_store = file.read(len(SQLITE_HEAD)) == SQLITE_HEAD
     if not is_store:
         return _import(store, lambda: _read_export(path))
@@ -106,12 +108,13 @@ def import_rollouts(store: RolloutStore, path: Path) -> tuple[int, int]:
         ):
             source.backup(target)
         with RolloutStore.read(copy) as other:
-            return _import(store, lambda: (row for page in other.pages(ROWS) for row in page))
+            return _import(store, lambda: chain.from_iterable(other.pages(ROWS)))
 
 
 def _import(store: RolloutStore, read: Callable[[], Iterator[Row]]) -> tuple[int, int]:
     # The first pass only checks: nothing of a damaged file is stored.
     answers = sum(isinstance(result, Response) for _, _, result in read())
+    # Counted by the store: answers that it has already are left as they are.
     before = store.stats().rollouts
     rows = read()
     while chunk := list(islice(rows, ROWS)):
@@ -127,7 +130,7 @@ def _read_export(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    known = ("", "")
+    asked_as, known = "", ("", "")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             version = _format(path, file.schema_arrow)
@@ -136,11 +139,10 @@ def _read_export(path: Path) -> Iterator[Row]:
                 for row in batch.to_pylist():
                     key, identity = row.pop("key"), row.pop("request")
                     # Rows of a request stand together, so its identity is hashed once.
-                    if known[0] != key:
-                        known = (key, _checked_identity(path, key, identity, version))
-                    # Another identity means that an earlier format had other keys.
-                    today = hashlib.sha256(known[1].encode()).hexdigest() if version == 1 else key
-                    yield today, known[1], _from_row(today, row)
+                    if asked_as != key:
+                        asked_as = key
+                        known = _todays_request(path, key, identity, version)
+                    yield *known, _from_row(known[0], row)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(
             f"{path} cannot be read: {error}. Give a file that `omr rollouts export` wrote."
@@ -157,20 +159,34 @@ def _format(path: Path, schema: "pa.Schema") -> int:
             "or export it again with this one."
         )
     # `logprob` came to format 1 later, so it may be missing there.
-    needed = FIRST_COLUMNS if said == b"1" else _schema().names
-    missing = sorted({*needed} - {"logprob", *schema.names})
+    needed = set(_schema().names) - {"logprob"}
+    if said == b"1":
+        needed &= set(FIRST_COLUMNS)
+    missing = sorted(needed - set(schema.names))
     if missing:
-        raise StoreError(f"{path} is no export of rollouts: it has no column {', '.join(missing)}.")
+        raise StoreError(
+            f"{path} is not an export of rollouts: it has no column {', '.join(missing)}."
+        )
     return int(said)
 
 
-def _checked_identity(path: Path, key: str, identity: str, version: int) -> str:
+def _todays_request(path: Path, key: str, identity: str, version: int) -> tuple[str, str]:
+    """The key and the identity that a request of some format has in this version.
+
+    Raises:
+        StoreError: The key is not the sha256 of the request.
+    """
+    # Checked against what the file says, before anything is renewed.
     if hashlib.sha256(identity.encode()).hexdigest() != key:
         raise StoreError(
             f"{path}: the key {key[:12]} is not the sha256 of its request. The file was changed; "
             "nothing was imported."
         )
-    return renew_identity(identity) if version == 1 else identity
+    if version > 1:
+        return key, identity
+    # Format 1 wrote some requests in another way, so their keys were others.
+    renewed = renew_identity(identity)
+    return hashlib.sha256(renewed.encode()).hexdigest(), renewed
 
 
 def _to_row(key: str, identity: str, result: Response | Failure) -> dict[str, Any]:
@@ -178,12 +194,14 @@ def _to_row(key: str, identity: str, result: Response | Failure) -> dict[str, An
     if isinstance(result, Response):
         row["status"] = AttemptStatus.ANSWERED.value
         return row | {name: getattr(result, name) for name in ANSWER_COLUMNS}
+    # Columns of an answer are left out, and become nulls.
     row["status"] = result.status.value
     return row | {name: getattr(result, name) for name in FAILURE_COLUMNS}
 
 
 def _from_row(key: str, row: dict[str, Any]) -> Response | Failure:
     """The result of one row without `key` and `request`."""
+    # Format 1 had no such column: it held answers only.
     status = AttemptStatus(row.pop("status", AttemptStatus.ANSWERED.value))
     attempt = row["attempt"]
     if status is not AttemptStatus.ANSWERED:
@@ -191,7 +209,7 @@ def _from_row(key: str, row: dict[str, Any]) -> Response | Failure:
     answer = {name: row[name] for name in ANSWER_COLUMNS if name in row}
     if answer["finish_reason"] in ANSWER_FINISH_REASONS:
         return Response(attempt=attempt, key=key, **answer)
-    # Format 1 stored whatever a server sent. What is no answer is asked for again.
+    # Format 1 stored whatever a server sent. What is not an answer is asked for again.
     kind = f"finish reason {answer['finish_reason']}"
     return Failure(attempt, AttemptStatus.FAILED, kind, "an earlier version stored it as an answer")
 

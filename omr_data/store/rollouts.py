@@ -14,12 +14,21 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omr_data.errors import StoreError
 from omr_data.records import Response, storable_text
+from omr_data.store.rollout_files import (
+    FailureGroup,
+    RolloutStats,
+    check_format,
+    connect_to_read,
+    format_of,
+    sqlite_errors,
+    table_names,
+)
 from omr_data.store.rollout_rows import (
     FAILURE_COLUMNS,
     FORMAT,
@@ -35,46 +44,6 @@ KEYS_AT_ONCE = 10_000
 """SQLite takes at most 32,766 parameters a statement."""
 
 _SETTLED = "('refused', 'rejected')"
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutStats:
-    """What a store holds. Tokens are sums over all rollouts, as the servers counted them."""
-
-    requests: int
-    """Different requests, answered or not."""
-    rollouts: int
-    """Stored answers."""
-    failures: int
-    """Attempts that failed, and will be asked again."""
-    refused: int
-    """Attempts that a content filter refused."""
-    rejected: int
-    """Attempts that the server could not serve as asked."""
-    prompt_tokens: int
-    """Tokens of all prompts."""
-    completion_tokens: int
-    """Tokens of all answers."""
-    models: dict[str, int]
-    """Answers by the model that served them."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Failures of one status, kind and HTTP status."""
-
-    status: AttemptStatus
-    """Refused, rejected or failed."""
-    kind: str
-    """The word that they are counted by."""
-    http_status: int
-    """The HTTP status. 0 where there was none."""
-    count: int
-    """Attempts."""
-    message: str
-    """What the server said the first time."""
-    identity: str
-    """Canonical JSON of the request that it said it to."""
 
 
 class RolloutStore:
@@ -100,7 +69,7 @@ class RolloutStore:
         One writer at a time.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _errors(path):
+        with sqlite_errors(path):
             connection = sqlite3.connect(
                 path, timeout=30, check_same_thread=False, isolation_level=None
             )
@@ -124,9 +93,9 @@ class RolloutStore:
         """
         if not path.exists():
             return False
-        with _errors(path), closing(_connect_to_read(path)) as connection:
-            version = _version(connection)
-            tables = _tables(connection)
+        with sqlite_errors(path), closing(connect_to_read(path)) as connection:
+            version = format_of(connection)
+            tables = table_names(connection)
         return bool(version) or not tables <= TABLES
 
     @classmethod
@@ -138,33 +107,33 @@ class RolloutStore:
                 f"there is no rollout store at {path}. A build makes one, and "
                 "`omr rollouts import` fills one."
             )
-        with _errors(path):
-            connection = _connect_to_read(path)
+        with sqlite_errors(path):
+            connection = connect_to_read(path)
             try:
-                if _version(connection) < FORMAT:
+                if format_of(connection) < FORMAT:
                     connection.close()
                     with cls.write(path):
                         pass  # opening it for writing upgrades it
-                    connection = _connect_to_read(path)
-                _check_format(path, connection)
+                    connection = connect_to_read(path)
+                check_format(path, connection)
                 yield cls(path, connection)
             finally:
                 connection.close()
 
     def _make_tables(self) -> None:
         """Makes the tables, or upgrades those of format 1, all in one transaction."""
-        version = _version(self._db)
-        if version == 0 and (foreign := _tables(self._db) - TABLES):
+        version = format_of(self._db)
+        if version == 0 and (foreign := table_names(self._db) - TABLES):
             raise StoreError(
                 f"{self.path} is not a rollout store: it has the table {min(foreign)}. "
                 "Choose another workspace with --work."
             )
         if version > 1:
-            _check_format(self.path, self._db)
+            check_format(self.path, self._db)
             return
         with self._transaction():
             if version == 0:
-                for table in _tables(self._db):
+                for table in table_names(self._db):
                     # Left empty by a process that was killed while it made them.
                     self._db.execute(f"DROP TABLE {table}")
                 for statement in SCHEMA:
@@ -222,6 +191,7 @@ class RolloutStore:
     def _pages(
         self, table: str, columns: str, where: str, rows: int
     ) -> Iterator[list[tuple[str, str, Response | Failure]]]:
+        # Pages come from one statement, so that a write in between cannot skip rows.
         cursor = self._db.execute(
             f"SELECT {columns}, identity FROM {table} JOIN requests USING (key) {where} "
             "ORDER BY key, attempt"
@@ -311,10 +281,12 @@ class RolloutStore:
                     rollouts.append(self._codec.rollout_row(key, storable, now))
         # Stored once for all attempts, and even for failures: an error needs its question.
         requests = [(key, self._codec.pack(text)) for key, text in identities.items()]
-        with _errors(self.path), self._transaction():
+        with sqlite_errors(self.path), self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?)", requests)
             self._db.executemany(
-                f"INSERT OR IGNORE INTO rollouts VALUES ({_places(ROLLOUT_COLUMNS)})", rollouts
+                # IGNORE and not REPLACE: a stored answer is what releases were built of.
+                f"INSERT OR IGNORE INTO rollouts VALUES ({_places(ROLLOUT_COLUMNS)})",
+                rollouts,
             )
             self._db.executemany(
                 "DELETE FROM failures WHERE key = ? AND attempt = ?", [row[:2] for row in rollouts]
@@ -347,11 +319,10 @@ class RolloutStore:
         Returns:
             How many attempts were forgotten.
         """
-        where = "" if kind is None else "WHERE kind = ?1 OR status = ?1"
-        with _errors(self.path), self._transaction():
-            deleted = self._db.execute(
-                f"DELETE FROM failures {where}", () if kind is None else (kind,)
-            )
+        # Kinds and statuses share no word, so one option names either.
+        where = "?1 IS NULL OR kind = ?1 OR status = ?1"
+        with sqlite_errors(self.path), self._transaction():
+            deleted = self._db.execute(f"DELETE FROM failures WHERE {where}", (kind,))
         return deleted.rowcount
 
     def _select(self, query: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -379,40 +350,3 @@ class RolloutStore:
 def _places(columns: str) -> str:
     """Numbered parameters for some columns: "?1, ?2, ?3"."""
     return ", ".join(f"?{number}" for number in range(1, len(columns.split(", ")) + 1))
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30, check_same_thread=False
-    )
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    return {name for (name,) in rows}
-
-
-def _check_format(path: Path, connection: sqlite3.Connection) -> None:
-    version = _version(connection)
-    if version != FORMAT:
-        raise StoreError(
-            f"{path} has format {version}, which another version of omr_data made; this one reads "
-            f"format {FORMAT}. With that version run `omr rollouts export FILE`, then here "
-            "`omr rollouts import FILE --work NEW`."
-        )
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"the rollout store {path}: {error}. What was committed before is kept; mend the cause "
-            "and run again."
-        ) from error

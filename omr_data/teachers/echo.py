@@ -29,6 +29,20 @@ class Teacher(teacher.Teacher):
     def model_id(self) -> str:
         return "echo"
 
+    def reply(self, request: Request, attempt: int) -> Response:
+        """Chooses the answer to one attempt."""
+        # A hash and no random number, so that every run and every process agree.
+        digest = hashlib.sha256(f"{request.key}:{attempt}".encode()).digest()
+        answer = self.answers[int.from_bytes(digest[:4]) % len(self.answers)]
+        text = f"<think>I say {answer}</think><answer>{answer}</answer>"
+        return Response(
+            text=text,
+            attempt=attempt,
+            model="echo",
+            completion_tokens=len(text.split()),
+            key=request.key,
+        )
+
     @contextmanager
     def open(self, workers: int, read_image: ReadImage, budget: Budget) -> Iterator[Session]:
         """Starts at once.
@@ -51,23 +65,11 @@ class _Session:
 
     def answer(self, batches: Iterator[Batch]) -> Iterator[Answers]:
         for batch in self.budget.within(batches):
+            # Whole batches, as a real teacher gives them: the engine commits each at once.
             yield [
-                (request, [self._response(request, attempt) for attempt in request.attempts])
+                (request, [self.teacher.reply(request, attempt) for attempt in request.attempts])
                 for request in batch
             ]
 
     def note(self) -> str:
         return ""
-
-    def _response(self, request: Request, attempt: int) -> Response:
-        # A hash and no random number, so that every run and every process agree.
-        digest = hashlib.sha256(f"{request.key}:{attempt}".encode()).digest()
-        answer = self.teacher.answers[int.from_bytes(digest[:4]) % len(self.teacher.answers)]
-        text = f"<think>I say {answer}</think><answer>{answer}</answer>"
-        return Response(
-            text=text,
-            attempt=attempt,
-            model="echo",
-            completion_tokens=len(text.split()),
-            key=request.key,
-        )

@@ -41,7 +41,7 @@ from omr_data.teachers.openai_api.replies import Choice, failure, judge
 from omr_data.teachers.openai_api.wire import messages, runs, sampling, seed
 
 if TYPE_CHECKING:
-    from vllm import LLM, CompletionOutput, RequestOutput, SamplingParams
+    from vllm import LLM, SamplingParams
 
 GROUP_SECONDS = 0.05
 """Answers are handed over, and committed, at most this often."""
@@ -105,7 +105,10 @@ class Teacher(ChatModel):
         wanted = _wanted(self)
         _parameters(wanted, {})  # raises now, and not when a large model is loaded
         # Without seeds per attempt, vLLM's default seed would give the same answers in every run.
-        seed_of_engine = 0 if self.seed is not None else random.randrange(2**31)
+        seed_of_engine = 0
+        if self.seed is None:
+            seed_of_engine = random.randrange(2**31)
+        # The recipe's own arguments win, a seed of the engine included.
         arguments = {"seed": seed_of_engine} | json.loads(self.engine)
         try:
             llm = LLM(self.path or self.model, **arguments)
@@ -116,6 +119,7 @@ class Teacher(ChatModel):
         try:
             yield _Session(self, llm, wanted, read_image, budget)
         finally:
+            # The engine is a process: without this it would hold the GPU after an error.
             llm.llm_engine.engine_core.shutdown()
 
 
@@ -144,6 +148,7 @@ class _Session:
     ) -> None:
         self._teacher, self._llm, self._read_image, self._budget = teacher, llm, read_image, budget
         self._chat = {name: wanted[name] for name in OF_THE_CHAT if name in wanted}
+        # Left to the model where the recipe says nothing, as a server does.
         self._sampling = llm.model_config.get_diff_sampling_param() | wanted
         self._waiting: dict[str, _Run] = {}
         self._results: list[tuple[Request, list[Response | Failure]]] = []
@@ -170,6 +175,7 @@ class _Session:
                     left = batch is not None
                     self._add(batch or ())
                 self._step()
+            # Kept until what the engine finished before it died has been handed over.
             except TeacherError as error:
                 fatal = error
             # Commits are grouped: one per answer would slow the engine's own loop.
@@ -199,10 +205,9 @@ class _Session:
             )
             for attempts in runs(request.attempts, len(request.attempts)):
                 base = self._teacher.seed
-                own = {
-                    "n": len(attempts),
-                    "seed": None if base is None else seed(base, request.key, attempts[0]),
-                }
+                own = {"n": len(attempts)}
+                if base is not None:
+                    own["seed"] = seed(base, request.key, attempts[0])
                 try:
                     (number,) = self._llm.enqueue_chat(
                         chat, _parameters(self._sampling, own), use_tqdm=False, **self._chat
@@ -231,39 +236,34 @@ class _Session:
             outputs = self._llm.llm_engine.step()
         except VLLMServerError as error:
             raise _stopped(error) from error
-        # Unfinished outputs are looked at again after the next step.
         for output in outputs:
-            if output.finished:
-                run = self._waiting.pop(output.request_id)
-                self._results.append((run.request, self._read(run, output)))
-
-    def _read(self, run: _Run, output: "RequestOutput") -> list[Response | Failure]:
-        """Each sample as a response or a failure. The first carries the prompt's tokens."""
-        seconds = round(time.monotonic() - run.began, 3)
-        found: list[Response | Failure] = []
-        for place, (attempt, sample) in enumerate(zip(run.attempts, output.outputs, strict=True)):
-            self._tokens += len(sample.token_ids)
-            prompt_tokens = len(output.prompt_token_ids or ()) if place == 0 else 0
-            found.append(self._response(run.request.key, attempt, sample, prompt_tokens, seconds))
-        return found
-
-    def _response(
-        self, key: str, attempt: int, sample: "CompletionOutput", prompt_tokens: int, seconds: float
-    ) -> Response | Failure:
-        failed = judge(attempt, Choice(sample.text, None, sample.finish_reason))
-        if failed is not None:
-            return failed
-        return Response(
-            text=sample.text,
-            attempt=attempt,
-            model=self._teacher.model_id,
-            finish_reason=str(sample.finish_reason),
-            prompt_tokens=prompt_tokens,
-            completion_tokens=len(sample.token_ids),
-            key=key,
-            seconds=seconds,
-            logprob=sample.cumulative_logprob,
-        )
+            # Unfinished outputs are looked at again after the next step.
+            if not output.finished:
+                continue
+            run = self._waiting.pop(output.request_id)
+            # The time of the whole run: samples of one run are decoded together.
+            seconds = round(time.monotonic() - run.began, 3)
+            found: list[Response | Failure] = []
+            prompt_tokens = len(output.prompt_token_ids or ())
+            for attempt, sample in zip(run.attempts, output.outputs, strict=True):
+                self._tokens += len(sample.token_ids)
+                # Reasoning stays in the text: only a server takes it apart.
+                failed = judge(attempt, Choice(sample.text, None, sample.finish_reason))
+                result: Response | Failure = failed or Response(
+                    text=sample.text,
+                    attempt=attempt,
+                    model=self._teacher.model_id,
+                    finish_reason=str(sample.finish_reason),
+                    prompt_tokens=prompt_tokens,
+                    completion_tokens=len(sample.token_ids),
+                    key=run.request.key,
+                    seconds=seconds,
+                    logprob=sample.cumulative_logprob,
+                )
+                found.append(result)
+                # The first sample carries the prompt's tokens, so that sums are right.
+                prompt_tokens = 0
+            self._results.append((run.request, found))
 
 
 def _stopped(error: Exception) -> TeacherError:
@@ -277,11 +277,11 @@ def _wanted(teacher: Teacher) -> dict[str, Any]:
     """
     from vllm.sampling_params import StructuredOutputsParams
 
-    # 0 log-probabilities beside the sampled token's own are enough for their sum.
-    fields = sampling(teacher) | {
-        "max_tokens": teacher.max_tokens,
-        "logprobs": 0 if teacher.logprob == "sum" else None,
-    }
+    fields = sampling(teacher) | {"max_tokens": teacher.max_tokens, "logprobs": None}
+    if teacher.logprob == "sum":
+        # None beside the sampled token's own: that is enough for their sum.
+        fields["logprobs"] = 0
+    # A server translates this field; in this process nobody does.
     wanted = fields.pop("response_format", None) or {"type": "text"}
     match wanted:
         case {"type": "text"}:

@@ -135,7 +135,11 @@ class Endpoint:
             if self._trials == TRIALS:
                 self.limit, self._climbing, self._quiet, self._trials = self._proven, False, 0, 0
             return
-        self._rate = rate if tried or not self._rate else 0.8 * self._rate + 0.2 * rate
+        if tried or not self._rate:
+            self._rate = rate
+        else:
+            # Smoothed: rounds at one limit differ with the lengths of their answers.
+            self._rate = 0.8 * self._rate + 0.2 * rate
         self._proven, self._quiet, self._trials = self.limit, self._quiet + 1, 0
         if self._climbing:
             self.limit = min(self.most, 2 * self.limit)
@@ -173,14 +177,15 @@ class Endpoint:
         """
         self._note(now, trouble)
         # A server that cannot be reached is away at once.
-        self.strikes = max(self.strikes + 1, STRIKES if gone else 0)
+        self.strikes = max(self.strikes + 1, STRIKES * gone)
         if self.away:
             self._cut(now, sent)
             self._take_rest(now)
 
     def _note(self, now: float, trouble: str) -> None:
         self.trouble = trouble
-        self.failing_since = now if self.failing_since is None else self.failing_since
+        if self.failing_since is None:
+            self.failing_since = now
 
     def _cut(self, now: float, sent: float) -> None:
         # Requests that were in flight at the last cut tell nothing about the new limit.
@@ -205,4 +210,4 @@ def choose(endpoints: Sequence[Endpoint], now: float) -> Endpoint | None:
         now: The time.
     """
     free = [endpoint for endpoint in endpoints if endpoint.free(now)]
-    return min(free, key=lambda endpoint: endpoint.in_flight / endpoint.limit) if free else None
+    return min(free, key=lambda endpoint: endpoint.in_flight / endpoint.limit, default=None)

@@ -76,6 +76,7 @@ class ChatModel(teacher.Teacher):
 
     def __post_init__(self) -> None:
         # Subclasses add their own fields to these lists.
+        # A 0 would fail at the server, after the sources were read.
         for name in self.at_least_one:
             if getattr(self, name) < 1:
                 raise TeacherError(
@@ -83,9 +84,21 @@ class ChatModel(teacher.Teacher):
                 )
         for name in self.json_objects:
             text = getattr(self, name)
-            if text is not None:
-                # The field itself becomes canonical, so spacing is neither identity nor sent.
-                object.__setattr__(self, name, self._canonical_json(name, text))
+            if text is None:
+                continue
+            try:
+                value = json.loads(text)
+                # Python reads NaN, which JSON does not have: this raises for it.
+                spelled = canonical_json(value)
+            except ValueError:
+                value = None
+            if not isinstance(value, dict):
+                raise TeacherError(
+                    f"{self.name}: {name} must be a JSON object as text, like '{{\"top_k\": 20}}', "
+                    f"and is {text[:60]!r}."
+                )
+            # The field itself becomes canonical, so spacing is neither identity nor sent.
+            object.__setattr__(self, name, spelled)
         super().__post_init__()
         # Checked here and not when asking: a plan should refuse it, too.
         taken = sorted(set(OUR_FIELDS) & set(json.loads(self.extra_body)))
@@ -102,15 +115,3 @@ class ChatModel(teacher.Teacher):
     @property
     def model_id(self) -> str:
         return self.model
-
-    def _canonical_json(self, name: str, text: str) -> str:
-        try:
-            value = json.loads(text)
-            if isinstance(value, dict):
-                return canonical_json(value)
-        except ValueError:
-            pass
-        raise TeacherError(
-            f"{self.name}: {name} must be a JSON object as text, like '{{\"top_k\": 20}}', "
-            f"and is {text[:60]!r}."
-        )

@@ -10,16 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from omr_data.records import ANSWER_FINISH_REASONS, Response, plain_number, storable_text
+from omr_data.records import ANSWER_FINISH_REASONS, Response, storable_text
 from omr_data.teacher import AttemptStatus, Failure
-from omr_data.teachers.openai_api.settings import Usage
+from omr_data.teachers.openai_api.settings import ServedModel, Usage
 
 EMPTY = "empty answer"
 MALFORMED = "malformed answer"
 DETAIL = 500
 """Most characters of a server's message that are kept."""
-MOST_TOKENS = 10**9
-"""A reply that claims more tokens than this is not believed, and counts as one without usage."""
 FILTER_REASONS = ("content_filter", "safety", "refusal")
 TOOL_REASONS = ("tool_calls", "function_call")
 
@@ -60,15 +58,45 @@ class Choice:
     refusal: str = ""
     """The model's or the provider's refusal in words. Empty without one."""
 
+    @classmethod
+    def from_json(cls, raw: Any) -> "Choice":
+        """Reads a choice. One that cannot be read has the finish reason "malformed"."""
+        try:
+            message = raw["message"]
+            content = message.get("content")
+        except (KeyError, TypeError, AttributeError):
+            return cls("", None, "malformed")
+        # Some servers answer in parts, as requests may be asked.
+        if isinstance(content, list):
+            texts = [part.get("text") for part in content if isinstance(part, dict)]
+            content = "".join(text for text in texts if isinstance(text, str))
+        if not isinstance(content, str):
+            content = ""
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        # No reasoning is None and not "", as it is in a Response.
+        if not isinstance(reasoning, str) or not reasoning:
+            reasoning = None
+        else:
+            reasoning, _ = storable_text(reasoning)
+        reason = raw.get("finish_reason")
+        if reason is not None:
+            reason, _ = storable_text(str(reason))
+        return cls(
+            text=storable_text(content)[0],
+            reasoning=reasoning,
+            reason=reason,
+            refusal=str(message.get("refusal") or ""),
+        )
+
 
 def read_reply(
-    raw: bytes, model: str, key: str, attempts: Sequence[int], seconds: float
+    raw: bytes, teacher: ServedModel, key: str, attempts: Sequence[int], seconds: float
 ) -> ChatReply:
     """Reads a 2xx reply. Fewer choices than attempts are no fault here.
 
     Args:
         raw: The body.
-        model: The asked model, for a reply that names none.
+        teacher: The asked model, which says what other models it accepts answers of.
         key: The question's key.
         attempts: The attempt numbers that were asked for, in order.
         seconds: How long the request took.
@@ -84,7 +112,7 @@ def read_reply(
         return ChatReply(
             fault=MALFORMED, detail=f"{type(error).__name__}: {error}; it begins {begins!r}"
         )
-    usage = _usage(payload.get("usage"))
+    usage = Usage.from_json(payload.get("usage"))
     served = storable_text(str(payload.get("model") or ""))[0]
     if not listed:
         return ChatReply((), (), usage, served, MALFORMED, "it has no choices")
@@ -93,8 +121,12 @@ def read_reply(
     sizes: list[int] = []
     # More choices than attempts are ignored: nobody asked for them.
     for attempt, raw_choice in zip(attempts, _in_order(listed), strict=False):
-        choice = _choice(raw_choice)
+        choice = Choice.from_json(raw_choice)
         failed = judge(attempt, choice)
+        if failed is None and not teacher.accepts(served):
+            # Kept as a failure, so that `omr rollouts failures` names the other model.
+            detail = f"asked for {teacher.model}, and {served} was served"
+            failed = failure(attempt, AttemptStatus.FAILED, "another model", detail)
         # Bad choices have a share as well, or good ones would seem to cost more.
         sizes.append(len(choice.text) + len(choice.reasoning or ""))
         if failed is not None:
@@ -104,7 +136,7 @@ def read_reply(
             Response(
                 text=choice.text,
                 attempt=attempt,
-                model=served or model,
+                model=served or teacher.model,
                 finish_reason=choice.reason or "",
                 reasoning=choice.reasoning,
                 key=key,
@@ -135,7 +167,7 @@ def judge(attempt: int, choice: Choice) -> Failure | None:
             "the model called a tool instead of answering. Ask without tools in extra_body.",
         )
     if reason not in ANSWER_FINISH_REASONS:
-        kind = "no finish reason" if reason is None else f"finish reason {reason[:40]}"
+        kind = f"finish reason {reason[:40]}" if reason else "no finish reason"
         return failure(attempt, AttemptStatus.FAILED, kind, f"it begins {choice.text[:80]!r}")
     # What was cut off is an answer, if an empty one: asking again would cost the same again.
     if not choice.text.strip() and reason != "length":
@@ -186,46 +218,15 @@ def _in_order(choices: Sequence[Any]) -> list[Any]:
     """The choices by their index. Where one has no usable index, in the order that they came."""
 
     def index(choice: Any) -> int:
-        found = choice.get("index") if isinstance(choice, dict) else None
-        return found if isinstance(found, int) else -1
+        if isinstance(choice, dict) and isinstance(choice.get("index"), int):
+            return int(choice["index"])
+        return -1
 
     indexes = [index(choice) for choice in choices]
     # An index that is missing or used twice says nothing about any of them.
-    whole = sorted(indexes) == list(range(len(choices)))
-    return sorted(choices, key=index) if whole else list(choices)
-
-
-def _choice(raw: Any) -> Choice:
-    """A choice's parts. One that cannot be read has no text and the finish reason "malformed"."""
-    message = raw.get("message") if isinstance(raw, dict) else None
-    if not isinstance(message, dict):
-        return Choice("", None, "malformed")
-    content = message.get("content")
-    # Some servers answer in parts, as requests may be asked.
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(text for text in texts if isinstance(text, str))
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    reason, refusal = raw.get("finish_reason"), message.get("refusal")
-    return Choice(
-        text=storable_text(content)[0] if isinstance(content, str) else "",
-        reasoning=storable_text(reasoning)[0] if isinstance(reasoning, str) and reasoning else None,
-        reason=None if reason is None else storable_text(str(reason))[0],
-        refusal=str(refusal) if refusal else "",
-    )
-
-
-def _usage(given: Any) -> Usage | None:
-    """The token counts of a reply, or None where they are missing or absurd."""
-    try:
-        counts = [plain_number(given[name]) for name in ("prompt_tokens", "completion_tokens")]
-    except (ValueError, KeyError, TypeError):
-        return None
-    # Float counts like 7.0 became integers above; 7.5 tokens are not believed.
-    prompt, completion = counts
-    if not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts):
-        return None
-    return Usage(int(prompt), int(completion))
+    if sorted(indexes) != list(range(len(choices))):
+        return list(choices)
+    return sorted(choices, key=index)
 
 
 def _with_tokens(
@@ -241,24 +242,21 @@ def _with_tokens(
     """
     if usage is None:
         return list(responses)
-    shares = dict(zip(attempts, _shares(usage.completion, sizes), strict=False))
-    return [
-        replace(
-            response,
-            prompt_tokens=usage.prompt if place == 0 else 0,
-            completion_tokens=shares[response.attempt],
-        )
-        for place, response in enumerate(responses)
-    ]
-
-
-def _shares(total: int, sizes: Sequence[int]) -> list[int]:
-    """A total shared out by size, in whole numbers that add up to it."""
-    whole, shares, before, given = sum(sizes) or 1, [], 0, 0
-    for size in sizes[:-1]:
+    whole = sum(sizes) or 1
+    shares: dict[int, int] = {}
+    before = given = 0
+    # Strict only in the model: a reply may hold fewer choices than were asked for.
+    for attempt, size in zip(attempts, sizes, strict=False):
         before += size
-        upto = total * before // whole
+        upto = usage.completion * before // whole
         # Rounding down the running total keeps the sum exact.
-        shares.append(upto - given)
+        shares[attempt] = upto - given
         given = upto
-    return [*shares, total - given]
+    # The rest, where all choices are empty, goes to the last one.
+    shares[attempts[len(sizes) - 1]] += usage.completion - given
+    counted = [
+        replace(response, completion_tokens=shares[response.attempt]) for response in responses
+    ]
+    if counted:
+        counted[0] = replace(counted[0], prompt_tokens=usage.prompt)
+    return counted

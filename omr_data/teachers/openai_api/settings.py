@@ -7,11 +7,12 @@ and dollars that estimates and budgets need.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from omr_data.errors import TeacherError
 from omr_data.http import HttpError, read_key
 from omr_data.identity import runtime_field
+from omr_data.records import plain_number
 from omr_data.teacher import Budget, Estimate, Request
 from omr_data.teachers.openai_api.model import ChatModel
 
@@ -19,6 +20,8 @@ URLS = "OMR_TEACHER_URL"
 KEY = "OMR_TEACHER_KEY"
 PATCH = 28
 """Pixels of one merged patch of Qwen-VL: an image costs about one token each. Estimates only."""
+MOST_TOKENS = 10**9
+"""A reply that claims more tokens than this is not believed, and counts as one without usage."""
 CHAT_TOKENS = 1_024
 """Most tokens that a chat template adds to the texts of a prompt."""
 
@@ -31,6 +34,19 @@ class Usage:
     """Tokens of the prompt, images included."""
     completion: int
     """Tokens of all answers, reasoning included."""
+
+    @classmethod
+    def from_json(cls, given: Any) -> "Usage | None":
+        """Reads the token counts of a reply. None where they are missing or absurd."""
+        try:
+            counts = [plain_number(given[name]) for name in ("prompt_tokens", "completion_tokens")]
+        except (ValueError, KeyError, TypeError):
+            return None
+        # Float counts like 7.0 became integers above; 7.5 tokens are not believed.
+        prompt, completion = counts
+        if not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts):
+            return None
+        return cls(int(prompt), int(completion))
 
 
 @dataclass(frozen=True)
@@ -91,10 +107,11 @@ class ServedModel(ChatModel):
                 f"{self.model} has no server: set {URLS}=http://HOST:8000/v1 "
                 "(several with commas between them)."
             )
+        # Checked before anything is sent: aiohttp would fail at each request.
         for url in urls:
             if not url.startswith(("http://", "https://")):
                 raise TeacherError(
-                    f"{url!r} is no http:// or https:// URL. {URLS} holds URLs up to /v1, "
+                    f"{url!r} is not an http:// or https:// URL. {URLS} holds URLs up to /v1, "
                     "like http://HOST:8000/v1."
                 )
         return urls
@@ -102,12 +119,14 @@ class ServedModel(ChatModel):
     def server_key(self) -> str | None:
         """Returns the key of OMR_TEACHER_KEY, or None. Raises TeacherError for an unusable one."""
         try:
+            # Read anew for each run and not a field, which would be printed with the recipe.
             return read_key(KEY)
         except HttpError as error:
             raise TeacherError(str(error)) from error
 
     def accepts(self, served: str) -> bool:
         """Whether answers of the model that a server says it served are kept."""
+        # A server that does not say what it served is believed.
         return not self.served_as or served in ("", self.model, *self.served_as)
 
     def check_budget(self, budget: Budget) -> None:
@@ -125,6 +144,7 @@ class ServedModel(ChatModel):
 
     def dollars(self, usage: Usage) -> float:
         """US dollars for some tokens. An unknown price counts as 0."""
+        # None counts as 0, so that a plan with one known price has a lower bound.
         prompt = usage.prompt * (self.prompt_price or 0.0)
         completion = usage.completion * (self.completion_price or 0.0)
         return self.price_share * (prompt + completion) / 1e6
@@ -158,5 +178,7 @@ class ServedModel(ChatModel):
             completion += len(request.attempts) * self.max_tokens // 4
         # One known price gives a lower bound, which is better than none in a plan.
         has_price = self.prompt_price is not None or self.completion_price is not None
-        usd = self.dollars(Usage(prompt, completion)) if has_price else None
+        usd = None
+        if has_price:
+            usd = self.dollars(Usage(prompt, completion))
         return Estimate(sent, prompt, completion, usd)

@@ -134,13 +134,10 @@ class StopRules:
             self._held.clear()
         return self.release()
 
-    def endpoint_failed(self, now: float, in_flight: int) -> None:
-        """Notes a fault of an endpoint, and stops when all have been away for too long.
-
-        Args:
-            now: The time.
-            in_flight: Other requests in flight. While there are any, an answer may come.
-        """
+    def endpoint_failed(self, now: float) -> None:
+        """Notes a fault of an endpoint, and stops when all have been away for too long."""
+        # The failed one still counts as in flight. While there are others, an answer may come.
+        in_flight = sum(endpoint.in_flight for endpoint in self._endpoints) - 1
         # One endpoint that works is enough to go on.
         since = [endpoint.failing_since for endpoint in self._endpoints]
         began = [at for at in since if at is not None]

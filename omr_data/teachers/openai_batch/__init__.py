@@ -71,6 +71,7 @@ class Teacher(BatchModel):
                 f"{self.model} is asked in batches, which outlive a process: only a build has a "
                 "workspace to remember them in."
             )
+        # Batches belong to one account. Two providers would need two journals.
         urls = self.server_urls()
         if len(urls) != 1:
             raise TeacherError(
@@ -83,6 +84,7 @@ class Teacher(BatchModel):
         web = openai.DefaultHttpxClient(
             proxy=proxy_of(urls[0]), trust_env=False, timeout=self.timeout or TRANSFER_SECONDS
         )
+        # Some gateways take their key in the query, which the client would drop from the URL.
         with openai.OpenAI(
             api_key=key or "none",
             base_url=str(url.with_query(None)),

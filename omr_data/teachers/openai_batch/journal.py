@@ -46,6 +46,20 @@ class Entry:
     lines: Lines
     """What it asks for, as far as it is not collected yet."""
 
+    @classmethod
+    def read(cls, path: Path) -> "Entry":
+        """Reads an entry's file. Raises StoreError where it is none."""
+        try:
+            made = json.loads(path.read_bytes())
+            lines = tuple((key, first, count) for key, first, count in made["lines"])
+            return cls(path, made["url"], made["file"], made["batch"], lines)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # Never skipped: without the entry, everything in it would be paid for again.
+            raise StoreError(
+                f"{path} should hold a batch that was paid for, and cannot be read: {error}. "
+                "Move it away to go on; what the batch asked for is then asked for again."
+            ) from error
+
     def age(self, now: float) -> float:
         """Seconds since it was written."""
         return max(0.0, now - self.path.stat().st_mtime)
@@ -60,26 +74,11 @@ class BatchJournal:
 
     def entries(self) -> list[Entry]:
         """All entries. Raises StoreError where a file is none."""
-        return [self._read(path) for path in sorted(self.folder.glob("*.json"))]
-
-    def _read(self, path: Path) -> Entry:
-        try:
-            made = json.loads(path.read_bytes())
-            return Entry(
-                path,
-                made["url"],
-                made["file"],
-                made["batch"],
-                tuple((key, first, count) for key, first, count in made["lines"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path} should hold a batch that was paid for, and cannot be read: {error}. "
-                "Move it away to go on; what the batch asked for is then asked for again."
-            ) from error
+        return [Entry.read(path) for path in sorted(self.folder.glob("*.json"))]
 
     def new_path(self) -> Path:
         """A path for a new entry."""
+        # Random, so that two builds of one workspace never write one file.
         return self.folder / f"{secrets.token_hex(8)}.json"
 
     def write(self, entry: Entry) -> None:
@@ -87,6 +86,7 @@ class BatchJournal:
         if not entry.lines:
             entry.path.unlink(missing_ok=True)
             return
+        # Keys and numbers only: the questions themselves are worked out again by the build.
         made = {"url": entry.url, "file": entry.file, "batch": entry.batch, "lines": entry.lines}
         write_text(entry.path, json.dumps(made, separators=(",", ":")))
 
@@ -95,4 +95,5 @@ class BatchJournal:
 
         The workspace sweeps it after a kill.
         """
+        # The process id keeps a draft of a living process from being swept.
         return self.folder / f".{os.getpid()}.jsonl.tmp"

@@ -62,6 +62,7 @@ def custom_id(key: str, first: int) -> str:
         key: The question's key.
         first: The first attempt.
     """
+    # 192 bits of the key: two questions of one batch never share a name.
     return f"{key[:NAME_LENGTH]}-{first}"
 
 
@@ -98,22 +99,29 @@ def parse_line(raw: bytes) -> dict[str, Any]:
         answer = json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return {}
-    return answer if isinstance(answer, dict) else {}
+    # Counted as no answer and not as an error: the other lines of the file are paid for.
+    if not isinstance(answer, dict):
+        return {}
+    return answer
 
 
-def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: float) -> LineResult:
+def read_line(
+    line: BatchLine, answer: dict[str, Any], teacher: BatchModel, seconds: float
+) -> LineResult:
     """Tells what came of a line. Statuses and choices are judged as they are live.
 
     Args:
         line: What was asked.
         answer: The line of the output file.
-        model: The asked model.
+        teacher: The asked model.
         seconds: From making the batch to its end.
     """
     response, error = answer.get("response"), answer.get("error")
     if not isinstance(response, dict):
-        # Cut short: a broken line may be as large as an answer.
-        said = error if isinstance(error, dict) else {"message": str(answer)[:300]}
+        said: Any = error
+        if not isinstance(error, dict):
+            # Cut short: a broken line may be as large as an answer.
+            said = {"message": str(answer)[:300]}
         code = str(said.get("code", ""))
         kind = ENDINGS.get(code, "server error")
         return LineResult(failures(line, kind, f"{code}: {said.get('message')}"))
@@ -122,7 +130,7 @@ def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: floa
     if not isinstance(status, int):
         return LineResult(failures(line, "server error", body.decode()))
     if 200 <= status < 300:
-        return _read_reply(line, body, model, seconds, status)
+        return _read_reply(line, body, teacher, seconds, status)
     found = meaning(status, body)
     said_words = body.decode()
     # The filter speaks of the question, however many answers were asked for.
@@ -135,18 +143,23 @@ def read_line(line: BatchLine, answer: dict[str, Any], model: str, seconds: floa
         if len(line.attempts) > 1:
             return LineResult(missing=_wanted(line, line.attempts))
         return LineResult(failures(line, "rejected", said_words, status, AttemptStatus.REJECTED))
-    kinds = {Meaning.ACCESS: "refused access"}
-    kind = "rate limited" if status == 429 else kinds.get(found, "server error")
+    kind = "server error"
+    if status == 429:
+        kind = "rate limited"
+    elif found is Meaning.ACCESS:
+        kind = "refused access"
+    # Nobody charges for what was turned away; a gateway's 5xx may hide a run.
     return LineResult(failures(line, kind, said_words, status), was_run=status >= 500)
 
 
 def _read_reply(
-    line: BatchLine, body: bytes, model: str, seconds: float, status: int
+    line: BatchLine, body: bytes, teacher: BatchModel, seconds: float, status: int
 ) -> LineResult:
-    reply = read_reply(body, model, line.request.key, line.attempts, seconds)
+    reply = read_reply(body, teacher, line.request.key, line.attempts, seconds)
     if reply.fault:
         failed = failures(line, reply.fault, reply.detail, status)
         return LineResult(failed, usage=reply.usage, was_run=True)
+    # An earlier run may have bought more attempts than this one wants.
     wanted = [one for one in reply.failures if one.attempt in line.request.attempts]
     return LineResult(
         [*reply.responses, *wanted],

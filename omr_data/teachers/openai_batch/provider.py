@@ -81,6 +81,7 @@ class Provider:
 
     def find(self, file: str) -> Batch | None:
         """The batch that was made from a file, if one was. Reads the account's list of batches."""
+        # Reads the whole list: the API cannot search it by file.
         return self._patiently("list its batches", lambda: self._find(file))
 
     def _find(self, file: str) -> Batch | None:
@@ -141,6 +142,7 @@ class Provider:
         try:
             return retry(call, _may_pass, pauses)
         except (openai.APIError, httpx2.TransportError) as error:
+            # Providers repeat the key, or the URL with it, in their messages.
             shown = redact(str(error), self._secrets)[:300]
             if _may_pass(error):
                 raise TeacherError(f"{self.name} does not {what}: {shown}. {KEPT}") from error

@@ -11,7 +11,7 @@ one by one in a later batch: only the refusal of a single answer says something 
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from openai.types import Batch as Remote
@@ -20,17 +20,9 @@ from omr_data.errors import TeacherError
 from omr_data.http import shown_url
 from omr_data.records import Response
 from omr_data.store.atomic import atomic_path
-from omr_data.teacher import (
-    Answers,
-    AttemptStatus,
-    Batch,
-    Budget,
-    Failure,
-    ReadImage,
-    Request,
-)
-from omr_data.teachers.openai_api.replies import failure
+from omr_data.teacher import Answers, Batch, Budget, Failure, ReadImage, Request
 from omr_data.teachers.openai_api.wire import runs
+from omr_data.teachers.openai_batch.bought import Bought, Load
 from omr_data.teachers.openai_batch.journal import BatchJournal, Entry
 from omr_data.teachers.openai_batch.lines import (
     BatchLine,
@@ -41,7 +33,7 @@ from omr_data.teachers.openai_batch.lines import (
     read_line,
     write_line,
 )
-from omr_data.teachers.openai_batch.provider import FINAL, KEPT, Provider
+from omr_data.teachers.openai_batch.provider import KEPT, Provider
 from omr_data.teachers.openai_batch.settings import BatchModel
 
 GROUP = 512
@@ -50,56 +42,6 @@ TOO_MANY_TOKENS = "token_limit_exceeded"
 """A provider says so of a batch when too much of the account waits. It passes as batches end."""
 
 Result = tuple[Request, Sequence[Response | Failure]]
-
-
-@dataclass(slots=True)
-class Load:
-    """What this run put into one batch."""
-
-    lines: list[BatchLine] = field(default_factory=list)
-    """The lines, in order."""
-    size: int = 0
-    """Bytes."""
-    reserved: dict[str, float] = field(default_factory=dict)
-    """US dollars that each line can cost at most, by its name."""
-
-
-@dataclass(slots=True, eq=False)
-class Bought:
-    """A batch, and the lines of it that this run wants."""
-
-    entry: Entry
-    """What the journal holds of it."""
-    claimed: dict[str, BatchLine] = field(default_factory=dict)
-    """Wanted lines by name."""
-    load: Load = field(default_factory=Load)
-    """What this run paid for. Empty for a batch of an earlier run, which paid for it then."""
-    remote: Remote | None = None
-    """What the provider last said of it."""
-    alone: bool = False
-    """Whether no other batch of this run was under way at any time since it was bought."""
-    ended_at: float | None = None
-    """When it was first seen to have ended, on the monotonic clock."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the provider is done with it, though its files may not be listed yet."""
-        return self.remote is not None and self.remote.status in FINAL
-
-    def has_files(self) -> bool:
-        """Whether what it answered can be read, as far as the provider's counts tell.
-
-        A batch can be "completed" a moment before its file ids appear.
-        """
-        remote = self.remote
-        if remote is None or remote.status not in FINAL:
-            return False
-        if remote.output_file_id or remote.error_file_id or remote.status == "failed":
-            return True
-        # One that was cancelled before it began has no files, and needs none.
-        counts = remote.request_counts
-        done = counts.completed + counts.failed if counts else 0
-        return remote.status != "completed" and not done
 
 
 class BatchSession:
@@ -126,10 +68,7 @@ class BatchSession:
         busy = self._busy()
         if not busy:
             return ""
-        done = 0
-        for bought in busy:
-            counts = bought.remote.request_counts if bought.remote else None
-            done += counts.completed + counts.failed if counts else 0
+        done = sum(bought.done for bought in busy)
         total = sum(len(bought.entry.lines) for bought in busy)
         batches = "batches" if len(busy) > 1 else "batch"
         return f"{len(busy):,} {batches}, {done:,} of {total:,} requests done"
@@ -151,9 +90,18 @@ class BatchSession:
             while len(self._busy()) < self._at_once and (load := self._compose(lines)).lines:
                 self._buy(load)
             for bought in self._busy():
-                self._look(bought)
+                assert bought.entry.batch is not None  # _recall and _buy saw to it
+                bought.remote = self._provider.look(bought.entry.batch, bought.entry.path)
+                if bought.has_ended and bought.ended_at is None:
+                    bought.ended_at = time.monotonic()
             yield []
-            ready = [one for one in self._bought if self._is_ready(one)]
+            # Lines that nobody claims yet may be wanted by questions that are still to come.
+            ready = [
+                one
+                for one in self._bought
+                if self._can_collect(one)
+                and (self._drained or len(one.claimed) == len(one.entry.lines))
+            ]
             for bought in ready:
                 yield from self._collect(bought)
             is_waiting = any(bought.claimed for bought in self._bought)
@@ -165,10 +113,6 @@ class BatchSession:
     def _busy(self) -> list[Bought]:
         return [one for one in self._bought if one.claimed and not self._can_collect(one)]
 
-    def _is_ready(self, bought: Bought) -> bool:
-        all_claimed = len(bought.claimed) == len(bought.entry.lines)
-        return self._can_collect(bought) and (self._drained or all_claimed)
-
     def _can_collect(self, bought: Bought) -> bool:
         if bought.has_files():
             return True
@@ -176,12 +120,6 @@ class BatchSession:
             return False
         # Its files never came: what it asked for is a failure then, and asked again.
         return time.monotonic() - bought.ended_at > self._provider.outage
-
-    def _look(self, bought: Bought) -> None:
-        assert bought.entry.batch is not None  # _recall and _buy saw to it
-        bought.remote = self._provider.look(bought.entry.batch, bought.entry.path)
-        if bought.has_ended and bought.ended_at is None:
-            bought.ended_at = time.monotonic()
 
     # ------------------------------------------------------------------------------- asking
 
@@ -192,7 +130,10 @@ class BatchSession:
                 # A list may lag a little behind what was just made.
                 time.sleep(max(0.0, self._provider.poll - entry.age(time.time())))
                 found = self._provider.find(entry.file)
-                entry = replace(entry, batch=found.id) if found else replace(entry, lines=())
+                if found is None:
+                    entry = replace(entry, lines=())
+                else:
+                    entry = replace(entry, batch=found.id)
                 self._journal.write(entry)
             # Entries of other providers stay in view: their questions must not be bought twice.
             bought = Bought(entry)
@@ -219,20 +160,19 @@ class BatchSession:
         covered: set[int] = set()
         for attempts, bought in self._of_key.pop(request.key, []):
             is_wanted = not set(request.attempts).isdisjoint(attempts)
-            if is_wanted and not covered.issuperset(attempts):
-                self._claim(bought, BatchLine(request, attempts))
-                covered.update(attempts)
+            if not is_wanted or covered.issuperset(attempts):
+                continue
+            if not self._is_ours(bought.entry):
+                raise TeacherError(
+                    f"{len(bought.entry.lines):,} requests of this build are under way at "
+                    f"{shown_url(bought.entry.url)}, and paid for. Set the URL to it to collect "
+                    f"them. To give them up and ask {self._provider.name} instead, delete "
+                    f"{bought.entry.path}."
+                )
+            line = BatchLine(request, attempts)
+            bought.claimed[line.id] = line
+            covered.update(attempts)
         return covered
-
-    def _claim(self, bought: Bought, line: BatchLine) -> None:
-        if not self._is_ours(bought.entry):
-            raise TeacherError(
-                f"{len(bought.entry.lines):,} requests of this build are under way at "
-                f"{shown_url(bought.entry.url)}, and paid for. Set the URL to it to collect them. "
-                f"To give them up and ask {self._provider.name} instead, delete "
-                f"{bought.entry.path}."
-            )
-        bought.claimed[line.id] = line
 
     def _compose(self, lines: Iterator[BatchLine]) -> Load:
         """The lines of the next batch, and their bytes in a file.
@@ -242,7 +182,12 @@ class BatchSession:
         load = Load()
         most_lines = self._teacher.requests_per_file
         with atomic_path(self._journal.draft()) as path, open(path, "wb") as file:
-            while len(load.lines) < most_lines and (line := self._next(lines)) is not None:
+            while len(load.lines) < most_lines:
+                # What came back from a batch goes first: its question is half answered.
+                line = self._again.popleft() if self._again else next(lines, None)
+                if line is None:
+                    self._drained = True
+                    break
                 raw = write_line(self._teacher, line, self._read_image)
                 # A single line over the limit was refused above.
                 is_full = load.lines and load.size + len(raw) > self._teacher.bytes_per_file
@@ -259,23 +204,13 @@ class BatchSession:
             self._journal.draft().unlink()
             # What is under way may cost less than reserved, and make room for more.
             if self._again and not any(one.load.lines for one in self._bought):
-                self._give_up(lines)
+                self._budget.pause()
+                self._again.clear()
+                # Gone through once more: earlier batches may hold some of what is left.
+                for _ in lines:
+                    pass
+                self._drained = True
         return load
-
-    def _next(self, lines: Iterator[BatchLine]) -> BatchLine | None:
-        if self._again:
-            return self._again.popleft()
-        line = next(lines, None)
-        self._drained |= line is None
-        return line
-
-    def _give_up(self, lines: Iterator[BatchLine]) -> None:
-        """Pauses. What is left is gone through once more: earlier batches may hold some of it."""
-        self._budget.pause()
-        self._again.clear()
-        for _ in lines:
-            pass
-        self._drained = True
 
     def _buy(self, load: Load) -> None:
         """Uploads the file, writes down what is about to be bought, and buys it.
@@ -316,14 +251,16 @@ class BatchSession:
         group: list[Result] = []
         contradiction: TeacherError | None = None
         for line, answer in self._answers(bought, remote):
-            result = read_line(line, answer, self._teacher.model, _seconds(remote))
+            result = read_line(line, answer, self._teacher, bought.seconds)
             contradiction = self._settle(bought, line, result) or contradiction
-            if found := self._of_the_asked_model(result.results):
-                group.append((line.request, found))
+            if result.results:
+                group.append((line.request, result.results))
             if len(group) == GROUP:
                 yield group
                 group = []
-        kind = remote.status if remote.status in ("expired", "cancelled") else "no answer"
+        kind = "no answer"
+        if remote.status in ("expired", "cancelled"):
+            kind = remote.status
         detail = f"the batch {remote.id} is {remote.status}, and holds no answer to this request"
         for name, line in bought.claimed.items():
             # Providers do not charge for lines that they did not run.
@@ -370,11 +307,12 @@ class BatchSession:
             cost = self._teacher.dollars(result.usage)
         else:
             # A reply without usage may have cost all that was reserved.
-            cost = reserved if result.was_run else 0.0
+            cost = reserved * result.was_run
         self._budget.settle(reserved, cost)
         if result.missing:
             # Some providers give one answer, however many are asked for.
-            self._samples = self._samples if result.takes_several else 1
+            if not result.takes_several:
+                self._samples = 1
             self._again.extend(BatchLine(line.request, (one,)) for one in result.missing)
         if self._budget.usd is None or cost <= reserved:
             return None
@@ -385,28 +323,13 @@ class BatchSession:
             "Every answer so far is kept."
         )
 
-    def _of_the_asked_model(
-        self, results: Sequence[Response | Failure]
-    ) -> list[Response | Failure]:
-        """With `served_as`, answers of another model become failures."""
-        found: list[Response | Failure] = []
-        for result in results:
-            if isinstance(result, Response) and not self._teacher.accepts(result.model):
-                detail = f"asked for {self._teacher.model}, and {result.model} was served"
-                found.append(
-                    failure(result.attempt, AttemptStatus.FAILED, "another model", detail, 200)
-                )
-            else:
-                found.append(result)
-        return found
-
     def _failed(self, bought: Bought, remote: Remote) -> None:
         """A batch that was refused whole, which costs nothing.
 
         Raises:
             TeacherError: Waiting does not mend it.
         """
-        errors = (remote.errors.data if remote.errors else None) or []
+        errors = (remote.errors and remote.errors.data) or []
         self._journal.write(replace(bought.entry, lines=()))
         for reserved in bought.load.reserved.values():
             self._budget.settle(reserved, 0.0)
@@ -423,8 +346,3 @@ class BatchSession:
             f"paid for ({len(errors):,} errors). {shown[:600] or 'no reason is given'}. Mend the "
             f"teacher's fields, or lower requests_per_file if it is too much at once. {KEPT}"
         )
-
-
-def _seconds(remote: Remote) -> float:
-    ended = remote.completed_at or remote.expired_at or remote.cancelled_at or remote.created_at
-    return float(max(0, ended - remote.created_at))

@@ -31,12 +31,14 @@ class BatchModel(ServedModel):
     price_share: ClassVar[float] = 0.5
     """Hosted providers take half the live price for a batch."""
 
+    # The limits of OpenAI; others that take less are told by these fields.
     requests_per_file: int = runtime_field(50_000)
     """Most requests of one batch."""
     bytes_per_file: int = runtime_field(200_000_000)
     """Most bytes of one batch's file."""
     batches_at_once: int = runtime_field(4)
     """Most batches under way."""
+    # A look costs one small request, and batches take minutes at least.
     poll: float = runtime_field(30.0)
     """Seconds between two looks at the provider."""
     folder: Path | None = runtime_field(None)

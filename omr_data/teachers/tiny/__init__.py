@@ -126,10 +126,13 @@ def _answer(batch: Batch) -> Answers:
     teacher, sampler, read_image = _loaded
     questions = []
     for request in batch:
-        # The model was trained with one image, and sees no other.
-        image = read_image(request.images[0]) if request.images else None
+        image = None
+        if request.images:
+            # The model was trained with one image, and sees no other.
+            image = read_image(request.images[0])
         prompt = encode_prompt(sampler.tokenizer, request.messages, image)
         questions.append(SampleRequest(request.key, prompt, request.attempts))
+    # All questions of the batch together: a prefill reads 16 of them at the price of one.
     answers: list[tuple[Request, Sequence[Response | Failure]]] = []
     for request, question, samples in zip(batch, questions, sampler.sample(questions), strict=True):
         responses = [
@@ -137,7 +140,7 @@ def _answer(batch: Batch) -> Answers:
                 text=sample.text,
                 attempt=attempt,
                 model=teacher.model_id,
-                finish_reason="stop" if sample.ended else "length",
+                finish_reason=sample.finish_reason,
                 prompt_tokens=len(question.prompt.ids),
                 completion_tokens=sample.tokens,
                 key=request.key,

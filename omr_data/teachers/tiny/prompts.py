@@ -89,7 +89,8 @@ def encode_prompt(
         # What follows the image is kept rather than what is before it: the question comes last.
         tail = tokenizer.encode(after).ids[-(MAX_PROMPT - len(block)) :]
         room = MAX_PROMPT - len(block) - len(tail)
-        head = tokenizer.encode(before).ids[-room:] if room else []
+        # A slice from -0 would be the whole text.
+        head = tokenizer.encode(before).ids[-room:] * (room > 0)
         ids = [*head, *block, *tail]
         patches = image_patches(image)
         grids = np.array([[1, GRID, GRID]])

@@ -63,6 +63,11 @@ class TinySample:
     ended: bool
     """Whether the end token was drawn before the limit."""
 
+    @property
+    def finish_reason(self) -> str:
+        """How it ended, in OpenAI's words."""
+        return "stop" if self.ended else "length"
+
 
 @dataclass(frozen=True, slots=True)
 class _Prefilled:
@@ -199,7 +204,7 @@ class Sampler:
         drawn: list[list[int]] = [[] for _ in range(rows)]
         # All rows take part in every step, ended ones too: a smaller batch would round differently.
         for step in range(self.max_tokens):
-            tokens = self._choose(logits, uniform[:, step])
+            tokens = draw_tokens(logits, uniform[:, step], self.temperature)
             for live in np.flatnonzero(running).tolist():
                 drawn[live].append(int(tokens[live]))
             running &= tokens != end
@@ -213,23 +218,11 @@ class Sampler:
         samples = []
         for ids in drawn:
             ended = ids[-1:] == [end]
-            text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
+            # The end token is counted, and no part of the text. The tags are part of it.
+            shown = ids[: len(ids) - ended]
+            text = self.tokenizer.decode(shown, skip_special_tokens=False)
             samples.append(TinySample(text, len(ids), ended))
         return samples
-
-    def _choose(
-        self, logits: "NDArray[np.float32]", uniform: "NDArray[np.float64]"
-    ) -> "NDArray[np.int64]":
-        """Draws one token a row, by inverting the cumulative distribution at its uniform number."""
-        if self.temperature == 0:
-            likeliest: NDArray[np.int64] = logits.argmax(-1)
-            return likeliest
-        scaled = logits.astype(np.float64) / self.temperature
-        weights = np.exp(scaled - scaled.max(-1, keepdims=True)).cumsum(-1)
-        below = (weights < uniform[:, None] * weights[:, -1:]).sum(-1)
-        # Rounding can leave the last sum below the number: take the last token then.
-        chosen: NDArray[np.int64] = np.minimum(below, logits.shape[-1] - 1)
-        return chosen
 
 
 def _bias(visible: "NDArray[np.bool_]") -> "NDArray[np.float32]":
@@ -248,3 +241,24 @@ def uniform_numbers(seed: int, key: str, attempt: int, count: int) -> "NDArray[n
     # A generator for each attempt: drawing from a shared one would depend on who came before.
     digest = hashlib.sha256(f"{seed}:{key}:{attempt}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16]))).random(count)
+
+
+def draw_tokens(
+    logits: "NDArray[np.float32]", uniform: "NDArray[np.float64]", temperature: float
+) -> "NDArray[np.int64]":
+    """Draws one token a row, by inverting the cumulative distribution at its uniform number.
+
+    Args:
+        logits: Scores, shape (rows, vocabulary).
+        uniform: Numbers from 0 to 1, shape (rows,).
+        temperature: 0 takes the likeliest token.
+    """
+    if temperature == 0:
+        likeliest: NDArray[np.int64] = logits.argmax(-1)
+        return likeliest
+    scaled = logits.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max(-1, keepdims=True)).cumsum(-1)
+    below = (weights < uniform[:, None] * weights[:, -1:]).sum(-1)
+    # Rounding can leave the last sum below the number: take the last token then.
+    chosen: NDArray[np.int64] = np.minimum(below, logits.shape[-1] - 1)
+    return chosen

@@ -53,11 +53,13 @@ class _Model:
         temperature = body.get("temperature", tiny.TEMPERATURE)
         if not isinstance(temperature, int | float) or not 0 <= temperature <= 10:
             raise _Refused("temperature must be a number from 0 to 10")
-        seed = body.get("seed")
-        first = seed if isinstance(seed, int) and seed >= 0 else random.randrange(2**31)
+        first = body.get("seed")
+        if not isinstance(first, int) or first < 0:
+            first = random.randrange(2**31)
         prompt = encode_prompt(self._tokenizer, messages, image)
         # Attempts are numbered from the seed, so equal seeds give equal samples.
         wanted = SampleRequest("", prompt, tuple(range(first, first + samples)))
+        # Two requests at once would share two cores, and neither would be done sooner.
         with self._lock:
             sampler = Sampler(self._network, self._tokenizer, float(temperature), tokens, 0)
             (answers,) = sampler.sample([wanted])
@@ -65,7 +67,7 @@ class _Model:
             {
                 "index": index,
                 "message": {"role": "assistant", "content": sample.text},
-                "finish_reason": "stop" if sample.ended else "length",
+                "finish_reason": sample.finish_reason,
                 "logprobs": None,
             }
             for index, sample in enumerate(answers)
@@ -104,7 +106,9 @@ def read_chat(given: object) -> tuple[tuple[Message, ...], bytes | None]:
     messages, images = [], []
     for one in given:
         content = one.get("content")
-        parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        parts = content
+        if not isinstance(content, list):
+            parts = [{"type": "text", "text": content}]
         text = ""
         for part in parts:
             match part:
@@ -124,7 +128,8 @@ def read_chat(given: object) -> tuple[tuple[Message, ...], bytes | None]:
         if one.get("role") not in ("system", "user", "assistant"):
             raise _Refused("role must be system, user or assistant")
         messages.append(Message(one["role"], text))
-    return tuple(messages), images[0] if images else None
+    # The others are decoded above all the same, so that a broken one is an error.
+    return tuple(messages), next(iter(images), None)
 
 
 def make_app() -> Starlette:

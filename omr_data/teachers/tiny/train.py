@@ -109,6 +109,7 @@ def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tenso
         (images, 64, 384) and image_rows (images,). A label of -100 is not trained on.
     """
     prompts = [encode(tokenizer, problem) for problem in batch]
+    # The answer is encoded apart, so that no token reaches over the end of the prompt.
     targets = [tokenizer.encode(target(problem)).ids for problem in batch]
     pairs = list(zip(prompts, targets, strict=True))
     longest = max(len(prompt.ids) + len(ids) for prompt, ids in pairs)
@@ -142,7 +143,9 @@ def collate(tokenizer: Tokenizer, batch: list[Problem]) -> dict[str, torch.Tenso
 
 def encode(tokenizer: Tokenizer, problem: Problem) -> EncodedPrompt:
     """Encodes a problem's question with its image."""
-    image = draw(problem) if problem.has_image else None
+    image = None
+    if problem.has_image:
+        image = draw(problem)
     return encode_prompt(tokenizer, messages(problem), image)
 
 
@@ -159,6 +162,7 @@ def loss_of(
         # Summed here and divided once: parts differ in their number of tokens.
         logits = model.lm_head(states[:, :-1][wanted])
         losses.append(torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="sum"))
+    # All answer tokens weigh the same, in whichever half of the batch they are.
     tokens = sum(int((part["labels"] != -100).sum()) for part in batch)
     return torch.stack(losses).sum() / tokens
 
@@ -306,6 +310,7 @@ def finish(
         seconds: How long it took.
         out: The folder for weights, training.json and curve.png.
     """
+    # Another split than training and the probe use: the model saw none of it.
     cells = {cell: distinct("train", *cell, 64, "final") for cell in CELLS}
     save(model, tokenizer, out)
     network = Network(out / "model.safetensors")
