@@ -173,6 +173,6 @@ def print_score(console: Console, score: "Score") -> None:
     left_out = "".join(f", {count:,} left out: {reason}" for reason, count in score.skipped.items())
     console.print(
         f"{score.answers:,} answers to {score.questions:,} questions, "
-        f"{score.undecided:.1%} undecided{left_out}",
+        f"{score.undecided:.1%} undecided, {score.left_out:.1%} do not count (cut off){left_out}",
         highlight=False,
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from omr_data.errors import VerifyError
+from omr_data.progress import printable
 from omr_data.verifiers import pairs, tasks
 from omr_data.verifiers.base import AnswerPair
 
@@ -52,8 +53,13 @@ def verify_command(
     if response is None or gold is None:
         raise VerifyError("give a response and --gold, or a file of them with --pairs FILE.")
     pair = AnswerPair(response, gold, tuple(option or ()), finish_reason, task=task)
-    for name, line in tasks.STANDARD.explain(pair)[0 if explain else -1 :]:
-        print(f"{name:<20} {line}" if explain else line)
+    # Without --explain only the last line, the verdict, is printed: scripts read it.
+    steps = tasks.STANDARD.explain(pair)
+    if explain:
+        for name, line in steps:
+            print(printable(f"{name:<20} {line}"))
+    else:
+        print(printable(steps[-1][1]))
     raise typer.Exit(pairs.EXIT_CODES[tasks.STANDARD.verify(pair).outcome])
 
 
@@ -62,12 +68,13 @@ def _verify_file(path: Path, out: Path | None, columns: pairs.Columns, task: str
     found: Counter[str] = Counter()
     lines: list[str] = []
     if not path.is_file():
-        raise VerifyError(f"there is no file {path}. --pairs takes a file of JSON lines.")
+        raise VerifyError(f"{path} does not exist. --pairs takes a file of JSON lines.")
     with path.open(encoding="utf-8", errors="surrogatepass") as file:
         for row, pair in pairs.read_pairs(file, columns, task):
             verdict = tasks.STANDARD.verify(pair)
             found[verdict.outcome] += 1
             lines.append(pairs.verdict_line(row, verdict))
+    # Verdict lines are JSON with everything beyond ASCII escaped, so a terminal can take them.
     if out is None:
         print("\n".join(lines))
         return

@@ -142,7 +142,8 @@ class Gold(Expand):
     such a gold answer matches only word for word, or holds several blanks.
     """
 
-    revision: ClassVar[int] = 2
+    # 3: a letter that none of the options has is dropped.
+    revision: ClassVar[int] = 3
     """Bumped when verdicts changed."""
     verifier: tasks.Router | cascade.Verifier = tasks.STANDARD
     """What decides."""

@@ -1,9 +1,11 @@
 """How good a model is: accuracy of greedy or sampled answers with this project's verifiers.
 
-**Accuracy**: the share of all answers that are RIGHT. What stays UNDECIDED is not right, and is
-counted apart.
+**Accuracy**: the share of the answers that count which are RIGHT, averaged over questions. Which
+answers count is the rule of `verifiers.rates`: what was cut off or timed out is left out and shown
+apart, and any other UNDECIDED answer is not right.
 **pass@k**: the chance that at least one of k answers is right, 1 - C(n - c, k) / C(n, k) for c
-right ones of n (Chen et al., arXiv 2107.03374, equation 1).
+right ones of n that count (Chen et al., arXiv 2107.03374, equation 1). Questions with fewer than k
+answers that count are left out of it.
 
 Intervals are of 95%: Wilson's for one answer to each question, else a bootstrap over questions,
 since the answers to one question are not independent.
@@ -29,6 +31,7 @@ from omr_data.train.rewards import verify_texts
 from omr_data.train.samplers.base import PolicySampler, SamplingParams
 from omr_data.train.samplers.hf import MAX_COMPLETIONS, HFSampler
 from omr_data.train.settings import Eval
+from omr_data.verifiers import rates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +56,14 @@ class ProblemResult:
     """The model's answers."""
     outcomes: tuple[str, ...]
     """The verdict on each: RIGHT, WRONG or UNDECIDED."""
+    counted: tuple[bool, ...]
+    """Whether each counts (see `verifiers.rates`)."""
+
+    @property
+    def counted_outcomes(self) -> list[str]:
+        """The verdicts on the answers that count."""
+        pairs = zip(self.outcomes, self.counted, strict=True)
+        return [outcome for outcome, counts in pairs if counts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +94,13 @@ class Score:
     answers: int
     """Answers to them."""
     accuracy: Interval
-    """The share of answers that are RIGHT."""
+    """The share of the answers that count which are RIGHT."""
     pass_at: Mapping[int, Interval]
     """pass@k by k."""
     undecided: float
-    """The share of answers that are UNDECIDED."""
+    """The share of all answers that are UNDECIDED."""
+    left_out: float
+    """The share of all answers that do not count: cut off or timed out."""
     by_source: Mapping[str, Interval]
     """Accuracy by the source of the question."""
     skipped: Mapping[str, int]
@@ -182,13 +195,20 @@ def ask(
     sampled = sampler.sample(askable, encoded, params, step)
     texts = [[encoder.text(one.ids) for one in completions] for completions in sampled]
     ended = [[one.ended for one in completions] for completions in sampled]
-    outcomes = verify_texts(askable, texts, ended)
+    verdicts = verify_texts(askable, texts, ended)
     # Questions that cannot be asked keep their place in the result, so `all_gather` finds order.
-    results = iter(
-        ProblemResult(prompt.id, prompt.source, prompt.gold, tuple(said), tuple(given))
-        for prompt, said, given in zip(askable, texts, outcomes, strict=True)
-    )
-    return [reason or next(results) for reason in reasons]
+    results = []
+    for prompt, said, given, whole in zip(askable, texts, verdicts, ended, strict=True):
+        outcomes = tuple(verdict.outcome for verdict in given)
+        counted = tuple(
+            rates.counts(verdict, "stop" if by_itself else "length")
+            for verdict, by_itself in zip(given, whole, strict=True)
+        )
+        results.append(
+            ProblemResult(prompt.id, prompt.source, prompt.gold, tuple(said), outcomes, counted)
+        )
+    in_order = iter(results)
+    return [reason or next(in_order) for reason in reasons]
 
 
 def score(
@@ -201,22 +221,40 @@ def score(
         settings: How they were asked.
         data: The name of what they come from.
         skipped: Questions that could not be asked, by reason.
+
+    Raises:
+        TrainError: No answer counts.
     """
     n = settings.n
-    rates = np.array([one.outcomes.count(RIGHT) / n for one in results])
-    sources = np.array([one.source for one in results])
-    chances = {k: np.array([pass_at(one.outcomes, k) for one in results]) for k in settings.pass_at}
+    answers = len(results) * n
+    asked = [(one.source, one.counted_outcomes) for one in results]
+    asked = [(source, outcomes) for source, outcomes in asked if outcomes]
+    if not asked:
+        raise TrainError(
+            f"none of the {answers:,} answers of {settings.model} to {data} counts: they were cut "
+            f"off or timed out. Give more than max_tokens={settings.max_tokens:,}."
+        )
+    shares = np.array([outcomes.count(RIGHT) / len(outcomes) for _, outcomes in asked])
+    sources = np.array([source for source, _ in asked])
+    chances: dict[int, NDArray[np.float64]] = {}
+    for k in settings.pass_at:
+        enough = [pass_at(outcomes, k) for _, outcomes in asked if len(outcomes) >= k]
+        # A k that no question has answers enough for is left out: 0 would read as a result.
+        if enough:
+            chances[k] = np.array(enough)
     undecided = sum(one.outcomes.count(UNDECIDED) for one in results)
+    left_out = sum(one.counted.count(False) for one in results)
     return Score(
         model=settings.model,
         data=data,
         questions=len(results),
-        answers=len(results) * n,
-        accuracy=interval(rates, n),
+        answers=answers,
+        accuracy=interval(shares, n),
         pass_at={k: interval(values, n) for k, values in chances.items()},
-        undecided=undecided / (len(results) * n),
+        undecided=undecided / answers,
+        left_out=left_out / answers,
         by_source={
-            str(source): interval(rates[sources == source], n) for source in np.unique(sources)
+            str(source): interval(shares[sources == source], n) for source in np.unique(sources)
         },
         skipped=dict(sorted(skipped.items())),
     )

@@ -3,10 +3,13 @@
 The reward is (1 - w) x right + w x format, with w = 0.1 as published. A completion has no reward,
 and is left out of its group, where
 
-- this project's verifiers leave it UNDECIDED: not being able to tell is not a wrong answer. (So one
-  that ends without an answer is not punished for it; accuracy, over all completions, shows it.)
+- its verdict says nothing about the model: a time-out, or a judge that is down;
 - it was cut off, unless `overlong` asks otherwise;
 - it holds an image token: no image stands behind it, and the model cannot be run on it.
+
+Which verdicts count is the rule of `verifiers.rates`, which pass rates and evaluations use too. An
+UNDECIDED completion that ended by itself counts as not right: if it had no reward, a model could
+raise its average by stating no answer where it is unsure.
 """
 
 from collections import Counter
@@ -17,12 +20,13 @@ from itertools import chain
 import numpy as np
 import torch
 
-from omr_data.records import RIGHT, UNDECIDED, Outcome
+from omr_data.records import RIGHT, UNDECIDED, Outcome, Verdict
 from omr_data.train.chat import Encoder, Example
 from omr_data.train.losses import advantages, overlong_penalty
 from omr_data.train.release import PolicyPrompt
 from omr_data.train.samplers.base import Completion
 from omr_data.train.settings import GSPO
+from omr_data.verifiers import rates
 from omr_data.verifiers.api import verify_many
 from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.extract import has_format
@@ -48,7 +52,7 @@ def verify_texts(
     prompts: Sequence[PolicyPrompt],
     texts: Sequence[Sequence[str]],
     ended: Sequence[Sequence[bool]],
-) -> list[list[Outcome]]:
+) -> list[list[Verdict]]:
     """Verifies the completions of each prompt against its gold answer.
 
     Args:
@@ -65,17 +69,17 @@ def verify_texts(
     # All pairs in one call: the verifiers batch formulas that need a process of their own.
     # The judge is not asked: a reward must not depend on whether a server is up.
     verdicts = iter(verify_many(pairs))
-    return [[next(verdicts).outcome for _ in prompt_texts] for prompt_texts in texts]
+    return [[next(verdicts) for _ in prompt_texts] for prompt_texts in texts]
 
 
 def completion_reward(
-    completion: Completion, outcome: Outcome, formatted: bool, settings: GSPO
+    completion: Completion, verdict: Verdict, formatted: bool, settings: GSPO
 ) -> float | None:
     """Computes the reward of one completion.
 
     Args:
         completion: What was sampled.
-        outcome: The verdict on it.
+        verdict: The verdict on it.
         formatted: Whether it has the answer format.
         settings: The weight of the format, and how completions that were cut off are rewarded.
 
@@ -87,10 +91,15 @@ def completion_reward(
         return None
     if not completion.ended and settings.overlong == "zero":
         return 0.0
-    if completion.ended and outcome == UNDECIDED:
-        return None
+    finish_reason = "stop" if completion.ended else "length"
+    correct = rates.reward(verdict, finish_reason)
+    if correct is None:
+        if completion.ended or verdict.cause != "cut off":
+            return None
+        # "soft" lowers the reward of completions that are too long, so these need one.
+        correct = 0.0
     weight = settings.format_weight
-    reward = (1 - weight) * (outcome == RIGHT) + weight * formatted
+    reward = (1 - weight) * correct + weight * formatted
     if settings.overlong == "soft":
         buffer = min(settings.overlong_buffer, settings.max_tokens)
         reward -= overlong_penalty(len(completion.ids), settings.max_tokens, buffer)
@@ -113,7 +122,7 @@ def score_rollouts(
     """
     texts = [[encoder.text(completion.ids) for completion in group] for group in rollouts]
     ended = [[completion.ended for completion in group] for group in rollouts]
-    outcomes = verify_texts(prompts, texts, ended)
+    verdicts = verify_texts(prompts, texts, ended)
     # float64, so that rounding keeps equal rewards far below MIN_STD apart.
     rewards = torch.zeros(len(rollouts), settings.rollouts, dtype=torch.float64)
     counted = torch.zeros(rewards.shape, dtype=torch.bool)
@@ -122,15 +131,15 @@ def score_rollouts(
         scored.append([])
         for column, completion in enumerate(group):
             formatted = has_format(texts[row][column])
-            outcome = outcomes[row][column]
+            verdict = verdicts[row][column]
             reward = None
             # Such a completion would be run with more image tokens than images, which is an error.
             if encoder.image_tokens.isdisjoint(completion.ids):
-                reward = completion_reward(completion, outcome, formatted, settings)
+                reward = completion_reward(completion, verdict, formatted, settings)
             if reward is not None:
                 rewards[row, column] = reward
                 counted[row, column] = True
-            scored[row].append(ScoredCompletion(completion, outcome, formatted, reward))
+            scored[row].append(ScoredCompletion(completion, verdict.outcome, formatted, reward))
 
     # Advantages compare a whole group, so they are filled in when all rewards are known.
     found = advantages(rewards, counted)

@@ -100,7 +100,13 @@ class Verifier(Spec):
             return
 
         found = extract_visible(text, pair.options)
-        answer = _answer(found, pair)
+        answer = found.answer
+        # Several boxes are one list where the gold answer has as many parts.
+        if len(found.parts) > 1 and not pair.options:
+            parts = split_items(normalize(pair.gold).strip("()[]⦃⦄{}"))
+            if len(parts) == len(found.parts):
+                answer = ", ".join(found.parts)
+
         cut = pair.finish_reason == "length"
         if cut and (found.answer is None or found.open_ended):
             # An answer at the very end may be the beginning of a longer one.
@@ -189,16 +195,6 @@ class _Looked:
 _OTHER = Decision(UNDECIDED, "no verifier knows this kind of gold answer", "other kind")
 STANDARD = Verifier()
 """The default cascade."""
-
-
-def _answer(found: Extraction, pair: AnswerPair) -> str | None:
-    """The answer to compare: several boxes are one list where the gold answer has several parts."""
-    if len(found.parts) > 1 and not pair.options:
-        parts = split_items(normalize(pair.gold).strip("()[]⦃⦄{}"))
-        if len(parts) == len(found.parts):
-            return ", ".join(found.parts)
-
-    return found.answer
 
 
 def _contradicts(found: Extraction, answer: str | None) -> bool:

@@ -50,8 +50,8 @@ class Verifier(base.Verifier):
 
             return unreadable("the answer is not one number")
 
-        values = [first, second]
-        if _is_year(values[1]):
+        # 5% of a year is a century, so years must be equal.
+        if second.denominator == 1 and 1900 <= second <= 2100:
             return decided(first == second, "the same year", "another year")
         # 45% is drawn as 45 on many charts, and read as 0.45 by a parser.
         for scale in (1, 100, Fraction(1, 100)):
@@ -76,7 +76,3 @@ def _value(readings: Parsed) -> Fraction | None:
 
 def _has_percent(readings: Parsed) -> bool:
     return any(isinstance(one, Number) and one.percent for one in readings)
-
-
-def _is_year(value: Fraction) -> bool:
-    return value.denominator == 1 and 1900 <= value <= 2100

@@ -70,7 +70,9 @@ def first_answer(clause: str, options: Sequence[str]) -> str | None:
 
     readings = parse(text)
     mixed = is_prose(readings) and any(isinstance(one, List) for one in readings)
-    if readings and not mixed and not _is_long_words(text):
+    # More than four words without a digit are rather a sentence than an answer.
+    long_words = len(text.split()) > 4 and not re.search(r"\d", text)
+    if readings and not mixed and not long_words:
         return text
 
     reason = _REASON.search(text)
@@ -87,10 +89,6 @@ def first_answer(clause: str, options: Sequence[str]) -> str | None:
         return found
 
     return text
-
-
-def _is_long_words(text: str) -> bool:
-    return len(text.split()) > 4 and not re.search(r"\d", text)
 
 
 def sentences_of(text: str, offset: int) -> Iterator[tuple[int, str]]:

@@ -43,7 +43,12 @@ def compare(claim: Parsed, gold: Parsed, rules: Rules) -> Decision:
         kinds = claim[0].kind, gold[0].kind
         return other_kind(f"one is a {kinds[0]}, the gold answer a {kinds[1]}")
 
-    return _agree(found)
+    outcomes = {one.outcome for one in found}
+    if {RIGHT, WRONG} <= outcomes:
+        return too_close("equal in one reading, different in another")
+
+    # The first decision of the best outcome: `min` keeps the order of the readings.
+    return min(found, key=lambda one: _ORDER.index(one.outcome))
 
 
 def compare_if_comparable(claim: Parsed, gold: Parsed, rules: Rules) -> Decision | None:
@@ -59,21 +64,6 @@ def compare_if_comparable(claim: Parsed, gold: Parsed, rules: Rules) -> Decision
         return None
 
     return decision
-
-
-def _agree(found: list[Decision]) -> Decision:
-    """One decision out of those of several readings."""
-    by_outcome = {outcome: [one for one in found if one.outcome == outcome] for outcome in _ORDER}
-    if by_outcome[RIGHT]:
-        if by_outcome[WRONG]:
-            return too_close("equal in one reading, different in another")
-
-        return by_outcome[RIGHT][0]
-
-    if by_outcome[UNDECIDED]:
-        return by_outcome[UNDECIDED][0]
-
-    return by_outcome[WRONG][0]
 
 
 _ORDER = (RIGHT, UNDECIDED, WRONG)

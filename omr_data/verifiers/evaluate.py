@@ -53,7 +53,11 @@ def _evaluate(node: Node, point: Point, maths: Any) -> Any:
     if op == "multiply":
         one, other = _alike(parts[0], parts[1], maths)
         if isinstance(one, Fraction):
-            _check_size(one, other)
+            # A product has at most the bits of both factors, so it is refused before it is made.
+            top = one.numerator.bit_length() + other.numerator.bit_length()
+            bottom = one.denominator.bit_length() + other.denominator.bit_length()
+            if max(top, bottom) > MAX_BITS:
+                raise Unreadable("a number of that size is not computed")
 
         return one * other
 
@@ -87,12 +91,6 @@ def _alike(one: Any, other: Any, maths: Any) -> tuple[Any, Any]:
         return one, maths.lift(other)
 
     return one, other
-
-
-def _check_size(one: Fraction, other: Fraction) -> None:
-    bits = one.numerator.bit_length() + other.numerator.bit_length()
-    if max(bits, one.denominator.bit_length() + other.denominator.bit_length()) > MAX_BITS:
-        raise Unreadable("a number of that size is not computed")
 
 
 def _unary(op: str, parts: list[Any], maths: Any) -> Any:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from omr_data.records import RIGHT, Verdict
+from omr_data.verifiers import choice
 from omr_data.verifiers.answers import parse
+from omr_data.verifiers.answers.letters import Letters
 from omr_data.verifiers.base import AnswerPair
 from omr_data.verifiers.normalize import normalize
 from omr_data.verifiers.scanner import ITEM
@@ -19,6 +21,9 @@ RENDERINGS = (
     "So we get \\boxed{{{}}}",
     "First we look.\n\nThe answer is {}",
 )
+_NAMES_NONE = "the gold answer is not right against itself: it names none of the options"
+_LETTERED = ("maths", "choice", "chart")
+"""Tasks whose gold answer may be the letter of an option."""
 _PROSE = 12
 """More words than this are prose."""
 _PROVE = re.compile(
@@ -62,6 +67,15 @@ def check_gold(
         kind = readings[0].kind
     if not gold.strip():
         return GoldCheck(kind, "empty", "the gold answer is empty")
+    # As letters alone, "D" and "D" are equal, but nobody who sees two options can choose a fourth.
+    if (
+        task in _LETTERED
+        and options
+        and readings
+        and isinstance(readings[0], Letters)
+        and not choice.Verifier().accepts(gold, options)
+    ):
+        return GoldCheck(kind, "", _NAMES_NONE)
     if task != "maths":
         # A task's own metric reads its own gold answers: boxes, rubrics, objects.
         return GoldCheck(task)

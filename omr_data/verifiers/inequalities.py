@@ -112,9 +112,11 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
     if one is None or other is None:
         return None
 
-    bare = _bare_side(one, other)
-    if bare is not None:
-        return bare
+    # "x < 3": a bare name with a constant bound, which is most inequalities.
+    if _is_bare(one, other):
+        return one.root.name, other, True
+    if _is_bare(other, one):
+        return other.root.name, one, False
 
     names = one.variables | other.variables
     if len(names) != 1:
@@ -142,16 +144,6 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
 
     zero = Node("number", value=-values[0] / slope)
     return name, Formula(zero, frozenset(), frozenset()), slope > 0
-
-
-def _bare_side(one: Formula, other: Formula) -> tuple[str, Formula, bool] | None:
-    """ "x < 3": a bare name with a constant bound."""
-    if _is_bare(one, other):
-        return one.root.name, other, True
-    if _is_bare(other, one):
-        return other.root.name, one, False
-
-    return None
 
 
 def _is_bare(one: Formula, other: Formula) -> bool:

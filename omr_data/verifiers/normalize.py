@@ -36,6 +36,7 @@ _UNWRAPPED = set(
     boxed fbox unit si num number ce boldsymbol mathnormal bm emph"""
     )
 )
+_INNER = re.compile(r"\\(?:text|mathrm|unit|textbf|mathbf)\s*\{([^{}]*)\}")
 _MEASURED = {"quantity", "SI", "qty"}
 _SYMBOLS = {"sin", "cos", "tan", "cot", "sec", "csc", "ln", "log", "lg", "exp", "max", "min"}
 _ROWS = re.compile(r"\\begin\{(cases|aligned|align\*?|gathered|split)\}(.*?)\\end\{\1\}", re.DOTALL)
@@ -70,7 +71,13 @@ def _normalize(text: str) -> str:
     if not text.isascii():
         text = _unicode_to_plain(text)
     if "\\" in text or "$" in text:
-        text = _latex_to_plain(text)
+        # Money is marked by another dollar sign while those of formulas are taken away.
+        text = _THOUSANDS.sub(",", text).replace("~", " ")
+        text = _unwrap(_COMMAND.sub(_replace_command, _ROWS.sub(_rows_to_items, text)))
+        if "$" in text or "\x02" in text:
+            text = _without_delimiters(text)
+
+        text = text.replace("＄", "$")
     if "*" in text:
         text = _BOLD.sub(r"\1", text)
         # Half of a pair of marks is left where a sentence was cut: "**Answer: D**".
@@ -120,17 +127,6 @@ def _root_to_command(match: re.Match[str]) -> str:
     return f"\\sqrt{degree}{{{inside}}}"
 
 
-def _latex_to_plain(text: str) -> str:
-    text = _THOUSANDS.sub(",", text).replace("~", " ")
-    text = _ROWS.sub(_rows_to_items, text)
-    text = _COMMAND.sub(_replace_command, text)
-    text = _unwrap(text)
-    if "$" in text or "\x02" in text:
-        text = _without_delimiters(text)
-
-    return text.replace("＄", "$")
-
-
 def _rows_to_items(match: re.Match[str]) -> str:
     rows = match[2].replace("&", " ").replace("\\cr", "\\\\").split("\\\\")
     return ITEM.join(row.strip(" ,;") for row in rows if row.strip())
@@ -176,19 +172,16 @@ def _unwrap(text: str) -> str:
         if text[at : at + 1].isalnum():
             tail = " "
 
-        parts += [before, space, _unwrap_once(inside), tail]
+        # Two levels are as deep as real answers go: \\boxed{5 \\text{ cm}}. A deeper one is left as
+        # it is, and then no reader accepts it: the cost of a bound on the time.
+        inside_plain = _INNER.sub(r" \1 ", inside)
+        parts += [before, space, inside_plain, tail]
         # \\quantity{24}{cm}: its second argument is the unit.
         if command[1] in _MEASURED and (unit := balanced(text, at)) is not None:
             parts.append(unit)
             at += len(unit) + 2
 
     return "".join([*parts, text[at:]])
-
-
-def _unwrap_once(inside: str) -> str:
-    # Two levels are as deep as real answers go: \boxed{5 \text{ cm}}. A deeper one is left as it
-    # is, and then no reader accepts it: the cost of a bound on the time.
-    return re.sub(r"\\(?:text|mathrm|unit|textbf|mathbf)\s*\{([^{}]*)\}", r" \1 ", inside)
 
 
 def _without_delimiters(text: str) -> str:

@@ -139,7 +139,14 @@ def _unsigned(text: str) -> Numeral | None:
 
     has_fraction = "/" in text or "\\frac" in text
     if has_fraction and (fraction := _FRACTION.fullmatch(text)) is not None:
-        return _fraction(fraction)
+        # Groups come in pairs, one for each way in which a fraction is written.
+        integer = int(fraction[1] or fraction[2] or 0)
+        top = int((fraction[3] or fraction[5] or fraction[7]).replace(",", "") or 0)
+        bottom = int(fraction[4] or fraction[6] or fraction[8])
+        if bottom == 0 or (integer and top < 0):
+            return None
+
+        return Numeral(Fraction(top, bottom) + integer)
     if (power := _POWER.fullmatch(text)) is not None:
         exponent = int(power[1] or power[2])
         if abs(exponent) > MAX_EXPONENT:
@@ -174,16 +181,6 @@ def _decimal(match: re.Match[str]) -> Numeral | None:
 
     digits = len((whole + decimals).lstrip("0"))
     return Numeral(value, False, digits, len(decimals) - exponent)
-
-
-def _fraction(match: re.Match[str]) -> Numeral | None:
-    whole = int(match[1] or match[2] or 0)
-    top = int((match[3] or match[5] or match[7]).replace(",", "") or 0)
-    bottom = int(match[4] or match[6] or match[8])
-    if bottom == 0 or (whole and top < 0):
-        return None
-
-    return Numeral(Fraction(top, bottom) + whole)
 
 
 def _in_words(text: str) -> Numeral | None:
@@ -232,7 +229,12 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             continue
         if word in SMALL:
             # "twenty one" adds, "five six" and "3 five" are no numbers.
-            if first is not None or not _may_follow(current, SMALL[word]):
+            small = SMALL[word]
+            follows_hundreds = current is None or current % 100 == 0
+            follows_tens = (
+                current is not None and current % 10 == 0 and current % 100 >= 20 and small < 10
+            )
+            if first is not None or not (follows_hundreds or follows_tens):
                 return None
 
             current = (current or Fraction(0)) + SMALL[word]
@@ -254,14 +256,6 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             return total + current / PARTS[word]
 
     return total + (current or Fraction(0))
-
-
-def _may_follow(current: Fraction | None, small: int) -> bool:
-    """Whether a word below twenty may come after what was read: "twenty one", "hundred five"."""
-    if current is None or current % 100 == 0:
-        return True
-
-    return current % 10 == 0 and current % 100 >= 20 and small < 10
 
 
 def close(claim: Numeral, gold: Numeral, significant: int) -> bool:

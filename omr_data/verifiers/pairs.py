@@ -96,5 +96,6 @@ def verdict_line(row: Mapping[str, Any], verdict: Verdict) -> str:
         "verifier": verdict.verifier,
         "reason": verdict.reason,
     }
-    # Surrogates that stand alone cannot be written as UTF-8, so everything is escaped.
-    return json.dumps({**row, "verdict": found})
+    # Surrogates that stand alone cannot be written as UTF-8, so everything is escaped. Delete is
+    # ASCII, so `json` leaves it as it is, but a terminal acts on it.
+    return json.dumps({**row, "verdict": found}).replace("\x7f", "\\u007f")

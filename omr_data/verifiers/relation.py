@@ -50,7 +50,15 @@ def same_at(one: Formula, other: Formula, point: Point, sure: bool = True) -> bo
         if not sure and largest > 1e-3:
             return difference <= _NEAR * largest
 
-    return _same_value(_settled(one, point), _settled(other, point))
+    first, second = _settled(one, point), _settled(other, point)
+    if isinstance(first, Fraction) and isinstance(second, Fraction):
+        return first == second
+
+    # Half of the 50 digits is left to rounding, which the operations of a formula add up.
+    maths = digits_of(DIGITS)
+    first, second = maths.lift(first), maths.lift(second)
+    largest = max(abs(first), abs(second))
+    return bool(abs(first - second) <= largest * maths.context.mpf(10) ** -25)
 
 
 def _settled(formula: Formula, point: Point) -> Any:
@@ -64,16 +72,6 @@ def _settled(formula: Formula, point: Point) -> Any:
             return Fraction(0)
 
     return value
-
-
-def _same_value(first: Any, second: Any) -> bool:
-    if isinstance(first, Fraction) and isinstance(second, Fraction):
-        return first == second
-
-    maths = digits_of(DIGITS)
-    first, second = maths.lift(first), maths.lift(second)
-    largest = max(abs(first), abs(second))
-    return bool(abs(first - second) <= largest * maths.context.mpf(10) ** -25)
 
 
 def relate(one: Formula, other: Formula) -> Relation:

@@ -56,7 +56,12 @@ def find_statements(text: str, options: Sequence[str]) -> list[Statement]:
 
         return []
 
-    phrases = [one for one in _phrases(text, options) if not _touches(one, explicit)]
+    # A phrase that overlaps a tag or box states the same answer less precisely.
+    phrases = [
+        one
+        for one in _phrases(text, options)
+        if not any(one.start < other.end and other.start < one.end for other in explicit)
+    ]
     found = sorted(explicit + phrases, key=lambda one: (one.end, -one.start))
     last = 0
     if found:
@@ -64,10 +69,6 @@ def find_statements(text: str, options: Sequence[str]) -> list[Statement]:
 
     found += [one for one in _endings(text, options, last) if one.end > last]
     return [one for one in found if _EMPTY.fullmatch(one.answer) is None]
-
-
-def _touches(one: Statement, others: list[Statement]) -> bool:
-    return any(one.start < other.end and other.start < one.end for other in others)
 
 
 def _tags(text: str, options: Sequence[str]) -> Iterator[Statement]:
@@ -217,14 +218,17 @@ def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statemen
     if not line or len(line) > _CLAUSE_MOST:
         return
 
+    # One short line may be nothing but an answer, unless an unclosed tag stands in it.
     whole = not stripped[:start].strip()
-    if whole and len(line) <= _WHOLE_MOST and not after and _may_be_whole(line):
+    bare = "<" not in line and len(line.split()) <= _WORDS_MOST
+    if whole and len(line) <= _WHOLE_MOST and not after and (bare or parse(line)):
         yield Statement(start, len(text), line, "the whole text", True)
         return
 
     *_, (begin, sentence) = sentences_of(stripped[start:], start)
     opening = languages.conclusion().match(sentence.strip(" *"))
-    is_option = phrase(normalize(line)) in _phrases_of(options)
+    texts = {phrase(normalize(option)) for option in options} - {""}
+    is_option = phrase(normalize(line)) in texts
     if opening is None or is_option:
         if is_option or (start >= after and is_only_answer(line)):
             yield Statement(start, len(text), line, "the last line", True)
@@ -237,12 +241,3 @@ def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statemen
         answer = sole_answer(rest)
     if answer is not None and begin >= after:
         yield Statement(begin, len(text), answer, "a concluding sentence", True)
-
-
-def _may_be_whole(line: str) -> bool:
-    """Whether one short line may be nothing but an answer: no unclosed box or tag in it."""
-    return bool(parse(line)) or ("<" not in line and len(line.split()) <= _WORDS_MOST)
-
-
-def _phrases_of(options: Sequence[str]) -> set[str]:
-    return {phrase(normalize(option)) for option in options} - {""}

@@ -18,6 +18,8 @@ from tests.builders import png
 from tests.omr import command, omr
 from tests.train.helpers import run_on_two, write_release
 
+BOTH = (True, True)
+
 
 def score_source(name: str, of: Mapping[str, str], **given: str) -> evaluate.Score:
     questions, bad = prompts.read_questions(prompts.named_source(name, of), LocalDatasets())
@@ -58,7 +60,7 @@ def test_a_question_that_cannot_be_asked_is_left_out_and_counted() -> None:
     chat = ({"role": "user", "content": "<image>?"},)
     bad = PolicyPrompt("bad", chat, (b"no image",), "1")
     good = PolicyPrompt("good", chat, (png(),), "1")
-    settings = Eval(max_tokens=8)
+    settings = Eval(max_tokens=64)
     found, results = evaluate.evaluate(settings, [bad, good], "two", {"row broken": 3})
     assert dict(found.skipped) == {"image broken": 1, "row broken": 3}
     assert [one.id for one in results] == ["good"]
@@ -70,9 +72,9 @@ def test_a_question_that_cannot_be_asked_is_left_out_and_counted() -> None:
 
 def test_accuracy_counts_undecided_answers_as_not_right_and_apart() -> None:
     results = [
-        evaluate.ProblemResult("1", "a", "4", ("4", "5"), ("RIGHT", "WRONG")),
-        evaluate.ProblemResult("2", "b", "4", ("4", "?"), ("RIGHT", "UNDECIDED")),
-        evaluate.ProblemResult("3", "b", "4", ("4", "4"), ("RIGHT", "RIGHT")),
+        evaluate.ProblemResult("1", "a", "4", ("4", "5"), ("RIGHT", "WRONG"), BOTH),
+        evaluate.ProblemResult("2", "b", "4", ("4", "?"), ("RIGHT", "UNDECIDED"), BOTH),
+        evaluate.ProblemResult("3", "b", "4", ("4", "4"), ("RIGHT", "RIGHT"), BOTH),
     ]
     found = evaluate.score(results, Eval(n=2, temperature=1.0, pass_at=(1, 2)), "x", {})
     assert found.accuracy.value == pytest.approx(4 / 6)
@@ -82,6 +84,24 @@ def test_accuracy_counts_undecided_answers_as_not_right_and_apart() -> None:
     assert found.pass_at[2].value == 1.0
     sources = {name: one.value for name, one in found.by_source.items()}
     assert sources == {"a": 0.5, "b": 0.75}
+
+
+def test_what_was_cut_off_is_left_out_of_accuracy_and_pass_at_k_and_shown_apart() -> None:
+    cut = ("RIGHT", "UNDECIDED")
+    results = [
+        evaluate.ProblemResult("1", "a", "4", ("4", "So"), cut, (True, False)),
+        evaluate.ProblemResult("2", "a", "4", ("5", "5"), ("WRONG", "WRONG"), BOTH),
+        evaluate.ProblemResult("3", "b", "4", ("So", "So"), ("UNDECIDED",) * 2, (False, False)),
+    ]
+    settings = Eval(n=2, temperature=1.0, pass_at=(1, 2))
+    found = evaluate.score(results, settings, "x", {})
+    assert found.accuracy.value == found.pass_at[1].value == 0.5
+    assert found.pass_at[2].value == 0.0
+    assert (found.undecided, found.left_out) == (0.5, 0.5)
+    assert set(found.by_source) == {"a"}
+    assert set(evaluate.score(results[:1], settings, "x", {}).pass_at) == {1}
+    with pytest.raises(TrainError, match="none of the 2 answers of tiny to x counts"):
+        evaluate.score(results[2:], settings, "x", {})
 
 
 def test_pass_at_k_is_the_chance_over_all_ways_to_draw_k() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omr_data.records import RIGHT, UNDECIDED, WRONG, Outcome
+from omr_data.records import RIGHT, UNDECIDED, WRONG, Verdict
 from omr_data.train.chat import Encoder
 from omr_data.train.release import PolicyPrompt
 from omr_data.train.rewards import (
@@ -23,6 +23,13 @@ from tests.builders import png
 
 WHOLE = Completion((1, 2, 3), True)
 CUT = Completion(tuple(range(90)), False)
+SAID_RIGHT = Verdict(RIGHT, "typed", 1, "4", "")
+SAID_WRONG = Verdict(WRONG, "typed", 1, "5", "")
+CUT_OFF = Verdict(UNDECIDED, "cascade", 1, None, "", "cut off")
+NOT_RIGHT = [
+    Verdict(UNDECIDED, "cascade", 1, None, "", cause)
+    for cause in ("unstated", "unreadable", "other kind", "contradictory", "too close")
+]
 SETTINGS = GSPO(rollouts=2, max_tokens=100, overlong_buffer=20)
 
 
@@ -36,80 +43,102 @@ def completion(encoder: Encoder, text: str, *more: int) -> Completion:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "formatted", "reward"),
+    ("verdict", "formatted", "reward"),
     [
-        (RIGHT, True, 1.0),
-        (RIGHT, False, 0.9),
-        (WRONG, True, 0.1),
-        (WRONG, False, 0.0),
-        (UNDECIDED, True, None),
-        (UNDECIDED, False, None),
+        (SAID_RIGHT, True, 1.0),
+        (SAID_RIGHT, False, 0.9),
+        (SAID_WRONG, True, 0.1),
+        (SAID_WRONG, False, 0.0),
     ],
 )
 def test_a_reward_is_for_the_answer_and_a_tenth_for_the_format(
-    outcome: Outcome, formatted: bool, reward: float | None
+    verdict: Verdict, formatted: bool, reward: float
 ) -> None:
-    """An answer that cannot be decided has no reward, which is another thing than a reward of 0."""
-    assert completion_reward(WHOLE, outcome, formatted, SETTINGS) == pytest.approx(reward)
+    assert completion_reward(WHOLE, verdict, formatted, SETTINGS) == pytest.approx(reward)
+
+
+@pytest.mark.parametrize("verdict", NOT_RIGHT, ids=lambda verdict: verdict.cause)
+def test_what_ended_without_a_decided_answer_is_rewarded_as_not_right(verdict: Verdict) -> None:
+    """Else a model would learn to state no answer where it is unsure."""
+    assert completion_reward(WHOLE, verdict, False, SETTINGS) == 0.0
+    assert completion_reward(WHOLE, verdict, True, SETTINGS) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("overlong", ["mask", "soft"])
+@pytest.mark.parametrize("cause", ["timed out", "judge down"])
+@pytest.mark.parametrize("completion", [WHOLE, CUT], ids=["whole", "cut"])
+def test_a_verdict_that_says_nothing_about_the_model_gives_no_reward(
+    completion: Completion, cause: str, overlong: str
+) -> None:
+    verdict = Verdict(UNDECIDED, "cascade", 1, "4", "", cause)
+    settings = replace(SETTINGS, overlong=overlong)
+    assert completion_reward(completion, verdict, True, settings) is None
 
 
 def test_the_weight_of_the_format_is_a_setting() -> None:
     half = replace(SETTINGS, format_weight=0.5)
-    assert completion_reward(WHOLE, RIGHT, False, half) == 0.5
-    assert completion_reward(WHOLE, WRONG, True, half) == 0.5
+    assert completion_reward(WHOLE, SAID_RIGHT, False, half) == 0.5
+    assert completion_reward(WHOLE, SAID_WRONG, True, half) == 0.5
 
 
 @pytest.mark.parametrize("formatted", [True, False])
-@pytest.mark.parametrize("outcome", [RIGHT, WRONG, UNDECIDED])
+@pytest.mark.parametrize("verdict", [SAID_RIGHT, SAID_WRONG, CUT_OFF])
 def test_a_completion_that_was_cut_off_is_left_out_or_gets_nothing(
-    outcome: Outcome, formatted: bool
+    verdict: Verdict, formatted: bool
 ) -> None:
     masked, zero = replace(SETTINGS, overlong="mask"), replace(SETTINGS, overlong="zero")
-    assert completion_reward(CUT, outcome, formatted, masked) is None
-    assert completion_reward(CUT, outcome, formatted, zero) == 0.0
+    assert completion_reward(CUT, verdict, formatted, masked) is None
+    assert completion_reward(CUT, verdict, formatted, zero) == 0.0
 
 
 @pytest.mark.parametrize("overlong", ["mask", "zero"])
 def test_a_long_completion_that_ended_loses_nothing_unless_it_is_asked_for(overlong: str) -> None:
     settings = replace(SETTINGS, overlong=overlong)
-    assert completion_reward(replace(CUT, ended=True), RIGHT, True, settings) == 1.0
+    assert completion_reward(replace(CUT, ended=True), SAID_RIGHT, True, settings) == 1.0
 
 
 @pytest.mark.parametrize("overlong", ["mask", "zero", "soft"])
 def test_how_cut_off_completions_are_rewarded_changes_nothing_for_short_ones(overlong: str) -> None:
     settings = replace(SETTINGS, overlong=overlong)
-    assert completion_reward(WHOLE, RIGHT, True, settings) == 1.0
-    assert completion_reward(WHOLE, UNDECIDED, True, settings) is None
+    assert completion_reward(WHOLE, SAID_RIGHT, True, settings) == 1.0
+    assert completion_reward(WHOLE, NOT_RIGHT[0], False, settings) == 0.0
 
 
 def test_a_soft_penalty_is_taken_from_the_reward_of_a_long_completion() -> None:
     soft = replace(SETTINGS, overlong="soft")
     long = replace(CUT, ended=True)
-    assert completion_reward(long, RIGHT, True, soft) == pytest.approx(0.5)
-    assert completion_reward(CUT, RIGHT, True, soft) == pytest.approx(0.5)
-    assert completion_reward(CUT, UNDECIDED, True, soft) == pytest.approx(0.1 - 0.5)
+    assert completion_reward(long, SAID_RIGHT, True, soft) == pytest.approx(0.5)
+    assert completion_reward(CUT, SAID_RIGHT, True, soft) == pytest.approx(0.5)
+    assert completion_reward(CUT, CUT_OFF, True, soft) == pytest.approx(0.1 - 0.5)
 
 
 def test_a_penalty_s_buffer_is_at_most_the_longest_completion() -> None:
     soft = replace(SETTINGS, overlong="soft", overlong_buffer=4_096)
-    assert completion_reward(replace(CUT, ended=True), RIGHT, True, soft) == pytest.approx(0.1)
+    assert completion_reward(replace(CUT, ended=True), SAID_RIGHT, True, soft) == pytest.approx(0.1)
+
+
+def verified(
+    prompts: list[PolicyPrompt], texts: list[list[str]], ended: list[list[bool]]
+) -> list[list[str]]:
+    found = verify_texts(prompts, texts, ended)
+    return [[verdict.outcome for verdict in verdicts] for verdicts in found]
 
 
 def test_texts_are_verified_each_against_its_own_question() -> None:
     prompts = [question("4"), question("B", ("cat", "dog"))]
     texts = [["<answer>4</answer>", "<answer>5</answer>"], ["<answer>dog</answer>", "hm"]]
     ended = [[True, True], [True, True]]
-    found = verify_texts(prompts, texts, ended)
+    found = verified(prompts, texts, ended)
     assert found[0] == [RIGHT, WRONG]
     assert found[1][0] == RIGHT
-    assert verify_texts(prompts[::-1], texts[::-1], ended)[1] == [RIGHT, WRONG]
+    assert verified(prompts[::-1], texts[::-1], ended)[1] == [RIGHT, WRONG]
 
 
 def test_what_was_cut_off_before_its_answer_was_certain_is_undecided() -> None:
     """And not wrong: it might have gone on with "The answer is 42"."""
     said = "The answer is 4"
-    assert verify_texts([question()], [[said, said]], [[True, False]]) == [[RIGHT, UNDECIDED]]
-    assert verify_texts([question()], [["The answer is 5"]], [[True]]) == [[WRONG]]
+    assert verified([question()], [[said, said]], [[True, False]]) == [[RIGHT, UNDECIDED]]
+    assert verified([question()], [["The answer is 5"]], [[True]]) == [[WRONG]]
 
 
 def test_verdicts_rewards_and_advantages_stay_with_their_completion(encoder: Encoder) -> None:

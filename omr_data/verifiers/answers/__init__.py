@@ -77,9 +77,5 @@ def _readings(text: str) -> Parsed:
     return tuple(found)
 
 
-def _parse(text: str) -> Parsed:
-    return read(normalize(text))
-
-
-_parse_short = functools.lru_cache(maxsize=16_384)(_parse)
+_parse_short = functools.lru_cache(maxsize=16_384)(lambda text: read(normalize(text)))
 _read_short = functools.lru_cache(maxsize=16_384)(_read)

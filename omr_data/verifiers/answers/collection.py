@@ -88,14 +88,23 @@ class List(Answer):
                 if self.parts == claim.parts:
                     return right("the same sequence")
 
-                return _compare_sequences(claim, self, rules)
+                return compare_in_order(list(claim.parts), list(self.parts), rules)
 
             return compare_unordered(list(claim.parts), list(self.parts), rules, True)
 
-        if isinstance(claim, Set):
-            return _compare_list_with_set(list(claim.parts), list(self.parts), rules)
+        if not isinstance(claim, Set):
+            return None
+        if not claim.parts:
+            return wrong("the empty set is not the gold answer")
 
-        return None
+        decision = compare_unordered(list(claim.parts), list(self.parts), rules, True)
+        if decision.outcome == "WRONG":
+            # A set cannot say "2, 2": whether the repetition matters is not for rules to tell.
+            loose = compare_unordered(list(claim.parts), list(self.parts), rules, False)
+            if loose.outcome == "RIGHT":
+                return too_close("equal as sets; the gold answer has a part more than once")
+
+        return decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +155,6 @@ class Set(Answer):
 
             return compare_unordered(list(claim.parts), list(self.parts), rules, False)
 
-        return self._compare_element(claim, rules)
-
-    def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
-        if not self.parts:
-            return wrong("the empty set is not the gold answer")
-        if len(self.parts) == 1:
-            # A set of one is taken for its element, which is how a solution set is often written.
-            return compare_if_comparable(self.parts[0], (gold,), rules)
-
-        return None
-
-    def _compare_element(self, claim: Answer, rules: Rules) -> Decision | None:
         if not self.parts:
             return wrong("the gold answer is the empty set")
         if len(self.parts) == 1:
@@ -165,6 +162,15 @@ class Set(Answer):
         # Named values and equations may stand for several values, and are unwrapped first.
         if claim.arity == "one" or isinstance(claim, Expression):
             return wrong("one value, where the gold answer has several")
+
+        return None
+
+    def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
+        if not self.parts:
+            return wrong("the empty set is not the gold answer")
+        if len(self.parts) == 1:
+            # A set of one is taken for its element, which is how a solution set is often written.
+            return compare_if_comparable(self.parts[0], (gold,), rules)
 
         return None
 
@@ -214,20 +220,3 @@ def without_common_name(items: list[str]) -> list[str]:
         return items
 
     return values
-
-
-def _compare_sequences(claim: List, gold: List, rules: Rules) -> Decision:
-    return compare_in_order(list(claim.parts), list(gold.parts), rules)
-
-
-def _compare_list_with_set(claim: list[Parsed], gold: list[Parsed], rules: Rules) -> Decision:
-    if not claim:
-        return wrong("the empty set is not the gold answer")
-
-    decision = compare_unordered(claim, gold, rules, True)
-    if decision.outcome == "WRONG":
-        loose = compare_unordered(claim, gold, rules, False)
-        if loose.outcome == "RIGHT":
-            return too_close("equal as sets; the gold answer has a part more than once")
-
-    return decision

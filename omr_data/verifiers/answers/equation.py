@@ -143,10 +143,16 @@ class Chain(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Chain):
-            if not claim.holds or not self.holds:
-                return self._compare_sides(claim)
+            if claim.holds and self.holds:
+                return compare_formulas(claim.values[0], self.values[0])
 
-            return compare_formulas(claim.values[0], self.values[0])
+            # A chain that does not hold states no value, so only the same chain equals it.
+            same_length = len(claim.values) == len(self.values)
+            pairs = zip(claim.values, self.values, strict=False)
+            if same_length and all(relate(one, other) == "equal" for one, other in pairs):
+                return right("equal side by side")
+
+            return wrong("one of them does not hold, and their sides differ")
 
         if isinstance(claim, Equation):
             return wrong("an equation with variables, where the gold answer has none")
@@ -169,16 +175,6 @@ class Chain(Answer):
             return wrong("its own sides differ")
 
         return compare_if_comparable((Expression(self.values[0]),), (gold,), rules)
-
-    def _compare_sides(self, claim: "Chain") -> Decision:
-        if len(claim.values) != len(self.values):
-            return wrong("one of them does not hold, and their sides differ")
-
-        pairs = zip(claim.values, self.values, strict=True)
-        if all(relate(one, other) == "equal" for one, other in pairs):
-            return right("equal side by side")
-
-        return wrong("one of them does not hold, and their sides differ")
 
 
 def _step_holds(first: Formula, value: Formula, text: str, rounded: bool) -> bool:
@@ -228,7 +224,11 @@ def _compare_equations(claim: Equation, gold: Equation) -> Decision:
 
     try:
         for number in range(POINTS):
-            first, second = _values(one, other, variables, number)
+            point = point_of(variables, number)
+            first, second = value_at(one, point), value_at(other, point)
+            # Fractions are compared exactly; a ratio of doubles would be too coarse to trust.
+            if not (isinstance(first, Fraction) and isinstance(second, Fraction)):
+                first, second = value_at(one, point, DIGITS), value_at(other, point, DIGITS)
             if second == 0 or first == 0:
                 return wrong("one of them holds everywhere")
 
@@ -243,16 +243,6 @@ def _compare_equations(claim: Equation, gold: Equation) -> Decision:
         return _compare_solutions(claim, gold)
 
     return wrong("the equations differ")
-
-
-def _values(one: Formula, other: Formula, names: frozenset[str], number: int) -> tuple[Any, Any]:
-    """Both values at a point, exactly where both are rational and else to 50 digits."""
-    point = point_of(names, number)
-    first, second = value_at(one, point), value_at(other, point)
-    if isinstance(first, Fraction) and isinstance(second, Fraction):
-        return first, second
-
-    return value_at(one, point, DIGITS), value_at(other, point, DIGITS)
 
 
 def _same_ratio(one: Any, other: Any) -> bool:

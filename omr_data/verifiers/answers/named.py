@@ -55,7 +55,7 @@ class NamedValues(Answer):
         free = set() if match[2] is None else {match[2]}
         value = tuple(one for one in value if _variables(one) <= free)
         if value:
-            return cls((_plain(match[1]),), (value,))
+            return cls((re.sub(r"[{}\s|]", "", match[1]),), (value,))
 
         return None
 
@@ -158,7 +158,3 @@ def _variables(answer: Answer) -> frozenset[str]:
         found |= side.variables
 
     return found
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[{}\s|]", "", name)

@@ -156,7 +156,10 @@ class Counted(Answer):
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Counted):
             decision = compare_values(claim.value, self.value, rules)
-            if decision.outcome == "RIGHT" and not _same_noun(claim.noun, self.noun):
+            # One noun may say more than the other: "red marbles" are "marbles".
+            said = {word.rstrip("s") for word in claim.noun.split()}
+            wanted = {word.rstrip("s") for word in self.noun.split()}
+            if decision.outcome == "RIGHT" and not (said <= wanted or wanted <= said):
                 return too_close(f"as many, but {claim.noun} and {self.noun}")
 
             return decision
@@ -261,10 +264,3 @@ def _is_scale(one: Numeral, other: Numeral) -> bool:
 
     digits = str(large.numerator)
     return large.numerator in _SCALES or (digits[0] == "1" and not digits[1:].strip("0"))
-
-
-def _same_noun(one: str, other: str) -> bool:
-    """Whether two nouns name the same things: one may say more ("red marbles", "marbles")."""
-    first = {word.rstrip("s") for word in one.split()}
-    second = {word.rstrip("s") for word in other.split()}
-    return first <= second or second <= first
