@@ -656,3 +656,20 @@ def test_closing_a_pool_ends_all_of_its_workers() -> None:
     assert not any(psutil.pid_exists(pid) for pid in workers)
     assert made.equal("a+b", "b+a") == "equal"  # and it may be used again
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "outcome"),
+    [
+        ("Thus, x = 4.", "4", "RIGHT"),
+        ("Thus, x = 4.", "5", "WRONG"),
+        ("Therefore, the total is 18 eggs.", "18", "RIGHT"),
+        ("So she pays $18.", "18", "RIGHT"),
+        ("所以一共有18个鸡蛋。", "18", "RIGHT"),
+        ("So x is 4 or 5.", "4", "UNDECIDED"),
+    ],
+)
+def test_a_concluding_sentence_is_read_even_where_it_is_the_whole_response(
+    response: str, gold: str, outcome: str
+) -> None:
+    assert verify(response, gold).outcome == outcome

@@ -218,17 +218,20 @@ def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statemen
     if not line or len(line) > _CLAUSE_MOST:
         return
 
-    # One short line may be nothing but an answer, unless an unclosed tag stands in it.
-    whole = not stripped[:start].strip()
-    bare = "<" not in line and len(line.split()) <= _WORDS_MOST
-    if whole and len(line) <= _WHOLE_MOST and not after and (bare or parse(line)):
-        yield Statement(start, len(text), line, "the whole text", True)
-        return
-
     *_, (begin, sentence) = sentences_of(stripped[start:], start)
     opening = languages.conclusion().match(sentence.strip(" *"))
     texts = {phrase(normalize(option)) for option in options} - {""}
     is_option = phrase(normalize(line)) in texts
+
+    # One short line may be nothing but an answer, unless an unclosed tag stands in it. A sentence
+    # that concludes is read as one even where it is the whole text: "Thus, x = 4." is no formula.
+    whole = not stripped[:start].strip()
+    bare = "<" not in line and len(line.split()) <= _WORDS_MOST
+    short = whole and len(line) <= _WHOLE_MOST and not after
+    if short and (opening is None or is_option) and (bare or parse(line)):
+        yield Statement(start, len(text), line, "the whole text", True)
+        return
+
     if opening is None or is_option:
         if is_option or (start >= after and is_only_answer(line)):
             yield Statement(start, len(text), line, "the last line", True)
