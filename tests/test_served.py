@@ -132,8 +132,8 @@ def test_the_plan_says_what_asking_would_take(tmp_path: Path) -> None:
         )
         planned = omr("plan", SERVED, "--work", tmp_path / "work").stdout
         assert re.search(
-            r"expected: 300 requests, about [\d,]+ prompt and 19,200 completion tokens, "
-            r"about \$0.\d\d",
+            r"expected: 300 requests, about \$0.\d\d,\s+"
+            r"about [\d,]+ prompt tokens and 19,200 completion tokens",
             planned,
         )
         node = next(

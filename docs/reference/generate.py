@@ -124,6 +124,9 @@ def contracts_page() -> str:
 def plugins_page(kind: PluginKind) -> str:
     """Returns every plugin of one kind, in the order of `omr list`."""
     parts = [f"# {str(kind).capitalize()}\n"]
+
+    # Found by importing, as `omr list` finds them, so that page and command never differ. What is
+    # described is still parsed: the text of a default is lost in the imported class.
     for plugin in plugins(kind):
         path = Path(inspect.getsourcefile(plugin.type) or "")
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -155,6 +158,7 @@ def constant_name(node: ast.stmt) -> str:
         target = node.target
     elif isinstance(node, ast.Assign):
         target = node.targets[0]
+
     if isinstance(target, ast.Name) and not target.id.startswith("_"):
         return target.id
     return ""
@@ -179,6 +183,8 @@ def definition_text(node: Definition, name: str, with_methods: bool) -> str:
     if not isinstance(node, ast.ClassDef):
         body = docstring_text(ast.get_docstring(node))
         return f"## {name}\n\n```python\n{signature(node)}\n```\n\n{body}"
+
+    # Bases are named and not followed: each has a description of its own in contracts.md.
     bases = ", ".join(ast.unparse(base) for base in node.bases)
     parts = [f"## {name}\n"]
     if bases:
@@ -202,7 +208,10 @@ def field_text(statement: ast.stmt, after: ast.stmt | None) -> str:
     name = statement.target.id
     if name.startswith("_"):
         return ""
-    default = "" if statement.value is None else f" = {ast.unparse(statement.value)}"
+    default = ""
+    if statement.value is not None:
+        default = f" = {ast.unparse(statement.value)}"
+    # One line for each field, however its docstring is broken: a list item ends at a blank line.
     described = " ".join(string_value(after).split())
     return f"- `{name}: {ast.unparse(statement.annotation)}{default}`  {described}".rstrip() + "\n"
 
@@ -210,7 +219,10 @@ def field_text(statement: ast.stmt, after: ast.stmt | None) -> str:
 def signature(node: Function) -> str:
     """Returns the line that defines a function, with its decorators, formatted as ruff would."""
     lines = [f"@{ast.unparse(decorator)}" for decorator in node.decorator_list]
-    returns = "" if node.returns is None else f" -> {ast.unparse(node.returns)}"
+    returns = ""
+    if node.returns is not None:
+        returns = f" -> {ast.unparse(node.returns)}"
+
     line = f"def {node.name}({ast.unparse(node.args)}){returns}"
     if len(line) > 88:
         # One argument a line. Commas inside brackets belong to a type.
@@ -231,20 +243,25 @@ def docstring_text(docstring: str | None) -> str:
             section = match[1]
             lines += [f"**{section}**", ""]
         elif section and line.startswith("    "):
-            entry = _ENTRY.match(line.strip()) if not line.startswith("     ") else None
-            if entry:
+            # Deeper lines continue an entry, even where they hold a colon.
+            is_continued = line.startswith("     ")
+            entry = _ENTRY.match(line.strip())
+            if entry and not is_continued:
                 lines.append(f"- `{entry[1]}`: {entry[2]}")
             else:
                 # A continued entry, or the prose of Returns and Yields.
                 lines.append(f"  {line.strip()}")
         else:
-            section = section if not line.strip() else ""
+            # A blank line may stand inside a section; text at the margin ends it.
+            if line.strip():
+                section = ""
             lines.append(line)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def main() -> None:
     """Writes the pages, and removes those that are not generated any more."""
+    # Made before anything is removed, so that an error leaves the old pages.
     made = pages()
     for old in FOLDER.glob("*.md"):
         if old.name not in made:
