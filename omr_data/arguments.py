@@ -70,7 +70,7 @@ def read_values(
                 shown = " or ".join(map(str, get_args(kind)))
             elif get_origin(kind) is None:
                 shown = str(getattr(kind, "__name__", kind))
-            raise error(f"{where}: {name}={text!r} is not a value of {shown}.") from fault
+            raise error(f"{where}: {name}={text!r} cannot be read as {shown}.") from fault
         except TypeError as fault:
             raise error(
                 f"{where}: the argument {name} has type {declared[name]!r}, which cannot be "

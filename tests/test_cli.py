@@ -113,7 +113,7 @@ def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends
             "recipe() has no argument 'rolouts'. Did you mean rollouts?",
         ),
         (("build", TINY, "--set", "rollouts"), "--set takes NAME=VALUE"),
-        (("build", TINY, "--set", "rollouts=many"), "rollouts='many' is no int"),
+        (("build", TINY, "--set", "rollouts=many"), "rollouts='many' cannot be read as int"),
         (("build", "recipes/missing.py"), "there is no recipe file recipes/missing.py"),
         (("release", TINY), "omr-sft-tiny is not built yet"),
         (("show", TINY), "Built are: none; run `omr build` first"),

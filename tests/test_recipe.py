@@ -39,7 +39,7 @@ def test_arguments_are_read_by_their_type(tmp_path: Path) -> None:
     [
         ({"rolouts": "12"}, "no argument 'rolouts'. Did you mean rollouts?"),
         ({"zzz": "12"}, "no argument 'zzz'. It has rollouts"),
-        ({"rollouts": "twelve"}, "rollouts='twelve' is no int"),
+        ({"rollouts": "twelve"}, "rollouts='twelve' cannot be read as int"),
     ],
 )
 def test_a_mistyped_argument_is_refused_with_the_nearest_name(

@@ -125,6 +125,7 @@ class Images(GlobalStep):
     ) -> "pl.DataFrame":
         """Returns `id`, the largest `aspect` and the least `contrast` of each record's images."""
         import polars as pl
+        from PIL import Image, ImageStat
 
         # Decoded one record at a time: a shard may hold thousands of images.
         rows = []
@@ -133,9 +134,15 @@ class Images(GlobalStep):
         ):
             images = [ImageRef(**cell) for cell in cells]
             # Sizes are in the record, so that the ratio costs no decoding.
-            sides = [(image.width, image.height) for image in images]
+            sides = [(ref.width, ref.height) for ref in images]
             aspect = max((max(pair) / max(1, min(pair)) for pair in sides), default=1.0)
-            contrast = min((_contrast(read_image(image)) for image in images), default=127.5)
+            contrast = 127.5
+            for ref in images:
+                with Image.open(io.BytesIO(read_image(ref))) as image:
+                    # Fine lines survive: shrinking averages them, and a blank image stays at 0.
+                    image.draft("L", (256, 256))
+                    small = image.convert("L").resize((64, 64), Image.Resampling.BOX)
+                    contrast = min(contrast, float(ImageStat.Stat(small).stddev[0]))
             rows.append((id_, aspect, contrast))
         schema = {"id": pl.String, "aspect": pl.Float64, "contrast": pl.Float64}
         return pl.DataFrame(rows, schema=schema, orient="row")
@@ -150,14 +157,3 @@ class Images(GlobalStep):
             dict.fromkeys(narrow, f"an image is over {self.aspect:g} times as long as wide")
             | dict.fromkeys(blank, "an image is blank")
         )
-
-
-def _contrast(data: bytes) -> float:
-    """The standard deviation of the gray levels, over a copy of at most 64 x 64 pixels."""
-    from PIL import Image, ImageStat
-
-    with Image.open(io.BytesIO(data)) as image:
-        # Fine lines survive: shrinking averages them, and a blank image stays at 0.
-        image.draft("L", (256, 256))
-        small = image.convert("L").resize((64, 64), Image.Resampling.BOX)
-        return float(ImageStat.Stat(small).stddev[0])

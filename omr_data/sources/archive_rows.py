@@ -6,6 +6,7 @@ their names; `__key__` is the common name. Bytes are read where they lie, and no
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from itertools import groupby
@@ -129,7 +130,13 @@ def _headers(file: DataFile, stream: IO[bytes], at: int) -> Iterator[tuple[str, 
         if kind in (b"L", b"x"):
             # Long names come in an extra entry before the one that they belong to.
             extra = stream.read(padded)[:size]
-            long_name = _long_name(kind, extra) or long_name
+            if kind == b"L":
+                found = extra.rstrip(b"\0")
+            else:
+                # Of the lines "<length> <key>=<value>" of a POSIX entry, only the path matters.
+                line = re.search(rb"^[^ \n]* path=(.*)$", extra, re.MULTILINE)
+                found = line[1] if line else b""
+            long_name = found.decode("utf-8", "replace") or long_name
             continue
         if kind in (b"0", b"\0", b"7"):
             name = block[:100].split(b"\0", 1)[0]
@@ -143,17 +150,6 @@ def _headers(file: DataFile, stream: IO[bytes], at: int) -> Iterator[tuple[str, 
         long_name, first = "", -1
     # A whole archive ends with an empty block, so this one was cut off, if only between files.
     raise _damaged(file, at)
-
-
-def _long_name(kind: bytes, extra: bytes) -> str:
-    if kind == b"L":
-        return extra.rstrip(b"\0").decode("utf-8", "replace")
-    # Of the lines "<length> <key>=<value>" of a POSIX entry, only the path matters here.
-    for line in extra.split(b"\n"):
-        _, _, pair = line.partition(b" ")
-        if pair.startswith(b"path="):
-            return pair[5:].decode("utf-8", "replace")
-    return ""
 
 
 def _number(file: DataFile, field: bytes, header: int) -> int:

@@ -99,6 +99,11 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
     if messages is not None:
         # A chat holds its own response and its own history.
         response, found["history"] = None, []
+    options: Any = _first(found["options"], set())
+    letters = [letter for letter in "ABCDEFGH" if any(letter in row for row in rows)]
+    if options is None and len(letters) > 1:
+        # VLMEvalKit writes a column for each option.
+        options = tuple(letters)
     own_id = None
     for name in found["id"]:
         # Numbers that repeat, such as one for each figure, are groups and not ids.
@@ -109,7 +114,7 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Guess:
         question=question,
         messages=messages,
         answer=answer,
-        options=_options(rows, found["options"]),
+        options=options,
         images=_images(rows, found["images"]),
         response=response,
         history=_first(found["history"], taken),
@@ -169,7 +174,11 @@ def _answer_and_response(
     for name in found["answer"]:
         if name in taken or answer is not None:
             continue
-        if _is_worked(_values(rows, name)):
+        cells = [value for value in _values(rows, name) if isinstance(value, str)]
+        length = sum(map(len, cells)) / max(1, len(cells))
+        # "####" is how GSM8K ends a worked solution.
+        marked = sum("<think>" in cell or "####" in cell for cell in cells)
+        if length > LONG_ANSWER or 2 * marked > len(cells):
             response = response or name
             doubts.append(
                 f"{name!r} holds worked solutions, which are taken for responses. No column holds "
@@ -185,27 +194,6 @@ def _answer_and_response(
     elif not doubts:
         doubts.append("No column looks like a gold answer: nothing can be verified.")
     return answer, response
-
-
-def _is_worked(values: Sequence[Any]) -> bool:
-    texts = [value for value in values if isinstance(value, str)]
-    if not texts:
-        return False
-    # "####" is how GSM8K ends a worked solution.
-    marked = sum("<think>" in text or "####" in text for text in texts)
-    length = sum(map(len, texts)) / len(texts)
-    return length > LONG_ANSWER or 2 * marked > len(texts)
-
-
-def _options(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
-    # One column with all options is the usual form.
-    if names:
-        return names[0]
-    # VLMEvalKit writes a column for each option.
-    letters = [letter for letter in "ABCDEFGH" if any(letter in row for row in rows)]
-    if len(letters) < 2:
-        return None
-    return tuple(letters)
 
 
 def _images(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:

@@ -71,13 +71,13 @@ def _from_string(cell: str) -> list[str]:
         return []
     if text[0] in "[{":
         try:
-            return _texts(json.loads(text))
+            value: object = json.loads(text)
         except (ValueError, RecursionError):
-            pass  # MMMU writes lists as Python code, whose quotes are tried next
-        try:
-            value: object = ast.literal_eval(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise BadRow("the options are a broken list", text[:200]) from error
+            # MMMU writes lists as Python code, whose quotes are not those of JSON.
+            try:
+                value = ast.literal_eval(text)
+            except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+                raise BadRow("the options are a broken list", text[:200]) from error
         return _texts(value)
     # A separator alone is not enough: options hold semicolons and commas of their own.
     marks = list(_INSIDE.finditer(text))

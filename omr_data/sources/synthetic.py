@@ -354,7 +354,21 @@ def draw(problem: Problem) -> bytes:
     image = Image.new("RGB", (SIDE, SIDE), tuple(looks.randint(225, 255) for _ in range(3)))
     pen = ImageDraw.Draw(image)
     if problem.family == "bars":
-        _draw_bars(pen, problem, looks)
+        # Bars stand on a line; each unit is 6 pixels high and marked by a thin line.
+        unit, floor = 6, SIDE - 5
+        for height in range(0, 10):
+            # The floor is dark, and the lines above it are light, so that bars stay legible.
+            shade = 175
+            if height == 0:
+                shade = 40
+            level = floor - unit * height
+            pen.line((2, level, SIDE - 2, level), fill=(shade, shade, shade))
+        # Bars keep within their own slot, as numbers do, and their place in it varies.
+        slot = (SIDE - 6) // len(problem.numbers)
+        wide = looks.randint(8, slot - 3)
+        for place, (height, color) in enumerate(zip(problem.numbers, problem.colors, strict=True)):
+            edge = 4 + place * slot + looks.randint(0, slot - wide - 1)
+            pen.rectangle((edge, floor - unit * height, edge + wide, floor), fill=COLORS[color])
     else:
         width = SIDE // len(problem.numbers)
         # Each number has its own column, so that two numbers never touch.
@@ -369,21 +383,3 @@ def draw(problem: Problem) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _draw_bars(pen: ImageDraw.ImageDraw, problem: Problem, looks: random.Random) -> None:
-    """Bars stand on a line; each unit is 6 pixels high and marked by a thin line."""
-    unit, floor = 6, SIDE - 5
-    for height in range(0, 10):
-        # The floor is dark, and the lines above it are light, so that bars stay legible.
-        shade = 175
-        if height == 0:
-            shade = 40
-        level = floor - unit * height
-        pen.line((2, level, SIDE - 2, level), fill=(shade, shade, shade))
-    # Bars keep within their own slot, as numbers do, and their place in it varies.
-    slot = (SIDE - 6) // len(problem.numbers)
-    wide = looks.randint(8, slot - 3)
-    for place, (height, color) in enumerate(zip(problem.numbers, problem.colors, strict=True)):
-        left = 4 + place * slot + looks.randint(0, slot - wide - 1)
-        pen.rectangle((left, floor - unit * height, left + wide, floor), fill=COLORS[color])

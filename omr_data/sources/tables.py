@@ -92,7 +92,20 @@ def table_parts(files: Files, paths: Sequence[str]) -> list[Part]:
         found = _cut(file, path, status.st_mtime_ns, status.st_size)
         # The other formats say by themselves when they are damaged.
         if found and file.kind in ("jsonl", "json", "csv", "tsv"):
-            _check_rows(files, found[0])
+            broken, checked = [], 0
+            for row in table_rows(files, found[0]):
+                checked += 1
+                if "_broken" in row:
+                    broken.append(row)
+            # Dropping half of a file row by row would hide that it is the wrong file. Among fewer
+            # than 10 rows, half may be bad by chance.
+            if checked >= 10 and 2 * len(broken) >= checked:
+                place = place_of(files, found[0], broken[0])
+                raise SourceError(
+                    f"{len(broken)} of the first {checked} rows of {file.path} cannot be read. "
+                    f"The first is {place}: {broken[0]['_broken']}. Check that it is the file you "
+                    "mean; single broken rows are dropped and counted."
+                )
         parts += found
     return parts
 
@@ -139,20 +152,3 @@ def place_of(files: Files, part: Part, row: Mapping[str, Any]) -> str:
     if data_file(files.root / part.path).kind == "jsonl":
         unit = "line"
     return f"{part.path}, {unit} {number}"
-
-
-def _check_rows(files: Files, part: Part) -> None:
-    """Refuses a file of which half cannot be read: dropping its rows one by one would hide that."""
-    broken, checked = [], 0
-    for row in table_rows(files, part):
-        checked += 1
-        if "_broken" in row:
-            broken.append(row)
-    # Among fewer than 10 rows, half may be bad by chance.
-    if checked >= 10 and 2 * len(broken) >= checked:
-        first = broken[0]
-        raise SourceError(
-            f"{len(broken)} of the first {checked} rows of {files.root / part.path} "
-            f"cannot be read. The first is {place_of(files, part, first)}: {first['_broken']}. "
-            "Check that it is the file you mean; single broken rows are dropped and counted."
-        )
