@@ -128,8 +128,8 @@ def check_unanswered(
         raise ReleaseError(
             f"{step.name}: {left:,} of {asked:,} attempts have no answer ({shown}), which is "
             f"{share:.1%}; it may leave {step.unanswered_at_most:.1%} open. "
-            f"{likely_cause(rollouts)}Nothing was released. `omr rollouts failures` lists them. Mend the cause and ask for "
-            "them again with `omr rollouts retry`, or allow them with "
+            f"{likely_cause(rollouts)}Nothing was released. `omr rollouts failures` lists them. "
+            "Mend the cause and ask for them again with `omr rollouts retry`, or allow them with "
             f"unanswered={share:.2g} or more in the step."
         )
 
