@@ -99,4 +99,5 @@ def union(*flows: Flow | SourceNode) -> Flow:
     if len(flows) == 1:
         # A union of one would be a node of its own and change every fingerprint below it.
         return as_flow(flows[0])
+    # The order counts: it is that of the rows of the release.
     return Flow(None, tuple(as_flow(flow) for flow in flows))

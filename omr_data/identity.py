@@ -102,14 +102,9 @@ _CODES: dict[type, str] = {}
 while."""
 
 
-def _code(cls: type[Spec]) -> str:
-    if cls not in _CODES:
-        _CODES[cls] = code_digest(cls, cls._defined_in)
-    return _CODES[cls]
-
-
 def identity_fields(spec: Spec) -> dict[str, Any]:
     """Returns the declared fields that are part of identity, in order of declaration."""
+    # Declared fields only: what __post_init__ works out follows from them.
     return {
         field.name: getattr(spec, field.name)
         for field in dataclasses.fields(spec)
@@ -145,21 +140,22 @@ def canonical(value: object, where: str = "") -> Canonical:
         case tuple():
             return [canonical(item, f"{where}[{index}]") for index, item in enumerate(value)]
         case Spec():
-            return _canonical_spec(value, where or value.name)
+            return canonical_spec(value, where or value.name)
     raise IdentityError(
         f"{where or 'value'} holds a {type(value).__qualname__}, which has no stable identity. "
-        f"{_instead(value)}"
+        f"{what_to_use_instead(value)}"
     )
 
 
-def _canonical_spec(spec: Spec, where: str) -> Canonical:
+def canonical_spec(spec: Spec, where: str) -> Canonical:
+    """Returns a Spec as JSON data: its name, its revision and its fields. Raises IdentityError."""
     declared = {field.name: field for field in dataclasses.fields(spec)}
     fields: dict[str, Canonical] = {}
     for name, value in identity_fields(spec).items():
         if value is None and declared[name].default is None:
             continue  # see "A new field" in the docstring of this module
         if isinstance(value, str) and JSON_TEXT.items() <= declared[name].metadata.items():
-            fields[name] = _canonical_json(value, f"{where}.{name}")
+            fields[name] = canonical_json(value, f"{where}.{name}")
         else:
             fields[name] = canonical(value, f"{where}.{name}")
     found: dict[str, Canonical] = {
@@ -168,13 +164,16 @@ def _canonical_spec(spec: Spec, where: str) -> Canonical:
         "fields": fields,
     }
     # Only outside the package: inside it, refactoring must keep every cache.
-    if not _is_ours(type(spec)):
-        found["code"] = _code(type(spec))
+    cls = type(spec)
+    if not _is_ours(cls):
+        if cls not in _CODES:
+            _CODES[cls] = code_digest(cls, cls._defined_in)
+        found["code"] = _CODES[cls]
     return found
 
 
-def _canonical_json(text: str, where: str) -> str:
-    """The canonical form of JSON text."""
+def canonical_json(text: str, where: str) -> str:
+    """Returns the canonical form of JSON text. Raises IdentityError for text that is not JSON."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Readers disagree about which of two equal keys counts.
@@ -199,6 +198,7 @@ def _whole_numbers(value: Any, where: str) -> Canonical:
             return _storable(value, where)
         case list():
             return [_whole_numbers(item, where) for item in value]
+        # Keys too: half of a surrogate pair in one could not be hashed.
         case dict():
             return {_storable(key, where): _whole_numbers(value[key], where) for key in value}
     return value  # type: ignore[no-any-return]
@@ -217,6 +217,7 @@ def _storable(text: str, where: str) -> str:
     """The text, as a plain str, if it has a UTF-8 form."""
     try:
         text.encode()
+    # Found when the Spec is made, where the traceback points at the recipe's line.
     except UnicodeEncodeError as error:
         raise IdentityError(
             f"{where or 'value'} holds half of a surrogate pair ({text[error.start]!r} at "
@@ -225,8 +226,9 @@ def _storable(text: str, where: str) -> str:
     return str(text)
 
 
-def _instead(value: object) -> str:
-    """Advice for a value that has no identity."""
+def what_to_use_instead(value: object) -> str:
+    """Returns advice for a value that has no identity."""
+    # Kinds that recipes were seen to hold. A general message would leave people guessing.
     match value:
         case list() | set() | frozenset():
             return "Use a tuple."

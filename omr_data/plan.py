@@ -41,6 +41,26 @@ class Node:
         """What the step is called: "rollout.Sample"."""
         return UNION if self.spec is None else self.spec.name
 
+    def to_json(self, index: int) -> dict[str, Any]:
+        """Returns the node as plain data; `index` is its place in the plan."""
+        line: dict[str, Any] = {
+            "node": index,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "parents": list(self.parents),
+        }
+        if self.spec is not None:
+            spec = canonical(self.spec)
+            assert isinstance(spec, dict)  # a Spec is canonically an object
+            # Its name is that of the node already.
+            line |= {key: value for key, value in spec.items() if key != "spec"}
+        if isinstance(self.spec, Source):
+            line["pin"] = {"commit": self.pin.commit, "digest": self.pin.digest}
+        # Left out where there are none: a plan that can be built is the same on every machine.
+        if self.problems:
+            line["problems"] = [str(problem) for problem in self.problems]
+        return line
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -89,7 +109,7 @@ class Plan:
             "version": self.recipe.version,
             "rows": None if rows is None else [rows.start, rows.stop],
             "fingerprint": self.fingerprint,
-            "nodes": [_node_json(node, index) for index, node in enumerate(self.nodes)],
+            "nodes": [node.to_json(index) for index, node in enumerate(self.nodes)],
         }
 
 
@@ -112,7 +132,7 @@ def make_plan(recipe: Recipe, locator: DatasetLocator) -> Plan:
         # of one fingerprint. Both become one node.
         if id(flow) not in seen:
             parents = tuple(visit(parent) for parent in flow.parents)
-            node = _node(flow, parents, nodes, locator)
+            node = make_node(flow, parents, nodes, locator)
             if node.fingerprint not in by_fingerprint:
                 by_fingerprint[node.fingerprint] = len(nodes)
                 nodes.append(node)
@@ -122,13 +142,21 @@ def make_plan(recipe: Recipe, locator: DatasetLocator) -> Plan:
     data = recipe.data
     assert isinstance(data, Flow)  # Recipe makes it one
     visit(data)
-    labeled = zip(nodes, labels([_outline(node) for node in nodes]), strict=True)
+    labeled = zip(nodes, labels([outline(node) for node in nodes]), strict=True)
     return Plan(recipe, tuple(replace(node, label=label) for node, label in labeled))
 
 
-def _node(
+def make_node(
     flow: Flow, parents: tuple[int, ...], nodes: Sequence[Node], locator: DatasetLocator
 ) -> Node:
+    """Works out the identity of one node.
+
+    Args:
+        flow: The source, step or union.
+        parents: Indexes of the nodes that it reads.
+        nodes: The nodes so far; its parents are among them.
+        locator: Where datasets are on this machine.
+    """
     pin = Pin()
     problems: list[OmrError] = []
     if isinstance(flow.spec, Source):
@@ -140,9 +168,11 @@ def _node(
         if (unready := flow.spec.problem()) is not None:
             problems.append(unready)
     identity: dict[str, Canonical] = {
-        "spec": UNION if flow.spec is None else canonical(flow.spec),
+        "spec": UNION,
         "parents": [nodes[parent].fingerprint for parent in parents],
     }
+    if flow.spec is not None:
+        identity["spec"] = canonical(flow.spec)
     if isinstance(flow.spec, Source):
         # From a mirror, the bytes read are the identity, whatever commit they are said to be.
         identity["pin"] = pin.digest or pin.commit
@@ -161,11 +191,15 @@ class Outline:
     """What a source reads. None for everything else."""
 
 
-def _outline(node: Node) -> Outline:
+def outline(node: Node) -> Outline:
+    """Returns what the label of a node depends on."""
     if isinstance(node.spec, Source):
         dataset = getattr(node.spec, "dataset", None) or node.name.removesuffix(".Source")
         return Outline(node.name, (), str(dataset))
-    return Outline(node.name, node.parents if node.spec is None else node.parents[:1], None)
+    # A union's parents all flow into it; those of a step after the first are references.
+    if node.spec is None:
+        return Outline(node.name, node.parents, None)
+    return Outline(node.name, node.parents[:1], None)
 
 
 def labels(nodes: Sequence[Outline]) -> list[str]:
@@ -179,7 +213,9 @@ def labels(nodes: Sequence[Outline]) -> list[str]:
     found: list[str] = []
     # Parents come first, so their datasets are known when a node is reached.
     for node in nodes:
-        above = [node.dataset] if node.dataset is not None else []
+        above = []
+        if node.dataset is not None:
+            above.append(node.dataset)
         for parent in node.parents:
             above += datasets[parent]
         datasets.append(tuple(dict.fromkeys(above)))
@@ -187,7 +223,8 @@ def labels(nodes: Sequence[Outline]) -> list[str]:
         # "gsm8k.Source (gsm8k)" would say nothing that the name does not.
         if names[label] > 1 and above and label != f"{above[0]}.Source":
             others = len(datasets[-1]) - 1
-            label += f" ({above[0]} + {others})" if others else f" ({above[0]})"
+            more = f" + {others}" if others else ""
+            label += f" ({above[0]}{more})"
         found.append(label)
     labeled = Counter(found)
     seen: Counter[str] = Counter()
@@ -196,25 +233,6 @@ def labels(nodes: Sequence[Outline]) -> list[str]:
         if labeled[label] > 1:
             found[place] = f"{label} #{seen[label]}"
     return found
-
-
-def _node_json(node: Node, index: int) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "node": index,
-        "name": node.name,
-        "fingerprint": node.fingerprint,
-        "parents": list(node.parents),
-    }
-    if node.spec is not None:
-        spec = canonical(node.spec)
-        assert isinstance(spec, dict)  # a Spec is canonically an object
-        # Its name is that of the node already.
-        line |= {key: value for key, value in spec.items() if key != "spec"}
-    if isinstance(node.spec, Source):
-        line["pin"] = {"commit": node.pin.commit, "digest": node.pin.digest}
-    if node.problems:
-        line["problems"] = [str(problem) for problem in node.problems]
-    return line
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -246,7 +264,9 @@ def _leaves(plan: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for node in plan["nodes"]:
         name = node["name"]
         count[name] += 1
-        label = name if count[name] == 1 else f"{name}#{count[name]}"
+        label = name
+        if count[name] > 1:
+            label += f"#{count[name]}"
         yield f"{label}.revision", node.get("revision")
         yield from _flatten(f"{label}.code", node.get("code"))
         yield from _flatten(label, node.get("fields"))

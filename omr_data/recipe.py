@@ -104,9 +104,9 @@ def load_module(path: Path) -> ModuleType:
         RecipeError: There is no such file, or it fails.
     """
     if not path.is_file():
-        raise RecipeError(f"there is no recipe file {path}.")
+        raise RecipeError(f"the recipe file {path} does not exist.")
     # Worker processes find the classes of a recipe by the name of its module, so the name depends
-    # on nothing but the path. It is no part of any fingerprint.
+    # on nothing but the path. It is not a part of any fingerprint.
     place = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
     name = f"omr_recipe_{re.sub('[^0-9A-Za-z_]', '_', path.stem)}_{place[:8]}"
     specification = importlib.util.spec_from_file_location(name, path)

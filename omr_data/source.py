@@ -43,6 +43,7 @@ from omr_data.records import ImageRef, Record
 class Images(Protocol):
     """Stores the images of a row. The original bytes are kept; nothing is encoded again."""
 
+    # A protocol and not the store itself: an author's tests can give images without a workspace.
     def from_bytes(self, data: bytes) -> ImageRef:
         """Stores encoded image bytes. Raises BadRow when they cannot be decoded."""
         ...
@@ -69,6 +70,7 @@ class Pin:
 class Files:
     """The files of one dataset on this machine."""
 
+    # Small and picklable: it goes to worker processes with every part.
     root: Path = Path()
     """The folder that the paths are relative to."""
     paths: tuple[str, ...] = ()
@@ -143,6 +145,8 @@ class Source(SourceNode):
 
     def resolve(self, locator: DatasetLocator) -> Pin:
         """Pins the bytes that will be read. A generated source is identified by its fields."""
+        # The default suits generated sources. One that reads files and forgets to pin them finds
+        # none, because `download` is empty by default as well.
         return Pin()
 
     def problem(self) -> OmrError | None:
@@ -159,6 +163,7 @@ class Source(SourceNode):
         """
         return ()
 
+    # Parts and rows are two methods, so that workers read their parts at the same time.
     @abstractmethod
     def parts(self, files: Files) -> Sequence[Part]:
         """Cuts the files into pieces, in order. Each becomes one shard, so the result must not
@@ -169,6 +174,7 @@ class Source(SourceNode):
     def rows(self, files: Files, part: Part) -> Iterator[Mapping[str, Any]]:
         """Yields the raw rows of one part, in order."""
 
+    # Apart from `rows`, so that a malformed row costs that row and not the rest of its part.
     @abstractmethod
     def convert(self, row: Mapping[str, Any], images: Images) -> Record:
         """Converts one raw row. This is the only place where malformed input is handled.

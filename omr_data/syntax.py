@@ -58,16 +58,16 @@ def code_digest(cls: type, module: ModuleType | None) -> str:
         module: The module that defines it, as it was when the class was made.
 
     Raises:
-        IdentityError: There is no source, or the class uses variables of a function around it.
+        IdentityError: The class has no source, or the class uses variables of a function around it.
     """
-    source = None if module is None else module_source(module)
+    source = module and module_source(module)
     if module is None or source is None:
         raise IdentityError(
             f"{cls.__qualname__} has no source to identify it by: it was typed into a prompt, or "
             "made at run time. Put the class into a file, such as the recipe."
         )
     parsed = parse(source, module.__name__, hasattr(module, "__path__"))
-    _check_captures(cls, parsed)
+    check_captures(cls, parsed)
     # From the outermost name: a class in another class or function is part of that one's tree.
     graph = _Graph()
     try:
@@ -107,7 +107,7 @@ def serialize(node: ast.AST) -> list[Any]:
         if name in _NOT_SERIALIZED or value is None or value == []:
             continue
         if isinstance(node, ast.JoinedStr):
-            value = _joined(value)
+            value = joined(value)
         line.append([name, _field(value)])
     return line
 
@@ -121,8 +121,9 @@ def _field(value: object) -> Any:
     return value if value is None else ascii(value)
 
 
-def _joined(values: list[ast.expr]) -> list[ast.expr]:
-    """The parts of an f-string, with constants that stand side by side as one."""
+def joined(values: list[ast.expr]) -> list[ast.expr]:
+    """Returns the parts of an f-string, with constants that stand side by side as one."""
+    # Versions of Python cut f-strings that are written in pieces at different places.
     parts: list[ast.expr] = []
     for value in values:
         last = parts[-1] if parts else None
@@ -163,11 +164,13 @@ def parse(source: str, name: str, is_package: bool) -> Module:
     stars = []
     for statement in body:
         # Compound statements count as a whole, so that a condition is part of what it decides.
-        for touched in _touched(statement):
+        for touched in touched_names(statement):
             touching.setdefault(touched, []).append(statement)
         if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
             stars.append(statement)
-    package = name if is_package else name.rpartition(".")[0]
+    package = name
+    if not is_package:
+        package = name.rpartition(".")[0]
     return Module(name, package, tuple(body), touching, tuple(stars))
 
 
@@ -253,7 +256,10 @@ class _Graph:
         if alias.name == "*":
             return self.add(target, None)
         found = self._resolve(target, alias.name, chain, seen)
-        return self._module(f"{source}.{alias.name}", chain) if found is None else found
+        # What a package does not define may be a submodule of it.
+        if found is None:
+            return self._module(f"{source}.{alias.name}", chain)
+        return found
 
     def _module(self, name: str, chain: tuple[str, ...]) -> Reference:
         """What an attribute of a module refers to; the whole module where none is taken."""
@@ -291,29 +297,36 @@ def _find(name: str) -> Module | tuple[str, ...]:
         except (ImportError, ValueError, AttributeError):
             return _MISSING
     if spec is None or spec.origin is None:
-        return ("namespace",) if spec is not None else _MISSING
-    return _from_spec(name, spec, loaded)
+        return _MISSING if spec is None else ("namespace",)
+    return module_from_spec(name, spec, loaded)
 
 
-def _from_spec(
+def module_from_spec(
     name: str, spec: importlib.machinery.ModuleSpec, loaded: ModuleType | None
 ) -> Module | tuple[str, ...]:
+    """Returns a module that was found: parsed, or described where its source is not followed.
+
+    Args:
+        name: Its dotted name.
+        spec: Where it is.
+        loaded: The module, where it is imported already.
+    """
     origin = Path(str(spec.origin))
     if {"site-packages", "dist-packages"} & set(origin.parts):
-        return ("installed", *_distribution(name.partition(".")[0]), name)
+        return ("installed", *distribution_of(name.partition(".")[0]), name)
     if origin.suffix != ".py":
         # A compiled module beside the recipe: its bytes are the only source there is.
         content = origin.read_bytes() if origin.is_file() else b""
         return ("compiled", hashlib.sha256(content).hexdigest())
-    text = None if loaded is None else module_source(loaded)
+    text = loaded and module_source(loaded)
     if text is None:
         text = importlib.util.decode_source(origin.read_bytes())
     return parse(text, name, spec.submodule_search_locations is not None)
 
 
 @functools.cache
-def _distribution(top: str) -> tuple[str, str]:
-    """The name and version of the installed package that a module belongs to."""
+def distribution_of(top: str) -> tuple[str, str]:
+    """Returns the name and version of the installed package that a module belongs to."""
     # Import names differ from package names: PIL is installed by Pillow.
     names = importlib.metadata.packages_distributions().get(top, [top])
     name = sorted(names)[0]
@@ -333,7 +346,10 @@ def _absolute(module: Module, statement: ast.ImportFrom) -> str:
 def _bound_name(statement: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
     if alias.asname:
         return alias.asname
-    return alias.name.partition(".")[0] if isinstance(statement, ast.Import) else alias.name
+    # `import a.b` binds a; `from a import b` binds b.
+    if isinstance(statement, ast.Import):
+        return alias.name.partition(".")[0]
+    return alias.name
 
 
 def _imports(
@@ -379,8 +395,8 @@ def _bound(nodes: Iterable[ast.AST]) -> set[str]:
     return found - declared
 
 
-def _touched(statement: ast.stmt) -> set[str]:
-    """The names of a module whose value a statement of it binds or may change.
+def touched_names(statement: ast.stmt) -> set[str]:
+    """Returns the names of a module whose value a statement of it binds or may change.
 
     `WORDS.append("x")` and `TABLE["a"] = 1` are part of what WORDS and TABLE are.
     """
@@ -458,12 +474,12 @@ class _UseVisitor(ast.NodeVisitor):
             self.visit(value)
 
     def _use(self, node: ast.Name, chain: tuple[str, ...]) -> None:
-        # A name that is only bound here is no use of what it was bound to before. `x += 1` is.
+        # A name that is only bound here does not use what it was bound to before. `x += 1` is.
         if not any(node.id in scope for scope in self._scopes):
             self.found.add((node.id, chain))
 
 
-def _check_captures(cls: type, module: Module) -> None:
+def check_captures(cls: type, module: Module) -> None:
     """Raises IdentityError for a class that is not in the source, or takes variables of a
     function."""
     around: list[ast.FunctionDef | ast.AsyncFunctionDef] = []

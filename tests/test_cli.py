@@ -114,7 +114,7 @@ def test_a_source_without_a_pin_is_shown_and_refused_with_the_command_that_mends
         ),
         (("build", TINY, "--set", "rollouts"), "--set takes NAME=VALUE"),
         (("build", TINY, "--set", "rollouts=many"), "rollouts='many' cannot be read as int"),
-        (("build", "recipes/missing.py"), "there is no recipe file recipes/missing.py"),
+        (("build", "recipes/missing.py"), "the recipe file recipes/missing.py does not exist"),
         (("release", TINY), "omr-sft-tiny is not built yet"),
         (("show", TINY), "Built are: none; run `omr build` first"),
     ],
@@ -536,4 +536,4 @@ def test_check_and_verify_release_name_every_file_that_was_changed(
     assert "shard-00001.parquet is missing or was changed" in problems
     shown, problems = here("verify-release", folder, code=1)
     assert problems.startswith("README.md was changed")
-    assert "there is no workspace" in here("check", "--work", tmp_path / "none", code=1)[1]
+    assert "none does not exist" in here("check", "--work", tmp_path / "none", code=1)[1]

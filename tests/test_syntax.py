@@ -227,7 +227,7 @@ def test_names_of_installed_packages_count_with_their_version(
 
     text = HEAD + "import numpy as np\n" + WORDS.replace("len(", "np.size(")
     before = code(tmp_path, text)
-    monkeypatch.setattr(syntax, "_distribution", lambda top: (top, "99.0"))
+    monkeypatch.setattr(syntax, "distribution_of", lambda top: (top, "99.0"))
     assert code(tmp_path, text) != before
     # One that the class does not use does not count.
     unused = HEAD + "import numpy as np\n" + WORDS

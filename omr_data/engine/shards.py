@@ -26,7 +26,7 @@ from omr_data.teacher import AttemptStatus
 # Plain tuples and not classes: they are pickled with every task, and unpacked where they are made.
 Fused = tuple[tuple[Step, str], ...]
 """Local steps that run in one pass, each with its fingerprint."""
-Outcome = tuple[list[Record], list[Dropped], Count]
+StepResult = tuple[list[Record], list[Dropped], Count]
 """What a step made of a shard: the records that came out, the dropped ones, and its count."""
 
 RAW_CHARACTERS = 2_000
@@ -167,7 +167,7 @@ def read_input(input: Input) -> tuple[list[Record], list[Dropped], list[Count]]:
     return records, dropped, [count]
 
 
-def read_part(task: ReadPart) -> Outcome:
+def read_part(task: ReadPart) -> StepResult:
     """Reads and converts the rows of one part. Malformed rows are dropped and can be looked up.
 
     Raises:
@@ -245,7 +245,7 @@ def raw_record(task: ReadPart, number: int, row: Mapping[str, Any]) -> Record:
     )
 
 
-def apply_decisions(task: ApplyDecisions) -> Outcome:
+def apply_decisions(task: ApplyDecisions) -> StepResult:
     """Drops the rows of a shard that a GlobalStep decided against."""
     # In the order of the shard, so that a decision changes which rows there are and nothing else.
     before = read_records(task.shard)
@@ -259,7 +259,7 @@ def apply_decisions(task: ApplyDecisions) -> Outcome:
     return records, dropped, count
 
 
-def attach_answers(task: AttachAnswers) -> Outcome:
+def attach_answers(task: AttachAnswers) -> StepResult:
     """Attaches the stored answers to the records of a shard."""
     before = read_records(task.shard)
     groups: list[list[Wanted]] = [[] for _ in before]
@@ -298,7 +298,7 @@ def attach_answers(task: AttachAnswers) -> Outcome:
     return records, [], count
 
 
-def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> Outcome:
+def apply_step(step: Step, fingerprint: str, records: Sequence[Record]) -> StepResult:
     """Runs one local step over the records of a shard.
 
     Args:

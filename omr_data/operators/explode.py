@@ -22,15 +22,14 @@ class Right(Expand):
 
     def expand(self, record: Record) -> Sequence[Record] | str:
         """Returns the rows, or why there are none."""
-        outcomes = [
-            response.verdict.outcome if response.verdict else None for response in record.responses
-        ]
+        verdicts = [response.verdict for response in record.responses]
+        outcomes = [verdict and verdict.outcome for verdict in verdicts]
         # A row is named by its attempt and not by its position, which changes when more are sampled
         # later. A response that came with the dataset has no key, and counts its attempts apart.
-        labels = [
-            f"{response.attempt}" if response.key else f"given-{response.attempt}"
-            for response in record.responses
-        ]
+        labels = []
+        for response in record.responses:
+            prefix = "" if response.key else "given-"
+            labels.append(f"{prefix}{response.attempt}")
         right = [
             replace(
                 record,

@@ -19,6 +19,7 @@ class ImageSide(Filter):
 
     def __post_init__(self) -> None:
         """Raises RecipeError where no image could pass."""
+        # When the recipe is read: at run time it would drop every row, after a download.
         super().__post_init__()
         if self.at_most is not None and self.at_most < self.at_least:
             raise RecipeError(

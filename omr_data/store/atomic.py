@@ -158,6 +158,7 @@ def _fsync(path: Path, flags: int) -> None:
 
 
 def _explain(path: Path, error: OSError) -> str:
+    # What to do depends on the cause, and the system's own words rarely say it.
     # EFBIG too: a limit on file size is met where a full disk is.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "Check that the folder exists and may be written"

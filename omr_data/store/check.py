@@ -14,11 +14,14 @@ def workspace_problems(workspace: Workspace) -> Iterator[str]:
         workspace: The workspace. No build should be running in it.
 
     Raises:
-        StoreError: There is no workspace, or another version made it.
+        StoreError: The workspace does not exist, or another version made it.
     """
     if not workspace.root.is_dir():
-        raise StoreError(f"there is no workspace {workspace.root}. Give its folder with --work.")
+        raise StoreError(
+            f"the workspace {workspace.root} does not exist. Give its folder with --work."
+        )
     workspace.check_format()
+    # Stages, images, rollouts: from what can be built again to what cannot.
     for folder in workspace.stages():
         yield from folder.check()
     yield from workspace.images.check()

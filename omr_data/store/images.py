@@ -75,6 +75,7 @@ def inspect_image(data: bytes) -> ImageRef:
 class ImageStore:
     """A folder of images. Any number of processes may write: equal names hold equal bytes."""
 
+    # 256 folders: file systems and people are slow in one folder with a million files.
     root: Path
     """The folder. Images are in folders below it, by the first two digits of their sha256."""
 

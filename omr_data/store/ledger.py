@@ -41,6 +41,7 @@ class Count:
 
     def add(self, other: "Count") -> None:
         """Adds the rows of another shard."""
+        # In place: a full build adds a thousand shards for each step.
         self.rows_in += other.rows_in
         self.rows_out += other.rows_out
         self.rows_kept += other.rows_kept
@@ -66,6 +67,7 @@ class Count:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain data, with reasons and tallies in alphabetical order."""
+        # Sorted, because the order in which reasons first occur depends on the shard.
         return {
             "step": self.step,
             "fingerprint": self.fingerprint,
@@ -143,6 +145,7 @@ def write_entry(path: Path, entry: ShardEntry) -> None:
 
 def read_entry(path: Path) -> ShardEntry:
     """Reads a shard's entry. Raises StoreError when it is missing or damaged."""
+    # The counts are not added up again: the seal says that they are what `write_entry` checked.
     data = read_sealed(path)
     counts = tuple(count_from_json(count) for count in data["counts"])
     return ShardEntry(**{**data, "counts": counts})
@@ -157,6 +160,7 @@ def seal(body: Mapping[str, Any]) -> str:
 
 def write_sealed(path: Path, body: Mapping[str, Any]) -> None:
     """Writes a JSON object together with its seal. Raises StoreError."""
+    # With line breaks, for people: what is sealed does not depend on the layout.
     text = json.dumps({"seal": seal(body), "body": body}, ensure_ascii=False, indent=1)
     write_text(path, text + "\n")
 
@@ -181,6 +185,7 @@ def read_json(path: Path) -> dict[str, Any]:
     # Nested a thousand times, a damaged or hostile file exhausts the parser's stack.
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read ({error}). {advice}") from error
+    # Valid JSON can still be something else: a damaged file may be cut to a number.
     if not isinstance(data, dict):
         raise StoreError(f"{path} holds no JSON object. {advice}")
     return data

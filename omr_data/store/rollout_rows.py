@@ -109,6 +109,7 @@ class RowCodec:
         """The answer of a row. Raises StoreError when its bytes are not those that were stored."""
         self._check(row)
         key, attempt, model, reason, prompt_tokens, completion_tokens, seconds, _, body, _ = row
+        # Absent and None are the same: bodies that were stored earlier lack the newer fields.
         content = json.loads(self.unpack(body))
         return Response(
             text=content["text"],
@@ -159,6 +160,7 @@ class RowCodec:
             key: The key, 64 hex digits.
             packed: The stored identity.
         """
+        # The key is the digest, so requests need no seal of their own.
         try:
             right = hashlib.sha256(self.unpack(packed).encode()).hexdigest() == key
         except (zstandard.ZstdError, UnicodeDecodeError):
@@ -194,6 +196,7 @@ def renew_identity(identity: str) -> str:
 
 
 def _renewed(value: Any, name: str = "") -> Canonical:
+    # By the name of the field and not by its Spec: plugins of the old version may be gone.
     if isinstance(value, list):
         return [_renewed(item) for item in value]
     if isinstance(value, dict):
@@ -223,6 +226,7 @@ def upgrade(database: sqlite3.Connection, codec: RowCodec) -> None:
         database: The open store.
         codec: Writes today's rows.
     """
+    # Renamed and copied, not altered: the new tables have seals, which SQL cannot work out.
     for table in sorted(TABLES):
         database.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     for statement in SCHEMA:

@@ -141,6 +141,7 @@ class StageFolder:
         Raises:
             StoreError: The disk refuses a write.
         """
+        # The digest last: killed before it, the columns are taken again.
         path = self.keys(side, number)
         write_sealed(path.with_suffix(".json"), {"sha256": write_frame(path, frame)})
 
@@ -241,6 +242,7 @@ class StageFolder:
         yield from _fault(self._check_summary)
 
     def _check_summary(self) -> None:
+        # A stage that is being built has no summary, and nothing is wrong with that.
         if not self.done():
             return
         summary = self.summary()
@@ -308,6 +310,7 @@ def read_shard(path: Path) -> "pa.Table":
     Raises:
         StoreError: The file is missing, damaged, of another schema, or has no ledger entry.
     """
+    # From the path alone, so that a task can be sent to a worker without its stage.
     folder = StageFolder(path.parent)
     number = int(path.stem.removeprefix("shard-"))
     table = _read_checked(path, read_entry(folder.entry(number)).sha256)
@@ -354,6 +357,7 @@ def iter_dropped(folder: StageFolder) -> Iterator[dict[str, Any]]:
 
     Each is a dict of the record's columns, and `step`, `reason` and `detail`. Raises StoreError.
     """
+    # One shard at a time: a step may drop more rows than memory holds.
     for number in range(len(folder.summary()["shards"])):
         sha256 = read_entry(folder.entry(number)).dropped_sha256
         if sha256 is not None:
@@ -363,6 +367,7 @@ def iter_dropped(folder: StageFolder) -> Iterator[dict[str, Any]]:
 def _dropped_table(dropped: Sequence[Dropped]) -> "pa.Table":
     import pyarrow as pa
 
+    # The same columns as a shard, and three more, so that one reader shows both.
     table = to_table([drop.record for drop in dropped])
     extra: Mapping[str, list[str]] = {
         "step": [drop.step for drop in dropped],

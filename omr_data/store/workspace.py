@@ -55,10 +55,12 @@ class Workspace:
             name: The name of the stage's last step, for people.
             fingerprint: The stage's identity. Its first 16 hex digits tell stages apart.
         """
+        # 64 bits are enough for the stages of one machine, and keep paths short enough to read.
         return StageFolder(self.root / "stages" / f"{name}-{fingerprint[:16]}")
 
     def stages(self) -> list[StageFolder]:
         """Returns the folders of all stages that exist, of any recipe."""
+        # Also those that no recipe makes any more: only a person knows which are still wanted.
         return [StageFolder(path) for path in sorted((self.root / "stages").glob("*-*"))]
 
     @contextmanager

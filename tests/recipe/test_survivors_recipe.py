@@ -46,9 +46,9 @@ def test_a_file_with_spaces_and_signs_has_a_module_that_pickle_finds(tmp_path: P
 def test_what_is_not_a_python_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"mine\.yaml .*Python file.*function `recipe`"):
         load_module(write(tmp_path, "name: mine", "mine.yaml"))
-    with pytest.raises(RecipeError, match=r"there is no recipe file .*absent\.py"):
+    with pytest.raises(RecipeError, match=r"the recipe file .*absent\.py does not exist"):
         load_module(tmp_path / "absent.py")
-    with pytest.raises(RecipeError, match="there is no recipe file"):
+    with pytest.raises(RecipeError, match="does not exist"):
         load_module(tmp_path)
 
 

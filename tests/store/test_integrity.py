@@ -1,18 +1,22 @@
 """Stored bytes are checked when they are read, and say what to do when they were changed."""
 
+import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from omr_data.errors import BadRow, StoreError
+from omr_data.records import Response
 from omr_data.store import atomic
 from omr_data.store.atomic import new_folder, replaced_folder
 from omr_data.store.check import workspace_problems
 from omr_data.store.datafiles import why_not_data
-from omr_data.store.images import ImageStore, RowImages
+from omr_data.store.images import ImageStore, RowImages, inspect_image
 from omr_data.store.ledger import (
     Count,
     ShardEntry,
@@ -24,8 +28,19 @@ from omr_data.store.ledger import (
     write_entry,
     write_sealed,
 )
-from omr_data.store.shards import StageFolder, check_shard, read_records, read_shard, write_parquet
+from omr_data.store.rollout_rows import RowCodec, renew_identity
+from omr_data.store.shards import (
+    Dropped,
+    StageFolder,
+    check_shard,
+    file_sha256,
+    iter_dropped,
+    read_records,
+    read_shard,
+    write_parquet,
+)
 from omr_data.store.workspace import Workspace, check_format, sweep
+from omr_data.teacher import JSON_FIELDS, AttemptStatus, Failure
 from tests.builders import png, record
 from tests.engine.tiny import DropLast, Numbers, Odd, run
 
@@ -226,7 +241,7 @@ def test_omr_check_notices_what_is_gone(tmp_path: Path, name: str) -> None:
 
 
 def test_omr_check_refuses_what_is_no_workspace(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="there is no workspace"):
+    with pytest.raises(StoreError, match="the workspace .* does not exist"):
         list(workspace_problems(Workspace(tmp_path / "none")))
 
 
@@ -417,3 +432,83 @@ ESCAPES = ["../secret.png", "/etc/passwd", "a\\b.png", "a\0.png", "none.png", "a
 def test_a_hostile_or_missing_path_is_a_bad_row(tmp_path: Path, path: str) -> None:
     with pytest.raises(BadRow, match="leaves the dataset|image missing"):
         RowImages(dataset(tmp_path), ImageStore(tmp_path / "images")).from_file(path)
+
+
+def test_temporary_images_are_not_checked_and_stored_ones_are(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    ref = store.put(png())
+    # What a killed build left: its name is not a digest, and the next build deletes it.
+    (store.path(ref).parent / ".half.tmp").write_bytes(b"half")
+    assert list(store.check()) == []
+    store.path(ref).write_bytes(b"other")
+    assert len(list(store.check())) == 1
+
+
+def test_an_image_of_a_format_that_is_not_listed_is_refused() -> None:
+    with pytest.raises(BadRow, match="image broken"):
+        inspect_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
+    stream = io.BytesIO()
+    # PPM is read by Pillow, and is not among our formats.
+    Image.new("RGB", (4, 4)).save(stream, "PPM")
+    with pytest.raises(BadRow, match="image broken"):
+        inspect_image(stream.getvalue())
+
+
+def test_dropped_rows_come_back_in_order_with_step_and_reason(tmp_path: Path) -> None:
+    folder = StageFolder(tmp_path / "stage")
+    for number, names in enumerate((["b", "a"], [], ["c"])):
+        drops = [Dropped(record(name), "Step", "short", f"{name} is short") for name in names]
+        count = Count("Step", "f" * 64, 1 + len(names), 1, 1, Counter({"short": len(names)}))
+        folder.commit(number, [record(f"kept/{number}")], drops, [count])
+    folder.finish(3, "Step")
+    found = [(row["id"], row["step"], row["reason"], row["detail"]) for row in iter_dropped(folder)]
+    assert found == [(name, "Step", "short", f"{name} is short") for name in ("b", "a", "c")]
+
+
+def test_advice_about_a_changed_file_names_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as error:
+        file_sha256(tmp_path / "gone.parquet")
+    assert str(error.value).endswith(
+        f"Delete the folder {tmp_path} and build again; rollouts are kept."
+    )
+
+
+def test_a_new_folder_makes_the_folders_above_it(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "a" / "b" / "c") as folder:
+        (folder / "file").write_text("x")
+    assert (tmp_path / "a/b/c/file").read_text() == "x"
+
+
+def test_rows_of_the_rollout_store_keep_every_value(tmp_path: Path) -> None:
+    codec = RowCodec(tmp_path)
+    answer = Response(
+        text="7",
+        attempt=3,
+        model="m",
+        finish_reason="stop",
+        reasoning="so",
+        prompt_tokens=11,
+        completion_tokens=13,
+        key="ab" * 32,
+        seconds=1.5,
+        logprob=-0.25,
+    )
+    assert codec.response(codec.rollout_row(bytes.fromhex(answer.key), answer, 1.0)) == answer
+    failed = Failure(4, AttemptStatus.REFUSED, "content filter", "no", 400, 5)
+    row = codec.failure_row(bytes.fromhex(answer.key), failed, 1.0)
+    assert codec.failure(row) == (answer.key, failed)
+
+
+def test_an_old_identity_is_written_as_todays(tmp_path: Path) -> None:
+    old = {
+        "messages": [{"fields": {"none": None, "kept": 1}}],
+        "teacher": {"fields": {"temperature": None, "top_p": None, "extra": '{"b": 1.0, "a": 2}'}},
+    }
+    assert json.loads(renew_identity(json.dumps(old))) == {
+        "messages": [{"fields": {"kept": 1}}],
+        "teacher": {"fields": {"temperature": None, "extra": '{"b": 1.0, "a": 2}'}},
+    }
+    name = sorted(JSON_FIELDS)[0]
+    assert json.loads(renew_identity(json.dumps({name: '{"b": 1.0, "a": 0.5}'}))) == {
+        name: '{"a":0.5,"b":1}'
+    }

@@ -17,17 +17,8 @@ import pytest
 from tests.style.measure import PACKAGE, ROOT, measure
 
 TO_MEND: tuple[str, ...] = (
-    "omr_data/engine",
-    "omr_data/identity.py",
     "omr_data/operators/difficulty.py",
     "omr_data/operators/verify.py",
-    "omr_data/plan.py",
-    "omr_data/processes.py",
-    "omr_data/recipe.py",
-    "omr_data/release",
-    "omr_data/source.py",
-    "omr_data/store",
-    "omr_data/syntax.py",
     "omr_data/verifiers",
 )
 """Files and folders of the package that do not keep the goals yet. It may only become shorter."""
