@@ -1,5 +1,6 @@
 """Loading recipe files. Each test was written for a mutant that survived."""
 
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from omr_data import recipe as recipes
 from omr_data.errors import RecipeError
 from omr_data.recipe import load, load_in_worker, load_module
+from omr_data.syntax import module_source
 
 GOOD = """
 from dataclasses import dataclass
@@ -41,6 +43,33 @@ def test_a_file_with_spaces_and_signs_has_a_module_that_pickle_finds(tmp_path: P
     assert module.startswith("omr_recipe_my_set_2_0")
     assert sys.modules[module].Anything is type(step)
     assert pickle.loads(pickle.dumps(step)) == step
+
+
+def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> None:
+    made = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        made.append(load_module(write(tmp_path / folder, GOOD)))
+    assert made[0].__name__ != made[1].__name__
+
+
+def test_a_folder_whose_name_is_not_utf_8_can_hold_a_recipe(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    # Taken off again: a path that cannot be encoded stops other tests that start processes.
+    before = list(sys.path)
+    try:
+        assert load_module(write(folder, GOOD)).recipe().name == "mine"
+    finally:
+        sys.path[:] = before
+
+
+def test_the_text_that_ran_is_kept_and_tracebacks_name_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    module = load_module(path)
+    path.write_text("an edit while a build runs")
+    assert module_source(module) == GOOD
+    assert module.recipe.__code__.co_filename == str(path)
 
 
 def test_what_is_not_a_python_file_is_refused(tmp_path: Path) -> None:

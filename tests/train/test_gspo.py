@@ -83,6 +83,12 @@ def test_each_loss_trains_and_tells_what_it_did(
     assert {float(value.sum()) for value in weights(tmp_path / "run").values()} != start
 
 
+def test_the_rate_of_the_first_step_is_that_of_the_warm_up(problems: Path, tmp_path: Path) -> None:
+    few = {"minibatches": "1", "prompts_per_step": "2", "rollouts": "2", "max_tokens": "4"}
+    reinforce(problems, tmp_path / "run", steps="1", lr="1e-4", warmup="4", **few)
+    assert [line["lr"] for line in metrics(tmp_path / "run")] == [pytest.approx(2.5e-5)]
+
+
 @pytest.mark.build
 def test_with_one_mini_batch_the_ratio_is_always_one(problems: Path, tmp_path: Path) -> None:
     reinforce(problems, tmp_path / "run", minibatches="1", steps="1")

@@ -49,6 +49,7 @@ def test_only_the_folder_of_the_embedded_model_is_used() -> None:
     assert used == {"FOLDER"}
 
 
+@pytest.mark.build
 def test_shapes_are_not_checked_outside_tests() -> None:
     """A check at every call would cost more than some of the calls."""
     code = (
