@@ -2,14 +2,15 @@
 
     python benchmarks/dedup.py                  100,000 documents, 10,000 images: about six minutes
     python benchmarks/dedup.py --quick          a tenth of both
-    python benchmarks/dedup.py --full           874,000 documents too, on two cores: needs 8 GB of disk
+    python benchmarks/dedup.py --full           874,000 documents too, on two cores, 8 GB of disk
     python benchmarks/dedup.py --mirror DIR     real images too
 
-Documents of about 4.5 KB are made from a seed; a tenth are copies of others: exact, or with 2, 5, 10 or 20% of their words
-replaced. dedup.NearText reads them from parquet, signs, indexes, verifies and decides on one core; datasketch's documented
-path (update_batch, insert, query) works on the same texts in memory. The median of three runs, each in a process of its own,
-after the libraries and the compiled loops are loaded (half a second, once). Truth is the Jaccard similarity of the sets of word
-5-grams of every planted pair. The last line is one JSON object.
+Documents of about 4.5 KB are made from a seed; a tenth are copies of others: exact, or with 2, 5,
+10 or 20% of their words replaced. dedup.NearText reads them from parquet, signs, indexes, verifies
+and decides on one core; datasketch's documented path (update_batch, insert, query) works on the
+same texts in memory. The median of three runs counts, each in a process of its own, after the
+libraries and the compiled loops are loaded (half a second, once). Truth is the Jaccard similarity
+of the shingles of every planted pair. The last line is one JSON object.
 """
 
 import argparse
@@ -51,11 +52,14 @@ ROWS = 10_000
 RATES = (0.0, 0.02, 0.05, 0.10, 0.20)
 
 
-# ------------------------------------------------------------------------------------------ the corpus
-
-
 def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Writes shards of 10,000 documents; returns them and the planted pairs of ids."""
+    """Writes shards of 10,000 documents, and returns them with the planted pairs of ids.
+
+    Args:
+        folder: Where they are written; it must not exist.
+        count: The number of documents.
+        seed: The same seed gives the same documents.
+    """
     spell = random.Random(seed)
     words = np.array(
         [
@@ -75,6 +79,7 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
         ids, texts = [], []
         for number in range(start, min(start + ROWS, count)):
             id_ = f"d/{number:07}"
+            # Every tenth document copies one of the latest 2,000 originals.
             if kept and number % 10 == 9:
                 source, picked = kept[int(numbers.integers(len(kept)))]
                 picked = picked.copy()
@@ -100,9 +105,6 @@ def corpus(folder: Path, count: int, seed: int) -> tuple[list[Path], list[tuple[
     return paths, pairs
 
 
-# ------------------------------------------------------------------------------------------- our path
-
-
 def make_keys(task: tuple[Path, Path]) -> Path:
     """One shard's key columns."""
     source, target = task
@@ -117,7 +119,13 @@ def start() -> None:
 def ours(
     paths: Sequence[Path], folder: Path, workers: int
 ) -> tuple[float, float, set[str], pl.DataFrame]:
-    """Seconds in all, seconds of the decision, the dropped ids and the pairs."""
+    """Seconds in all, seconds of the decision, the dropped ids and the pairs.
+
+    Args:
+        paths: The shards.
+        folder: Receives the key columns; it must not exist.
+        workers: Processes.
+    """
     folder.mkdir()
     began = time.perf_counter()
     targets = [folder / path.name for path in paths]
@@ -135,7 +143,13 @@ def ours(
 
 
 def in_its_own_process(paths: Sequence[Path], folder: Path, workers: int) -> dict[str, Any]:
-    """The same in a fresh process, with the most memory that it and its workers had."""
+    """Runs `measure` in a fresh process, and adds the peak of memory in MiB.
+
+    Args:
+        paths: The shards.
+        folder: Receives the key columns and the results.
+        workers: Processes.
+    """
     import sys
 
     folder.mkdir(exist_ok=True)
@@ -148,6 +162,7 @@ def in_its_own_process(paths: Sequence[Path], folder: Path, workers: int) -> dic
     )
     peak, watched = 0.0, psutil.Process(process.pid)
     while process.poll() is None:
+        # A worker may end between the listing and the reading. Shared pages count twice.
         with contextlib.suppress(psutil.Error):
             peak = max(
                 peak,
@@ -163,9 +178,8 @@ def in_its_own_process(paths: Sequence[Path], folder: Path, workers: int) -> dic
 def measure(folder: Path, workers: int) -> None:
     """The child of `in_its_own_process`."""
     paths = [Path(path) for path in json.loads((folder / "paths.json").read_text())]
-    STEP.extract_keys(
-        pq.read_table(paths[0]).slice(0, 1), lambda image: b""
-    )  # loads what both sides have loaded when they begin
+    # Loads what both sides have loaded when they begin.
+    STEP.extract_keys(pq.read_table(paths[0]).slice(0, 1), lambda image: b"")
     seconds, deciding, dropped, pairs = ours(paths, folder / f"keys-{workers}", workers)
     pairs.write_parquet(folder / "pairs.parquet")
     (folder / "dropped.json").write_text(json.dumps(sorted(dropped)))
@@ -180,9 +194,6 @@ def measure(folder: Path, workers: int) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------- the peers
-
-
 def peer(texts: Sequence[str]) -> float:
     """datasketch: seconds to sign, insert and query every text."""
     began = time.perf_counter()
@@ -193,6 +204,7 @@ def peer(texts: Sequence[str]) -> float:
         minhash.update_batch(
             [" ".join(found[at : at + 5]).encode() for at in range(len(found) - 4)]
         )
+        # Queried before it is inserted, or every text would find itself.
         index.query(minhash)
         index.insert(str(number), minhash)
     return time.perf_counter() - began
@@ -218,6 +230,7 @@ def kernel(folder: Path, texts: Sequence[str]) -> tuple[float, float]:
     ]
     rest = [array.ctypes.data_as(ctypes.c_void_p) for array in (a, b, out)]
     rates: tuple[list[float], list[float]] = ([], [])
+    # The median of five rounds in turns.
     for _ in range(5):
         began = time.perf_counter()
         signatures(shingles)
@@ -231,7 +244,13 @@ def kernel(folder: Path, texts: Sequence[str]) -> tuple[float, float]:
 def quality(
     folder: Path, paths: Sequence[Path], planted: Sequence[tuple[str, str]]
 ) -> tuple[float, float]:
-    """Recall over planted pairs at or over the threshold, and precision of the pairs that led to a drop."""
+    """Recall over planted pairs at the threshold, and precision of the pairs that led to a drop.
+
+    Args:
+        folder: What `measure` wrote.
+        paths: The shards.
+        planted: Pairs of ids.
+    """
     ids = sorted({id_ for pair in planted for id_ in pair})
     frame = (
         pl.scan_parquet(list(paths))
@@ -259,7 +278,7 @@ def _jaccard(one: Any, other: Any) -> float:
     return float(common / (len(one) + len(other) - common))
 
 
-def drawn(count: int) -> list[bytes]:
+def synthetic(count: int) -> list[bytes]:
     """Grainy images of 448 x 448, half JPEG and half PNG, which is the most that a PNG can hold."""
     encoded = []
     for seed in range(count):
@@ -289,7 +308,9 @@ def real(mirror: Path) -> list[bytes]:
 def images(encoded: Sequence[bytes], count: int) -> tuple[float, float]:
     """Images a second, in turns of all: both our hashes against imagehash's phash alone."""
     seconds = [0.0, 0.0]
+    # The first call compiles.
     image_hashes(encoded[0])
+    # In turns, so that a slower minute of the machine counts for both sides.
     for _ in range(max(1, count // len(encoded))):
         began = time.perf_counter()
         for data in encoded:
@@ -332,16 +353,17 @@ def main() -> None:
         folder = Path(name)
         paths, planted = corpus(folder / "corpus", count, 0)
         print(
-            f"{count:,} documents of {sum(path.stat().st_size for path in paths) / 2**20:,.0f} MiB of parquet",
+            f"{count:,} documents of "
+            f"{sum(path.stat().st_size for path in paths) / 2**20:,.0f} MiB of parquet",
             flush=True,
         )
         rounds = [in_its_own_process(paths, folder / f"round-{number}", 1) for number in range(3)]
-        one = sorted(rounds, key=lambda found: float(found["seconds"]))[
-            1
-        ]  # the median: the first one reads from a cold disk
+        # The median: the first one reads from a cold disk.
+        one = sorted(rounds, key=lambda found: float(found["seconds"]))[1]
         rate = count / one["seconds"]
         print(
-            f"NearText: {rate:,.0f} documents/s on one core, {one['deciding']:.1f} s of it deciding, {one['peak_mb']:,} MB",
+            f"NearText: {rate:,.0f} documents/s on one core, "
+            f"{one['deciding']:.1f} s of it deciding, {one['peak_mb']:,} MB",
             flush=True,
         )
         recall, precision = quality(folder / "round-0", paths, planted)
@@ -352,7 +374,7 @@ def main() -> None:
         theirs = count / peer(texts)
         print(f"datasketch: {theirs:,.0f} documents/s", flush=True)
         del texts
-        sets = {"synthetic": drawn(200)} | (
+        sets = {"synthetic": synthetic(200)} | (
             {"real": real(arguments.mirror)} if arguments.mirror else {}
         )
         seen = {
@@ -373,7 +395,8 @@ def main() -> None:
                 name: round(ours_rate / theirs_rate, 2)
                 for name, (ours_rate, theirs_rate) in seen.items()
             },
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, "
+            f"Python {platform.python_version()}",
         }
         if arguments.full:
             small = in_its_own_process(paths, folder / "round-0", 2)
@@ -384,7 +407,8 @@ def main() -> None:
             )
             result |= {"full_seconds": round(large["seconds"], 1), "full_peak_mb": large["peak_mb"]}
             print(
-                f"874,000 documents on two cores: {large['seconds']:.0f} s, {large['peak_mb']:,} MB",
+                f"874,000 documents on two cores: {large['seconds']:.0f} s, "
+                f"{large['peak_mb']:,} MB",
                 flush=True,
             )
     print(json.dumps(result))

@@ -2,7 +2,7 @@
 
 **Embedder**: a Spec that turns texts into vectors; texts of similar meaning have vectors of similar
 direction. Its identity is the model's name with the commit on the Hub, or with the sha256 of the
-weights. The folder with the weights is no part of the identity.
+weights. The folder with the weights does not count for the identity.
 
 Deriving from `Embedder` is all that another kind needs: fields that say which model, and `embed`.
 """

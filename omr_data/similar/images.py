@@ -73,7 +73,7 @@ def image_hashes(data: bytes) -> ImageHashes:
         grey = cells @ WEIGHTS
         if trimmed:
             whole = _means(pixels)
-            # A photograph may have an even strip at its edge, which is no border.
+            # A photograph may have an even strip at its edge, which is not a border.
             even = content.shape[0] * content.shape[1] >= NARROW * pixels[..., 0].size
             thumbnails.append(_packed(whole, BORDERLESS if even else 0))
             hashes.append(_hashes(whole @ WEIGHTS))
@@ -234,7 +234,7 @@ def _bits(flags: "NDArray[np.bool_]") -> int:
 
 
 def _boxes(cells: int) -> "NDArray[np.float32]":
-    """A matrix that takes means of 64 places in so many cells of equal width."""
+    """A matrix that takes means of 64 places in a number of cells of equal width."""
     edges = np.linspace(0, SIDE, cells + 1)
     # 64 is not a multiple of 9: edges cut through places, which then count in part.
     overlap = np.minimum(edges[1:, None], np.arange(1, SIDE + 1)) - np.maximum(
