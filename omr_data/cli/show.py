@@ -52,9 +52,9 @@ def show_command(
 ) -> None:
     """Show rows of a built step, the rows it dropped, or a table it made."""
     job = load_job(file, set, mirror, work)
-    cut, where = folders(job.plan, job.workspace)
+    cut, places = folders(job.plan, job.workspace)
     built = [
-        (stage, folder) for stage, folder in zip(cut.stages, where, strict=True) if folder.done()
+        (stage, folder) for stage, folder in zip(cut.stages, places, strict=True) if folder.done()
     ]
     called = {node.fingerprint: node.label for node in job.plan.nodes}
     # Several steps are often written as one stage, which is shown for each of them. A step may be
