@@ -1,12 +1,18 @@
 """Who stays can be chosen; tables say what was dropped, what disagrees and what was close."""
 
+import io
+import re
 from pathlib import Path
 
+import polars as pl
 import pytest
+from rich.console import Console
 
+from omr_data.cli.show import print_table, read_condition
 from omr_data.errors import RecipeError
 from omr_data.operators import decontaminate, dedup
 from omr_data.sources import gsm8k
+from omr_data.store.shards import StageFolder
 from tests.builders import record
 from tests.dedup_rows import decide, text
 
@@ -72,3 +78,30 @@ def test_problems_that_differ_in_numbers_only_are_one_group() -> None:
     ]
     groups = [one.group for one in dedup.Templates().apply_batch(rows)]
     assert groups[0] == groups[1] != groups[2] and all(groups)
+
+
+def test_a_shown_table_is_sorted_and_filtered_by_columns_and_ids(tmp_path: Path) -> None:
+    frame = {
+        "dropped": ["b/1", "b/2", "c/1"],
+        "kept": ["a/1", "c/9", "a/2"],
+        "similarity": [0.8, 0.9, 1.0],
+        "kept_source": ["a", "c", "a"],
+    }
+    folder = StageFolder(tmp_path)
+    pl.DataFrame(frame).write_parquet(folder.table("pairs"))
+
+    def shown(sort: str = "", where: tuple[tuple[str, str], ...] = (), prefix: str = "") -> str:
+        console = Console(file=io.StringIO(), width=100)
+        print_table(console, folder, "pairs", 10, sort, where, prefix)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert re.findall("[bc]/[12](?= +[ac]/)", shown(sort="similarity")) == ["c/1", "b/2", "b/1"]
+    kept = shown(where=(("kept_source", "a"),))
+    assert "2 of 2 rows" in kept and "b/2" not in kept
+    either = shown(prefix="c/")
+    assert "2 of 2 rows" in either and "b/1" not in either
+    with pytest.raises(RecipeError, match="no column weight"):
+        shown(sort="weight")
+    with pytest.raises(RecipeError, match="column=value"):
+        read_condition("kept_source")

@@ -17,6 +17,9 @@ from omr_data.progress import printable
 from omr_data.records import Record
 from omr_data.store.shards import StageFolder, iter_dropped, read_records
 
+ID_COLUMNS = ("id", "dropped", "kept", "one", "other", "benchmark_id")
+"""Columns of tables that hold ids of rows."""
+
 # UNDECIDED and a missing verdict are yellow.
 _STYLES = {"RIGHT": "green", "WRONG": "red"}
 
@@ -38,12 +41,20 @@ def show_command(
     table: Annotated[
         str | None, typer.Option(help="Show a table that the step made, like pairs.")
     ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(help="Sort the table by this column, the largest first."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rows of the table with this value, as column=value. Repeatable."),
+    ] = None,
 ) -> None:
     """Show rows of a built step, the rows it dropped, or a table it made."""
     job = load_job(file, set, mirror, work)
-    cut, where = folders(job.plan, job.workspace)
+    cut, places = folders(job.plan, job.workspace)
     built = [
-        (stage, folder) for stage, folder in zip(cut.stages, where, strict=True) if folder.done()
+        (stage, folder) for stage, folder in zip(cut.stages, places, strict=True) if folder.done()
     ]
     called = {node.fingerprint: node.label for node in job.plan.nodes}
     # Several steps are often written as one stage, which is shown for each of them. A step may be
@@ -61,13 +72,17 @@ def show_command(
             f"no step {step or ''} of {file} is built. "
             f"Built are: {', '.join(names) or 'none; run `omr build` first'}."
         )
+    # Refused rather than ignored: rows that were not filtered would look as if they were.
+    if table is None and (sort or where):
+        raise RecipeError("--sort and --where go with --table: give the table, like --table pairs.")
     console = Console()
     if dropped:
         # Dropped rows know the name of their step; a label adds a dataset in parentheses.
         name = (step or "").partition(" (")[0]
         print_dropped(console, [folder for _, folder in chosen], name, id or "", rows)
     elif table is not None:
-        print_table(console, chosen[-1][1], table, rows)
+        wanted = [read_condition(text) for text in where or ()]
+        print_table(console, chosen[-1][1], table, rows, sort or "", wanted, id or "")
     else:
         if step is None:
             # Without a step, the result of the recipe: the last stage.
@@ -191,7 +206,27 @@ def _dropped_row(row: Mapping[str, Any]) -> Text:
     return text
 
 
-def print_table(console: Console, folder: StageFolder, name: str, rows: int) -> None:
+def read_condition(text: str) -> tuple[str, str]:
+    """Splits "column=value"; the value may hold further signs of equality.
+
+    Raises:
+        RecipeError: The text has no sign of equality.
+    """
+    column, found, value = text.partition("=")
+    if not found:
+        raise RecipeError(f"--where {text!r} has no '='. Write it as column=value.")
+    return column, value
+
+
+def print_table(
+    console: Console,
+    folder: StageFolder,
+    name: str,
+    rows: int,
+    sort: str = "",
+    where: Sequence[tuple[str, str]] = (),
+    prefix: str = "",
+) -> None:
     """Prints the first rows of a table that a step made.
 
     Args:
@@ -199,9 +234,12 @@ def print_table(console: Console, folder: StageFolder, name: str, rows: int) -> 
         folder: The stage that made the table.
         name: The table's name, like "pairs".
         rows: At most this many rows.
+        sort: A column to sort by, the largest value first. Empty for the order of the table.
+        where: Columns, each with the value that it must have as text.
+        prefix: What the value of some column of ids must start with.
 
     Raises:
-        RecipeError: The stage has no such table.
+        RecipeError: The stage has no such table, or the table no such column.
     """
     import polars as pl
 
@@ -213,6 +251,23 @@ def print_table(console: Console, folder: StageFolder, name: str, rows: int) -> 
         )
     # Tables of pairs can have millions of rows. All are read, for their number.
     frame = pl.read_parquet(path)
+    unknown = {sort, *(column for column, _ in where)} - {"", *frame.columns}
+    if unknown:
+        raise RecipeError(
+            f"the table {name!r} has no column {', '.join(sorted(unknown))}. "
+            f"It has: {', '.join(frame.columns)}."
+        )
+    # Compared as text, since a value from the command line has no type.
+    for column, value in where:
+        frame = frame.filter(pl.col(column).cast(pl.String) == value)
+    ids = [column for column in frame.columns if column in ID_COLUMNS]
+    if prefix and ids:
+        # A pair is found by either of its sides.
+        matches = [pl.col(column).str.starts_with(prefix) for column in ids]
+        frame = frame.filter(pl.any_horizontal(matches))
+    if sort:
+        # Stable, so that equal rows keep the order in which the step wrote them.
+        frame = frame.sort(sort, descending=True, nulls_last=True, maintain_order=True)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in frame.columns:
         shown.add_column(_styled(column), overflow="fold")
