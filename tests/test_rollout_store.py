@@ -56,6 +56,7 @@ def everything(path: Path, asked: list[Request]) -> tuple[Any, ...]:
         return store.responses(keys), store.unanswered(keys), store.settled(keys)
 
 
+@pytest.mark.build
 def test_a_bit_that_flips_in_a_store_is_noticed_or_changes_nothing_that_is_read(
     tmp_path: Path,
 ) -> None:

@@ -60,6 +60,7 @@ def ask(url: str, folder: Path, seed: int = 0) -> list[Record]:
     ]
 
 
+@pytest.mark.slow
 def test_it_answers_with_images_and_is_often_right_and_seeds_draw_the_same_again(
     url: str, tmp_path: Path
 ) -> None:

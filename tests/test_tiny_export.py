@@ -79,6 +79,7 @@ def theirs(folder: Path, record: Record, store: ImageStore) -> tuple[list[int], 
     return ids[0].tolist(), model(input_ids=ids, attention_mask=torch.ones_like(ids), **seen).logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["text", "sum", "choice"])
 def test_transformers_loads_the_folder_and_gives_our_logits(
     synthetic_records: tuple[list[Record], ImageStore], folder: Path, family: str
@@ -142,6 +143,7 @@ def test_an_image_keeps_its_proportions_there_and_a_square_has_16_tokens(
     assert processor(images=Image.new("RGB", size))["image_grid_thw"].tolist() == [grid]
 
 
+@pytest.mark.slow
 def test_processor_files_go_beside_weights_of_ones_own(
     tmp_path: Path, synthetic_records: tuple[list[Record], ImageStore], folder: Path
 ) -> None:

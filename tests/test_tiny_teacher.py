@@ -50,6 +50,7 @@ def answers(
     return found
 
 
+@pytest.mark.build
 def test_it_is_often_right_on_problems_it_never_saw(
     synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
@@ -73,6 +74,7 @@ def test_it_is_often_right_on_problems_it_never_saw(
     assert sum(tagged) / len(tagged) > 0.95
 
 
+@pytest.mark.build
 def test_the_text_is_the_same_in_any_company_for_any_workers_and_for_attempts_asked_later(
     synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
@@ -90,6 +92,7 @@ def test_the_text_is_the_same_in_any_company_for_any_workers_and_for_attempts_as
     }
 
 
+@pytest.mark.build
 def test_attempts_differ_and_another_seed_draws_others(
     synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
@@ -120,6 +123,7 @@ def test_an_answer_that_is_cut_off_says_so(
     assert {response.completion_tokens for response in found.values()} == {3}
 
 
+@pytest.mark.build
 def test_long_questions_large_images_and_strange_bytes_are_answered_too(tmp_path: Path) -> None:
     from tests.builders import png, record
 
@@ -179,6 +183,7 @@ def test_its_identity_holds_the_weights_and_a_change_of_them_is_refused() -> Non
         tiny.Teacher(weights="00")
 
 
+@pytest.mark.build
 def test_our_forward_equals_the_stock_model(
     synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
@@ -211,6 +216,7 @@ def test_our_forward_equals_the_stock_model(
         torch.testing.assert_close(model.lm_head(states), stock.logits)
 
 
+@pytest.mark.build
 def test_the_numpy_forward_equals_transformers_on_text_and_images(
     synthetic_records: tuple[list[Record], ImageStore],
 ) -> None:
@@ -246,6 +252,7 @@ def test_the_numpy_forward_equals_transformers_on_text_and_images(
         np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4)
 
 
+@pytest.mark.build
 def test_asking_the_embedded_teacher_imports_no_deep_learning_framework() -> None:
     import subprocess
     import sys

@@ -28,7 +28,7 @@ ImportFile = Annotated[
         metavar="FILE", help="An exported file, or another workspace's rollouts.sqlite."
     ),
 ]
-Kind = Annotated[
+FailureKind = Annotated[
     str | None,
     typer.Option(help="Only failures of this kind or status, like rejected; all if not given."),
 ]
@@ -53,7 +53,7 @@ def failures_command(work: WorkOption = WORK) -> None:
 
 
 @app.command("retry")
-def retry_command(kind: Kind = None, work: WorkOption = WORK) -> None:
+def retry_command(kind: FailureKind = None, work: WorkOption = WORK) -> None:
     """Forget failures, so that the next build asks for these attempts again.
 
     It asks for exactly these, and rebuilds what was made without them.

@@ -41,8 +41,6 @@ GROUP = 512
 TOO_MANY_TOKENS = "token_limit_exceeded"
 """A provider says so of a batch when too much of the account waits. It passes as batches end."""
 
-Result = tuple[Request, Sequence[Response | Failure]]
-
 
 class BatchSession:
     """A run of questions: `teacher.Session` over one account."""
@@ -248,7 +246,7 @@ class BatchSession:
             return
         # Taken before reading: reading empties the claims.
         names = set(bought.claimed)
-        group: list[Result] = []
+        group: list[tuple[Request, Sequence[Response | Failure]]] = []
         contradiction: TeacherError | None = None
         for line, answer in self._answers(bought, remote):
             result = read_line(line, answer, self._teacher, bought.seconds)
