@@ -49,6 +49,7 @@ def solve(text: str) -> Solved | None:
     high: Half | None = None
     name = ""
     clauses = _AND.split(text)
+    # Two clauses give two bounds; what has more is not one interval.
     if len(clauses) > 2:
         return None
     for clause in clauses:
@@ -56,10 +57,13 @@ def solve(text: str) -> Solved | None:
         if not 3 <= len(parts) <= 5 or len(parts) % 2 == 0 or "=" in parts[1::2]:
             return None
         if "!=" in parts[1::2]:
-            if len(clauses) == 1:
-                return _all_but(parts)
+            # x != 2 is all but one point; with a second clause it would be three pieces.
+            point = _zero(parts[0], parts[2])
+            if len(clauses) > 1 or len(parts) != 3 or point is None:
+                return None
 
-            return None
+            open_end = Half(point[1], False)
+            return Solved(((None, open_end), (open_end, None)), point[0])
 
         for at in range(0, len(parts) - 2, 2):
             half = _half(parts[at : at + 3])
@@ -76,19 +80,6 @@ def solve(text: str) -> Solved | None:
                 return None
 
     return Solved(((low, high),), name)
-
-
-def _all_but(parts: Sequence[str]) -> Solved | None:
-    if len(parts) != 3:
-        return None
-
-    found = _zero(parts[0], parts[2])
-    if found is None:
-        return None
-
-    name, bound, _ = found
-    open_end = Half(bound, False)
-    return Solved(((None, open_end), (open_end, None)), name)
 
 
 def _half(parts: Sequence[str]) -> tuple[str, str, Half] | None:
@@ -127,6 +118,7 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
     difference = Formula(root, names, frozenset())
 
     try:
+        # Linear is tested by values, so no algebra is needed: "2(x - 1) < 3x" is read as well.
         values = [value_at(difference, {name: Fraction(at)}) for at in (0, 1, 2)]
     except Unreadable:
         return None

@@ -54,7 +54,17 @@ class Quantity(Answer):
 
         compound = _COMPOUND.fullmatch(text)
         if compound is not None:
-            return _read_compound(compound)
+            # Two units of one dimension: 2 hours 30 minutes, 5 ft 3 in.
+            first, second = read_unit(compound[2]), read_unit(compound[4])
+            if first is None or second is None or first.dimension != second.dimension:
+                return None
+            # The larger unit comes first; "5 in 3 ft" is not how anybody writes a length.
+            if first.factor <= second.factor:
+                return None
+
+            whole = Fraction(compound[1])
+            rest = Fraction(compound[3]) * second.factor / first.factor
+            return cls(Numeral(whole + rest), first)
         for start in _TAIL.finditer(text):
             # The longest tail that is a unit wins: in "5 m s" both letters belong to it.
             at = start.start()
@@ -79,6 +89,8 @@ class Quantity(Answer):
             return self._compare_quantity(claim, rules)
         if isinstance(claim, (Number, Expression)):
             value = _value_of(claim)
+            # Only a recipe may ask for this: by default a missing unit is a missing part of the
+            # answer.
             if rules.units == "optional":
                 return compare_values(value, self.value, rules)
             if "degree" in self.unit.name and compare_values(value, self.value, rules).outcome == (
@@ -110,6 +122,8 @@ class Quantity(Answer):
             return wrong(f"{claim.unit.name} and {self.unit.name} measure different things")
         if claim.unit.name == self.unit.name:
             return compare_values(claim.value, self.value, rules)
+        # 25 °C is 298 K as a temperature and 25 K as a difference; rules cannot know which is
+        # meant.
         if claim.unit.offset or self.unit.offset:
             return too_close("scales with different zero points are not converted")
 
@@ -148,6 +162,7 @@ class Counted(Answer):
             return None
         for start in _TAIL.finditer(text):
             number = read_numeral(text[: start.start()].rstrip())
+            # "5 of them" and "5 less" name nothing that is counted: other types read them.
             if number is not None and is_counted(text[start.start() :], number.value):
                 return cls(number, noun_of(text[start.start() :]))
 
@@ -190,6 +205,7 @@ def read_value(text: str) -> Numeral | Formula | None:
         return number
 
     formula = read_formula(text)
+    # A value with variables would make every letter after it a unit: "2x m".
     if formula is None or formula.variables:
         return None
 
@@ -238,18 +254,6 @@ def _compare_scaled(
         return compare_values(scaled, gold, rules)
 
     return compare_formulas(scaled, gold)
-
-
-def _read_compound(match: re.Match[str]) -> Quantity | None:
-    """Two units of one dimension: 2 hours 30 minutes, 5 ft 3 in."""
-    first, second = read_unit(match[2]), read_unit(match[4])
-    if first is None or second is None or first.dimension != second.dimension:
-        return None
-    if first.factor <= second.factor:
-        return None
-
-    value = Fraction(match[1]) + Fraction(match[3]) * second.factor / first.factor
-    return Quantity(Numeral(value), first)
 
 
 def _is_scale(one: Numeral, other: Numeral) -> bool:
