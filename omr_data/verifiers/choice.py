@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from omr_data.records import RIGHT
 from omr_data.verifiers import base
 from omr_data.verifiers.answers import parse
-from omr_data.verifiers.answers.base import Parsed, Rules
+from omr_data.verifiers.answers.base import Rules
 from omr_data.verifiers.answers.quantity import Counted
 from omr_data.verifiers.base import Decision, right, too_close, unreadable, wrong
 from omr_data.verifiers.compare import compare
@@ -183,15 +183,8 @@ def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
     if not given or isinstance(given[0], Counted):
         return set()
 
-    return _by_value(given, texts)
-
-
-def _by_value(given: Parsed, texts: tuple[str, ...]) -> set[int]:
-    """The options that equal a claim as typed answers.
-
-    A unit or sign that stands in the options only does not tell them apart, so a bare number names
-    the one option of that value.
-    """
+    # A unit or sign that stands in the options only does not tell them apart, so a bare number
+    # names the one option of that value.
     # Strict equality goes first, so that "5" names the option 5 and not the option 5 cm.
     found, near = set(), set()
     loose = Rules(units="optional")

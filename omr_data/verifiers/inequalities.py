@@ -4,7 +4,6 @@
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -66,35 +65,23 @@ def solve(text: str) -> Solved | None:
             return Solved(((None, open_end), (open_end, None)), point[0])
 
         for at in range(0, len(parts) - 2, 2):
-            half = _half(parts[at : at + 3])
-            if half is None or (name and half[0] != name):
+            found = _zero(parts[at], parts[at + 2])
+            if found is None or (name and found[0] != name):
                 return None
 
-            name = half[0]
+            # Dividing by a negative slope turns the sign around.
+            name, bound, rising = found
+            sign = parts[at + 1] if rising else _FLIPPED[parts[at + 1]]
+            half = Half(bound, sign in ("<=", ">="))
             # Two bounds on one side ("x > 2 and x > 3") are left to a reader of sets.
-            if half[1] == "low" and low is None:
-                low = half[2]
-            elif half[1] == "high" and high is None:
-                high = half[2]
+            if sign in (">", ">=") and low is None:
+                low = half
+            elif sign in ("<", "<=") and high is None:
+                high = half
             else:
                 return None
 
     return Solved(((low, high),), name)
-
-
-def _half(parts: Sequence[str]) -> tuple[str, str, Half] | None:
-    """The bound that one sign gives: its variable, which bound it is, and the bound."""
-    found = _zero(parts[0], parts[2])
-    if found is None:
-        return None
-
-    name, bound, rising = found
-    sign = parts[1] if rising else _FLIPPED[parts[1]]
-    side = "low"
-    if sign in ("<", "<="):
-        side = "high"
-
-    return name, side, Half(bound, sign in ("<=", ">="))
 
 
 def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:

@@ -25,7 +25,11 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
 _LOWERED = re.compile("[₀-₉]+")
-_VULGAR = re.compile("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒]")
+_FRACTIONS = {
+    sign: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", sign).split("⁄"))
+    for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
+}
+_VULGAR = re.compile(f"[{''.join(_FRACTIONS)}]")
 _SIGNS = str.maketrans(SIGNS)
 _ROOT = re.compile(r"([√∛])\s*(\([^()]*\)|\{[^{}]*\}|\d+(?:\.\d+)?|[A-Za-zα-ω])")
 
@@ -74,7 +78,7 @@ def _normalize(text: str) -> str:
         # 10² becomes 10^{2}, never 102; 3½ becomes 3\\frac{1}{2}.
         text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
         text = _LOWERED.sub(lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
-        text = _VULGAR.sub(_vulgar_to_frac, text).translate(_SIGNS)
+        text = _VULGAR.sub(lambda sign: _FRACTIONS[sign[0]], text).translate(_SIGNS)
         # Signs of roots reach over one group only; \\sqrt says how far in braces.
         text = _ROOT.sub(_root_to_command, text)
         # NFKC makes full-width letters, digits and brackets plain, and the micro sign a Greek
@@ -104,11 +108,6 @@ def _normalize(text: str) -> str:
     text = re.sub(r"\s*\n\s*", ITEM, text.strip())
     text = _ITEM_WORD.sub(r" \1 ", _ITEM_SPACE.sub(ITEM, _SPACES.sub(" ", text)))
     return _peel(text.strip(" " + ITEM))
-
-
-def _vulgar_to_frac(sign: re.Match[str]) -> str:
-    top, _, bottom = unicodedata.normalize("NFKC", sign[0]).partition("⁄")
-    return f"\\frac{{{top}}}{{{bottom}}}"
 
 
 def _root_to_command(match: re.Match[str]) -> str:

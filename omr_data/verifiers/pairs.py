@@ -69,22 +69,19 @@ def read_pairs(
                     "Name the columns with --response-column and --gold-column."
                 )
 
-        yield row, _pair(row, columns, task)
-
-
-def _pair(row: Mapping[str, Any], columns: Columns, task: str) -> AnswerPair:
-    # Several accepted answers come as a list; anything else is one, numbers included.
-    gold = row[columns.gold]
-    golds = tuple(str(one) for one in gold) if isinstance(gold, list) else (str(gold),)
-    options = row.get(columns.options) or ()
-    return AnswerPair(
-        response=str(row[columns.response]),
-        gold=golds[0] if golds else "",
-        options=tuple(str(option) for option in options),
-        finish_reason=str(row.get(columns.finish_reason) or "stop"),
-        task=str(row.get(columns.task) or task),
-        golds=golds,
-    )
+        # Several accepted answers come as a list; anything else is one, numbers included.
+        gold = row[columns.gold]
+        golds = tuple(str(one) for one in gold) if isinstance(gold, list) else (str(gold),)
+        options = row.get(columns.options) or ()
+        pair = AnswerPair(
+            response=str(row[columns.response]),
+            gold=golds[0] if golds else "",
+            options=tuple(str(option) for option in options),
+            finish_reason=str(row.get(columns.finish_reason) or "stop"),
+            task=str(row.get(columns.task) or task),
+            golds=golds,
+        )
+        yield row, pair
 
 
 def verdict_line(row: Mapping[str, Any], verdict: Verdict) -> str:

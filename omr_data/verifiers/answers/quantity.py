@@ -86,7 +86,30 @@ class Quantity(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Quantity):
-            return self._compare_quantity(claim, rules)
+            if claim.unit.dimension != self.unit.dimension:
+                return wrong(f"{claim.unit.name} and {self.unit.name} measure different things")
+            if claim.unit.name == self.unit.name:
+                return compare_values(claim.value, self.value, rules)
+            # 25 °C is 298 K as a temperature and 25 K as a difference; rules cannot know which is
+            # meant.
+            if claim.unit.offset or self.unit.offset:
+                return too_close("scales with different zero points are not converted")
+
+            ratio = claim.unit.factor / self.unit.factor
+            if not isinstance(claim.value, Numeral) or not isinstance(self.value, Numeral):
+                return _compare_scaled(claim.value, self.value, ratio, rules)
+
+            scaled = claim.value.value * ratio
+            if abs(scaled - self.value.value) <= _RELATIVE * abs(self.value.value):
+                return right(f"{claim.unit.name} converted to {self.unit.name}")
+
+            # A decimal gold answer may be the rounding of the converted value; not the reverse.
+            converted = Numeral(Fraction(round(scaled * 10**9), 10**9), True)
+            if close(converted, self.value, rules.significant):
+                return right(f"{claim.unit.name} converted to {self.unit.name}, rounded")
+
+            return wrong(f"converted to {self.unit.name}, the values differ")
+
         if isinstance(claim, (Number, Expression)):
             value = _value_of(claim)
             # Only a recipe may ask for this: by default a missing unit is a missing part of the
@@ -112,35 +135,16 @@ class Quantity(Answer):
             return too_close(f"the value is equal, but only the answer is in {self.unit.name}")
 
         one, other = self.value, wanted
-        if isinstance(one, Numeral) and isinstance(other, Numeral) and _is_scale(one, other):
-            return too_close("equal in another unit of the same kind")
+        if isinstance(one, Numeral) and isinstance(other, Numeral) and one.value and other.value:
+            # A ratio between common units (a power of ten, 60, 12, ...) hints at a conversion.
+            ratio = one.value / other.value
+            large = max(ratio, 1 / ratio)
+            digits = str(large.numerator)
+            power_of_ten = digits[0] == "1" and not digits[1:].strip("0")
+            if large.denominator == 1 and (large.numerator in _SCALES or power_of_ten):
+                return too_close("equal in another unit of the same kind")
 
         return wrong("another value")
-
-    def _compare_quantity(self, claim: "Quantity", rules: Rules) -> Decision:
-        if claim.unit.dimension != self.unit.dimension:
-            return wrong(f"{claim.unit.name} and {self.unit.name} measure different things")
-        if claim.unit.name == self.unit.name:
-            return compare_values(claim.value, self.value, rules)
-        # 25 °C is 298 K as a temperature and 25 K as a difference; rules cannot know which is
-        # meant.
-        if claim.unit.offset or self.unit.offset:
-            return too_close("scales with different zero points are not converted")
-
-        ratio = claim.unit.factor / self.unit.factor
-        if not isinstance(claim.value, Numeral) or not isinstance(self.value, Numeral):
-            return _compare_scaled(claim.value, self.value, ratio, rules)
-
-        value = claim.value.value * ratio
-        if abs(value - self.value.value) <= _RELATIVE * abs(self.value.value):
-            return right(f"{claim.unit.name} converted to {self.unit.name}")
-
-        # A decimal gold answer may be the rounding of the converted value; not the reverse.
-        converted = Numeral(Fraction(round(value * 10**9), 10**9), True)
-        if close(converted, self.value, rules.significant):
-            return right(f"{claim.unit.name} converted to {self.unit.name}, rounded")
-
-        return wrong(f"converted to {self.unit.name}, the values differ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,17 +258,3 @@ def _compare_scaled(
         return compare_values(scaled, gold, rules)
 
     return compare_formulas(scaled, gold)
-
-
-def _is_scale(one: Numeral, other: Numeral) -> bool:
-    """Whether two values differ by a ratio between common units: a power of ten, 60, 12, ..."""
-    if not one.value or not other.value:
-        return False
-
-    ratio = one.value / other.value
-    large = max(ratio, 1 / ratio)
-    if large.denominator != 1:
-        return False
-
-    digits = str(large.numerator)
-    return large.numerator in _SCALES or (digits[0] == "1" and not digits[1:].strip("0"))
