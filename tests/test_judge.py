@@ -106,7 +106,7 @@ def test_model_votes_and_prompt_are_the_identity() -> None:
 
 
 def test_a_minority_and_a_prompt_without_places_are_refused() -> None:
-    with pytest.raises(VerifyError, match="2 of 4 votes is no majority"):
+    with pytest.raises(VerifyError, match="2 of 4 votes is not a majority"):
         judge("RIGHT", votes=4)
     with pytest.raises(VerifyError, match=r"has no place \{gold\}"):
         Judge(echo.Teacher(), prompt="{question} {claim}")

@@ -180,7 +180,7 @@ def test_what_says_nothing_about_the_model_is_left_out(cause: str) -> None:
 
 
 def test_a_task_that_is_not_in_the_table_is_refused_with_the_table() -> None:
-    with pytest.raises(VerifyError, match="there is no task 'chess'. The tasks are maths, choice"):
+    with pytest.raises(VerifyError, match="'chess' is not a task. The tasks are maths, choice"):
         omr_data.verify("7", "7", task="chess")
 
 
@@ -421,7 +421,7 @@ def test_the_command_reads_pairs_and_writes_their_verdicts(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("nonsense", "line 1 is no JSON"),
+        ("nonsense", "line 1 is not JSON"),
         ("[1]", "line 1 is a list"),
         ('{"response": "7"}', "line 1 has no 'gold'; it has 'response'"),
     ],

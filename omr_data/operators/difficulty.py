@@ -21,6 +21,7 @@ class PassRate(Map):
     """Bumped when verdicts changed."""
 
     def apply(self, record: Record) -> Record:
+        # All three counts are stored, so that a later step can ask for enough attempts.
         found = pass_rate(record.responses)
         return replace(
             record,
@@ -31,6 +32,7 @@ class PassRate(Map):
         )
 
     def tally(self, record: Record) -> Mapping[str, int]:
+        # The two ends are counted apart: neither gives a signal to reinforcement learning.
         match record.pass_rate:
             case None:
                 return {"none decided": 1}

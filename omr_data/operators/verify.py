@@ -37,6 +37,7 @@ class Answers(BatchMap):
         pairs = []
         for record in records:
             pairs += [_pair(record, response) for response in record.responses]
+        # One call for the batch, since verifiers keep what they have parsed between pairs.
         verdicts = iter(self.verifier.verify_many(pairs))
         verified = []
         for record in records:
@@ -82,6 +83,7 @@ class Judged(AskStep):
         return self.judge.teacher
 
     def requests(self, record: Record) -> Sequence[Request]:
+        # Flat here and grouped again in `attach`: the store knows requests, not responses.
         asked: list[Request] = []
         for requests in self._by_response(record):
             asked += requests
@@ -105,6 +107,7 @@ class Judged(AskStep):
     def _by_response(self, record: Record) -> list[list[Request]]:
         wanted: list[list[Request]] = []
         for response in record.responses:
+            # The extracted answer is all that a judge may see, and it stands in the verdict.
             if response.verdict is None:
                 raise RecipeError(f"{self.name} needs verdicts: put verify.Answers() before it.")
             requests: list[Request] = []
@@ -159,6 +162,7 @@ class Gold(Expand):
             found = next((check for check in checks if check.dropped), found)
         if found.dropped:
             return found.dropped
+        # Kept as text, because a release shows it to users who choose by it.
         meta = {**record.meta, "answer_type": found.answer_type}
         if found.fragile:
             meta["fragile_gold"] = found.fragile

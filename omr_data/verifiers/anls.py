@@ -36,6 +36,7 @@ class Verifier(base.Verifier):
             gold: The gold answer.
             options: The texts of the options.
         """
+        # The edit distance takes the product of both lengths, so a long claim is cut off.
         said = _plain(claim)[:_LONGEST]
         best = max(Levenshtein.normalized_similarity(said, one) for one in _golds(gold) if one)
         score = 0.0

@@ -68,6 +68,7 @@ class Digits:
 
 
 DOUBLES = Doubles()
+# One context for each thread, as mpmath's are not safe to share.
 _local = threading.local()
 
 

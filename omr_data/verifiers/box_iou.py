@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from omr_data.verifiers import base
 from omr_data.verifiers.base import Decision, scored, unreadable
-from omr_data.verifiers.geometry import Box, read_boxes
+from omr_data.verifiers.geometry import read_boxes
 
 _MOST = 100
 """Boxes that are matched: the greedy matching takes their square."""
@@ -43,27 +43,24 @@ class Verifier(base.Verifier):
             given = given[-1:]
         if not given:
             return unreadable("the response holds no box")
+        # A response may list thousands of boxes; unreadable is cheaper than wrong and as true.
         if max(len(given), len(wanted)) > _MOST:
             return unreadable(f"more than {_MOST} boxes are not compared")
 
-        score = _mean_iou(given, wanted)
+        # Greedy by overlap: the optimal matching differs rarely, and costs a solver.
+        overlaps = []
+
+        for at, one in enumerate(given):
+            overlaps += [(one.iou(other), at, to) for to, other in enumerate(wanted)]
+
+        total, used, matched = 0.0, set[int](), set[int]()
+
+        for overlap, at, to in sorted(overlaps, reverse=True):
+            if at not in used and to not in matched:
+                used.add(at)
+                matched.add(to)
+                total += overlap
+
+        # Over the larger number, so that boxes too many or too few lower the score.
+        score = total / max(len(given), len(wanted))
         return scored(score, self.threshold, f"IoU {score:.3f}; {self.threshold} is needed")
-
-
-def _mean_iou(given: list[Box], wanted: list[Box]) -> float:
-    """The sum of the IoUs of a greedy one-to-one matching, over the larger number of boxes."""
-    # Greedy by overlap: the optimal matching differs rarely, and costs a solver.
-    pairs = []
-
-    for at, one in enumerate(given):
-        pairs += [(one.iou(other), at, to) for to, other in enumerate(wanted)]
-
-    total, used, matched = 0.0, set[int](), set[int]()
-
-    for overlap, at, to in sorted(pairs, reverse=True):
-        if at not in used and to not in matched:
-            used.add(at)
-            matched.add(to)
-            total += overlap
-
-    return total / max(len(given), len(wanted))

@@ -28,6 +28,7 @@ from omr_data.verifiers.normalize import normalize
 Step: TypeAlias = tuple[str, str]
 """What was asked, and what came of it: a line of an explanation."""
 
+# Choices come first: with options, "B" is a letter; without them, they accept nothing.
 DEFAULT: tuple[base.Verifier, ...] = (choice.Verifier(), typed.Verifier())
 _LONGEST = 20_000
 """A response longer than this is not compared word for word."""
@@ -51,18 +52,14 @@ class Verifier(Spec):
 
     def verify(self, pair: AnswerPair) -> Verdict:
         """The verdict on one pair. Never raises for what a response holds."""
-        if len(pair.golds) > 1:
-            return self._verify_several(pair)
-
-        *_, last = self._path(pair)
-        return last.verdict()
-
-    def _verify_several(self, pair: AnswerPair) -> Verdict:
-        """The verdict where there are several gold answers, of which any or all are needed."""
+        if len(pair.golds) <= 1:
+            *_, last = self._path(pair)
+            return last.verdict()
         if pair.accept == "all":
             # All of them are one list, which is compared without regard to order.
             return self.verify(replace(pair, gold=", ".join(pair.golds), golds=()))
 
+        # Any one is enough, so the best outcome counts; WRONG needs all of them to be WRONG.
         found = [self.verify(replace(pair, gold=gold, golds=())) for gold in pair.golds]
 
         for outcome in (RIGHT, UNDECIDED):
@@ -93,6 +90,7 @@ class Verifier(Spec):
         """What was looked at, step by step; the decision of the last one is the verdict."""
         text = visible(pair.response)
         reads_all = any(verifier.reads_response for verifier in self.verifiers)
+        # Before any extraction: a proof or a sentence equals itself even if no type reads it.
         same = len(text) <= _LONGEST and text.strip() == pair.gold.strip() != ""
         if same and not reads_all:
             decision = right("the response is the gold answer, word for word")
@@ -139,6 +137,7 @@ class Verifier(Spec):
             claim = answer
             if verifier.reads_response:
                 claim = text
+            # A step is shown for what was skipped too, so that --explain leaves nothing unsaid.
             if claim is None or not verifier.accepts(pair.gold, pair.options):
                 yield _Looked(verifier.name, self, answer, last, skipped=True)
                 continue

@@ -36,6 +36,7 @@ class Verifier(base.Verifier):
             gold: The gold answer.
             options: The texts of the options.
         """
+        # Equal text is right without parsing: labels of axes are often no type at all.
         if phrase(claim) == phrase(gold):
             return right("the same text")
 
@@ -55,6 +56,7 @@ class Verifier(base.Verifier):
             return decided(first == second, "the same year", "another year")
         # 45% is drawn as 45 on many charts, and read as 0.45 by a parser.
         for scale in (1, 100, Fraction(1, 100)):
+            # A missing percent sign is tolerated on charts, whose axes often carry it.
             mixed = _has_percent(given) != _has_percent(wanted)
             if scale != 1 and not mixed:
                 continue

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from omr_data.records import RIGHT
 from omr_data.verifiers import base
 from omr_data.verifiers.answers import parse
-from omr_data.verifiers.answers.base import Parsed, Rules
+from omr_data.verifiers.answers.base import Rules
 from omr_data.verifiers.answers.quantity import Counted
 from omr_data.verifiers.base import Decision, right, too_close, unreadable, wrong
 from omr_data.verifiers.compare import compare
@@ -28,6 +28,7 @@ from omr_data.verifiers.words import phrase
 _RULES = Rules()
 _MOST = 26
 _LETTER_AND_TEXT = re.compile(r"([A-Z])[\s,]+(.+)")
+_PAIRED = (" both ", " neither ")
 _NONE = re.compile(
     r"(?:none|all|both|neither|cannot|can't|not|no|i|it|because|since|there|unknown)\b.*", re.I
 )
@@ -60,13 +61,24 @@ class Verifier(base.Verifier):
 
             return wrong(f"it names other options than {named}")
 
+        # All options that the gold answer names, and no other one.
         if found == wanted:
             return right(f"it names {named}")
         if found:
             others = ", ".join(f"({letter_of(at)})" for at in sorted(found))
             return wrong(f"it names {others}, not {named}")
 
-        return _unnamed(plain, texts, named)
+        # It names no option: WRONG where it surely answers something else.
+        said = f" {phrase(plain)} "
+        phrases = _phrases(texts)
+        inside = [text for text in phrases if text and f" {text} " in said]
+        around = [text for text in texts if said in _PAIRED and said in f" {phrase(text)} "]
+        if len(inside) == 1 or len(around) == 1:
+            return too_close("one holds the words of the other")
+        if parse(plain) or read_letters(plain) or _NONE.fullmatch(plain):
+            return wrong(f"it names no option; the answer is {named}")
+
+        return unreadable("it names no option, and no type accounts for all of its text")
 
 
 @functools.lru_cache(maxsize=4_096)
@@ -124,6 +136,7 @@ def _named(claim: str, texts: tuple[str, ...]) -> tuple[set[int], str]:
     # "D hexagon" and "D, hexagon"; "A hexagon" is a hexagon, by its text.
     if apart is not None and _by_text(apart[2], texts) == {index_of(apart[1])}:
         return {index_of(apart[1])}, ""
+    # "E. coli" has no label when there are four options.
     if labelled is None or index_of(labelled[0]) >= len(texts):
         return set(), ""
 
@@ -166,18 +179,12 @@ def _by_text(claim: str, texts: tuple[str, ...]) -> set[int]:
         return set()
 
     given = parse(claim)
+    # A counted noun is left to words: "2 cats" must not name an option that is "2".
     if not given or isinstance(given[0], Counted):
         return set()
 
-    return _by_value(given, texts)
-
-
-def _by_value(given: Parsed, texts: tuple[str, ...]) -> set[int]:
-    """The options that equal a claim as typed answers.
-
-    A unit or sign that stands in the options only does not tell them apart, so a bare number names
-    the one option of that value.
-    """
+    # A unit or sign that stands in the options only does not tell them apart, so a bare number
+    # names the one option of that value.
     # Strict equality goes first, so that "5" names the option 5 and not the option 5 cm.
     found, near = set(), set()
     loose = Rules(units="optional")
@@ -194,18 +201,3 @@ def _by_value(given: Parsed, texts: tuple[str, ...]) -> set[int]:
             near.add(index)
 
     return found or (near if len(near) == 1 else set())
-
-
-def _unnamed(claim: str, texts: tuple[str, ...], named: str) -> Decision:
-    """The decision on a claim that names no option."""
-    said = f" {phrase(claim)} "
-    inside = [text for text in _phrases(texts) if text and f" {text} " in said]
-    around = [
-        text for text in _phrases(texts) if said in (" both ", " neither ") and said in f" {text} "
-    ]
-    if len(inside) == 1 or len(around) == 1:
-        return too_close("one holds the words of the other")
-    if parse(claim) or read_letters(claim) or _NONE.fullmatch(claim):
-        return wrong(f"it names no option; the answer is {named}")
-
-    return unreadable("it names no option, and no type accounts for all of its text")

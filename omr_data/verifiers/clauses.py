@@ -38,6 +38,7 @@ class Statement:
 
 def clause_of(text: str) -> str:
     """The text up to the end of its sentence; a display formula on its own lines is one line."""
+    # Full stops inside a display formula are decimal points, and must not end the clause.
     opening = re.match(r"\\\[|\$\$", text)
     if opening is not None:
         closing = {"\\[": "\\]", "$$": "$$"}[opening[0]]
@@ -84,6 +85,7 @@ def first_answer(clause: str, options: Sequence[str]) -> str | None:
 
         reason = _REASON.search(text, reason.end())
 
+    # A sentence that starts with its subject ("There are 48 tiles") holds its answer inside.
     found = sole_answer(text)
     if found is not None and re.match(r"(?:there|it|he|she|they|the|we|this)\b", text, re.I):
         return found

@@ -56,6 +56,7 @@ def _count(text: str) -> Fraction | None:
         value = one.value if isinstance(one, Number) and not one.percent else None
         if isinstance(one, Counted):
             value = one.value.value
+        # A count is whole and not negative; "2.5 cars" is not one that is off by half.
         if value is not None and value.denominator == 1 and value >= 0:
             return value
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+# Long enough for two questions to the algebra system, which limits each of them to 1.5 s.
 SECONDS = 3.0
 
 _ends: ContextVar[float | None] = ContextVar("omr_data_deadline", default=None)

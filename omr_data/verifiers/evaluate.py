@@ -74,6 +74,7 @@ def _evaluate(node: Node, point: Point, maths: Any) -> Any:
 
 def _finite(value: Any) -> Any:
     """The value, unless it is infinite or no number: infinities would equal everything."""
+    # NaN fails the comparison as well, which is meant.
     if isinstance(value, Fraction) or abs(value) < _INFINITE:
         return value
 
@@ -135,6 +136,7 @@ def _power(base: Any, exponent: Any, maths: Any) -> Any:
 
             return base**whole
 
+        # Half powers are roots, and exact for squares; the limit bounds the work.
         if exponent.denominator == 2 and abs(exponent) < 50:
             return _power(_root(base, maths), exponent * 2, maths)
         if isinstance(base, Fraction) and base < 0 and exponent.denominator % 2:
@@ -145,6 +147,7 @@ def _power(base: Any, exponent: Any, maths: Any) -> Any:
 
             return sign * _power(-base, exponent, maths)
 
+    # Everything else is inexact. The size of the result is estimated before it is computed.
     base, exponent = maths.lift(base), maths.lift(exponent)
     if base == 0:
         raise Unreadable("a power of zero")
@@ -176,12 +179,14 @@ def _call(name: str, parts: list[Any], maths: Any) -> Any:
 
         return Fraction(math.floor(value) if name == "floor" else math.ceil(value))
 
+    # Beyond the limit an exponential overflows, and a sine loses all of its digits.
     lifted = maths.lift(value)
     if name == "log":
         base = maths.lift(parts[1] if len(parts) > 1 else _LOG_BASE)
         return maths.functions["ln"](lifted) / maths.functions["ln"](base)
     if name != "ln" and abs(lifted) > _LARGEST:
         raise Unreadable("a function of a number of that size is not computed")
+    # Zero stays exact, since it may become a denominator or a base.
     if name in ("sin", "tan") and isinstance(value, Fraction) and value == 0:
         return value
 

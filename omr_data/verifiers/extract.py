@@ -72,12 +72,14 @@ def extract_visible(text: str, options: Sequence[str] = ()) -> Extraction:
         text = _TRAILING.sub("", text)
 
     if not text:
-        return Extraction(None, "there is no text outside the thinking")
+        return Extraction(None, "the response has no text outside the thinking")
 
+    # All statements are found before one is chosen: the last one of several forms wins.
     statements = find_statements(text, options)
     if not statements:
         return Extraction(None, "no answer is stated outside the thinking")
 
+    # Models correct themselves, so what is said last counts.
     last = statements[-1]
     together = _together(text, statements)
     rival = _rival(text, statements)
@@ -164,6 +166,7 @@ def _rival(text: str, statements: list[Statement]) -> Statement | None:
         return None
 
     before, last = statements[-2:]
+    # The same answer twice is emphasis and not a contradiction.
     if before.answer.strip() == last.answer.strip():
         return None
 

@@ -34,6 +34,7 @@ def _parse_short(text: str) -> Formula | None:
 
 def parse_formula(text: str) -> Formula | None:
     """Returns the formula that a normalized text is, or None."""
+    # Longer texts are not cached either, which bounds the memory of the cache.
     if len(text) > MAX_LENGTH:
         return None
 
@@ -45,12 +46,15 @@ _TEN = Node("number", value=Fraction(10))
 _CLOSING = {"(": ")", "{": "}", "[": "]", "|": "|"}
 
 
+# Written by hand: a parser generator would be a dependency for thirty rules, and the limit on depth
+# would be harder to keep.
 class _Parser:
     """Recursive descent: sum > product > power > atom."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens, self.at = tokens, 0
         self.variables: set[str] = set()
+        # Collected while reading, so that a comparison need not walk the tree again.
         self.traits: set[str] = set()
 
     def peek(self) -> str:
@@ -176,6 +180,7 @@ class _Parser:
 
         if token[0] == "\\":
             return self.command(token[1:], depth)
+        # Every letter is a variable of its own: "xy" is a product.
         if token.isalpha():
             return self.named(token)
 

@@ -38,6 +38,7 @@ class Box:
         """Intersection over union, from 0 to 1."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        # Two negative sides would multiply to a positive area.
         if width <= 0 or height <= 0:
             return 0.0
 
@@ -55,6 +56,7 @@ def read_boxes(text: str) -> list[Box]:
 
     for match in _BOX.finditer(text):
         x1, y1, x2, y2 = (float(number) for number in match.groups())
+        # Models give corners in any order, and the rectangle is the same.
         box = Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
         if box.area > 0:
             found.append(box)

@@ -79,6 +79,7 @@ def check_gold(
     if task != "maths":
         # A task's own metric reads its own gold answers: boxes, rubrics, objects.
         return GoldCheck(task)
+    # One rendering that fails is enough: a response in that form would be refused.
     for rendering in RENDERINGS:
         verdict = verifier.verify(AnswerPair(rendering.format(gold), gold, options))
         if verdict.outcome != RIGHT:
@@ -91,6 +92,7 @@ def check_gold(
 def _fragility(gold: str, has_options: bool, kind: str) -> str:
     """Why only some right responses will match a gold answer, or an empty text."""
     plain = normalize(gold)
+    # Half a formula: the source was cut off, or its markup was damaged.
     if gold.count("{") != gold.count("}") or gold.count("$") % 2:
         return "unbalanced"
     if _PROVE.search(gold):

@@ -4,7 +4,6 @@
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -49,6 +48,7 @@ def solve(text: str) -> Solved | None:
     high: Half | None = None
     name = ""
     clauses = _AND.split(text)
+    # Two clauses give two bounds; what has more is not one interval.
     if len(clauses) > 2:
         return None
     for clause in clauses:
@@ -56,54 +56,32 @@ def solve(text: str) -> Solved | None:
         if not 3 <= len(parts) <= 5 or len(parts) % 2 == 0 or "=" in parts[1::2]:
             return None
         if "!=" in parts[1::2]:
-            if len(clauses) == 1:
-                return _all_but(parts)
-
-            return None
-
-        for at in range(0, len(parts) - 2, 2):
-            half = _half(parts[at : at + 3])
-            if half is None or (name and half[0] != name):
+            # x != 2 is all but one point; with a second clause it would be three pieces.
+            point = _zero(parts[0], parts[2])
+            if len(clauses) > 1 or len(parts) != 3 or point is None:
                 return None
 
-            name = half[0]
+            open_end = Half(point[1], False)
+            return Solved(((None, open_end), (open_end, None)), point[0])
+
+        for at in range(0, len(parts) - 2, 2):
+            found = _zero(parts[at], parts[at + 2])
+            if found is None or (name and found[0] != name):
+                return None
+
+            # Dividing by a negative slope turns the sign around.
+            name, bound, rising = found
+            sign = parts[at + 1] if rising else _FLIPPED[parts[at + 1]]
+            half = Half(bound, sign in ("<=", ">="))
             # Two bounds on one side ("x > 2 and x > 3") are left to a reader of sets.
-            if half[1] == "low" and low is None:
-                low = half[2]
-            elif half[1] == "high" and high is None:
-                high = half[2]
+            if sign in (">", ">=") and low is None:
+                low = half
+            elif sign in ("<", "<=") and high is None:
+                high = half
             else:
                 return None
 
     return Solved(((low, high),), name)
-
-
-def _all_but(parts: Sequence[str]) -> Solved | None:
-    if len(parts) != 3:
-        return None
-
-    found = _zero(parts[0], parts[2])
-    if found is None:
-        return None
-
-    name, bound, _ = found
-    open_end = Half(bound, False)
-    return Solved(((None, open_end), (open_end, None)), name)
-
-
-def _half(parts: Sequence[str]) -> tuple[str, str, Half] | None:
-    """The bound that one sign gives: its variable, which bound it is, and the bound."""
-    found = _zero(parts[0], parts[2])
-    if found is None:
-        return None
-
-    name, bound, rising = found
-    sign = parts[1] if rising else _FLIPPED[parts[1]]
-    side = "low"
-    if sign in ("<", "<="):
-        side = "high"
-
-    return name, side, Half(bound, sign in ("<=", ">="))
 
 
 def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
@@ -127,6 +105,7 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
     difference = Formula(root, names, frozenset())
 
     try:
+        # Linear is tested by values, so no algebra is needed: "2(x - 1) < 3x" is read as well.
         values = [value_at(difference, {name: Fraction(at)}) for at in (0, 1, 2)]
     except Unreadable:
         return None

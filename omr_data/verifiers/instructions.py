@@ -27,6 +27,7 @@ def _within(count: int, settings: Settings) -> bool:
 
 
 def _is_json(text: str) -> bool:
+    # A fence around it is markup, which IFEval takes off too.
     body = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
     try:
         json.loads(body)

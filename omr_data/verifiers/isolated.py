@@ -97,10 +97,12 @@ class _quiet:
 
 
 class AlgebraWorkers:
-    """So many workers, started when they are first needed (about 1.5 s each)."""
+    """A fixed number of workers, started when they are first needed (about 1.5 s each)."""
 
     def __init__(self, size: int, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self.size, self.seconds, self.memory = size, seconds, memory
+        # Last in, first out: the worker that is warm is asked again, and the others may never
+        # start.
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._live: set[int] = set()
         self._lock = threading.Lock()
@@ -154,6 +156,7 @@ class AlgebraWorkers:
                 if worker is not None:
                     self._drop_process(worker)
 
+                # Started at once and not on the next question, which would have to wait for it.
                 self._idle.put(self._start())
                 return "timeout"
 
@@ -183,6 +186,7 @@ class AlgebraWorkers:
         )
 
         with self._lock:
+            # Kept for pids(): a worker that is busy is not in the queue.
             self._live.add(process.pid)
 
         return _Worker(process)
@@ -201,7 +205,7 @@ class AlgebraWorkers:
 
 
 def _left(end: float | None) -> float | None:
-    """Seconds until then, never less than none; None where there is no limit."""
+    """Seconds until then, never less than zero; None without a limit."""
     if end is None:
         return None
 
@@ -224,7 +228,9 @@ def _work(memory: int) -> None:
     """The worker: reads questions from standard input until it closes."""
     import resource
 
+    # A cap on the address space turns a huge formula into a MemoryError in place of a dead machine.
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    # Printing a number of many digits takes quadratic time, so it is refused beyond this.
     sys.set_int_max_str_digits(10_000)
     from math_verify import verify
 
@@ -264,7 +270,7 @@ def _parse_whole(text: str) -> list[Any]:
         raise ValueError("it was not read to its end")
 
     plain = latex2sympy(text)
-    # A bound variable (of an integral or a sum) is no free symbol, but stands in the expression.
+    # A bound variable (of an integral or a sum) is not a free symbol, but stands in the expression.
     written = str(plain)
     if any(name not in written and name not in ("e", "i", "d") for name in names):
         raise ValueError("a letter of it was ignored")

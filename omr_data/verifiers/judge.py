@@ -1,9 +1,9 @@
 """A language model as the last verifier, for what rules leave UNDECIDED.
 
 **Vote**: one answer of the judge: RIGHT or WRONG; anything else, or an answer that was cut off,
-is no vote. **Judge**: asks for `votes` votes on one pair; an outcome counts when `needed` of
-them agree on it, and else the pair stays UNDECIDED. So does every pair of a judge that is down,
-with that cause. The model, its sampling and the prompt are the judge's identity.
+does not count as a vote. **Judge**: asks for `votes` votes on one pair; an outcome counts when
+`needed` of them agree on it, and else the pair stays UNDECIDED. So does every pair of a judge that
+is down, with that cause. The model, its sampling and the prompt are the judge's identity.
 
 The judge reads the question, the gold answer and the answer that was extracted; never the
 reasoning, which could persuade it, and never the images.
@@ -56,7 +56,7 @@ class Judge(Spec):
     """Asks a teacher for votes, of which a majority must agree.
 
     Raises:
-        VerifyError: `needed` is no majority of `votes`, or the prompt lacks a place.
+        VerifyError: `needed` is not a majority of `votes`, or the prompt lacks a place.
     """
 
     teacher: Teacher
@@ -72,7 +72,7 @@ class Judge(Spec):
         super().__post_init__()
         if not self.votes / 2 < self.needed <= self.votes:
             raise VerifyError(
-                f"{self.name}: {self.needed} of {self.votes} votes is no majority. "
+                f"{self.name}: {self.needed} of {self.votes} votes is not a majority. "
                 "Give needed from more than half to all."
             )
 
@@ -84,12 +84,14 @@ class Judge(Spec):
             )
 
     def request(self, pair: "AnswerPair", verdict: Verdict) -> Request | None:
-        """What to ask about a pair that has a verdict, or None when there is no answer to judge.
+        """What to ask about a pair that has a verdict, or None without an answer to judge.
 
         Args:
             pair: The response with its question and gold answer.
             verdict: The verdict of the rules, with the answer that was extracted.
         """
+        # A judge that saw the whole response could be persuaded by it, so without an answer nothing
+        # is asked.
         if verdict.extracted is None:
             return None
 
@@ -129,6 +131,7 @@ class Judge(Spec):
             answers: The votes; fewer than were asked for when the judge failed.
         """
         votes = Counter(vote(answer) for answer in answers)
+        # Votes that never came are no votes, so the same majority is needed.
         votes[None] += self.votes - len(answers)
         outcome: Outcome = UNDECIDED
 
@@ -186,6 +189,8 @@ class Judge(Spec):
         by_key: dict[str, Request] = {}
 
         for requests in asked.values():
+            # The key leaves out the pair, so equal questions of different responses share their
+            # votes.
             by_key |= {request.key: request for request in requests}
 
         answers = self._ask(list(by_key.values()))

@@ -20,10 +20,12 @@ class Phrases:
     conclusion: str = ""
     """Opens a concluding sentence."""
     ending: str = ""
-    """Ends a sentence after the answer, and is no part of it."""
+    """Ends a sentence after the answer, and is not a part of it."""
 
 
+# Verbs are listed and not guessed: "the answer may be" announces nothing.
 _VERB = r"(?:is|are|was|must be|should be|would be|will be|has to be|equals|becomes|=|:|：)"
+# Plurals too, since multi-select answers name several options.
 _KIND = r"(?:answers?|options?|choices?|results?|solutions?)"
 
 LANGUAGES = {
@@ -77,6 +79,7 @@ LANGUAGES = {
 def before() -> re.Pattern[str]:
     """What stands before an answer, in any language, with the marks that follow it."""
     parts = "|".join(one.before for one in LANGUAGES.values())
+    # Bold marks may close before or after the colon: "**Answer:** 5" and "**Answer**: 5".
     return re.compile(rf"(?:{parts})\**\s*:?\**[ \t]*", re.IGNORECASE)
 
 
@@ -113,4 +116,5 @@ def ending() -> re.Pattern[str]:
 
 
 def _openings() -> str:
+    # One alternation over all languages: responses mix them, and their words do not collide.
     return "|".join(one.conclusion for one in LANGUAGES.values() if one.conclusion)

@@ -140,7 +140,10 @@ def read_unit(words: str) -> Unit | None:
 
 def _to_pint(text: str) -> str | None:
     """The same unit in pint's spelling, or None unless every factor is in the table."""
+    # Only products and quotients are spelled on: pint would also evaluate names that mean no unit
+    # here.
     parts = re.split(r"(\s*/\s*|\s*\*\s*|\s+)", text.replace("(", "").replace(")", ""))
+    # No unit of a real answer is longer, and pint is slow.
     if text.count("(") > 1 or len(parts) > 9:
         return None
 
@@ -173,6 +176,7 @@ def _convert(expression: str) -> Unit | None:
         if " " not in str(unit):
             offset = not registry._is_multiplicative(str(unit))
 
+        # Scales with another zero have no factor, and are compared within themselves only.
         factor = 1.0 if offset else float((1 * unit).to_base_units().magnitude)
     except (pint.errors.PintError, AttributeError, ValueError, TypeError, ArithmeticError):
         return None
@@ -186,4 +190,5 @@ def _convert(expression: str) -> Unit | None:
 def _registry() -> Any:
     import pint
 
+    # Built on first use: most answers have no unit, and the registry reads a long file.
     return pint.UnitRegistry(cache_folder=None)

@@ -57,7 +57,7 @@ def _named(text: str, options: tuple[str, ...]) -> frozenset[str]:
         elif labelled is not None:
             found.add(labelled[0])
         else:
-            # One item that is no option makes the whole answer unreadable.
+            # One item that is not an option makes the whole answer unreadable.
             return frozenset()
 
     if options and any(index_of(letter) >= len(options) for letter in found):

@@ -23,7 +23,13 @@ _INVISIBLE = re.compile(
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
-_VULGAR = re.compile("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒]")
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
+_LOWERED = re.compile("[₀-₉]+")
+_FRACTIONS = {
+    sign: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", sign).split("⁄"))
+    for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
+}
+_VULGAR = re.compile(f"[{''.join(_FRACTIONS)}]")
 _SIGNS = str.maketrans(SIGNS)
 _ROOT = re.compile(r"([√∛])\s*(\([^()]*\)|\{[^{}]*\}|\d+(?:\.\d+)?|[A-Za-zα-ω])")
 
@@ -69,7 +75,15 @@ def normalize(text: str) -> str:
 def _normalize(text: str) -> str:
     text = _INVISIBLE.sub("", text)
     if not text.isascii():
-        text = _unicode_to_plain(text)
+        # 10² becomes 10^{2}, never 102; 3½ becomes 3\\frac{1}{2}.
+        text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
+        text = _LOWERED.sub(lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
+        text = _VULGAR.sub(lambda sign: _FRACTIONS[sign[0]], text).translate(_SIGNS)
+        # Signs of roots reach over one group only; \\sqrt says how far in braces.
+        text = _ROOT.sub(_root_to_command, text)
+        # NFKC makes full-width letters, digits and brackets plain, and the micro sign a Greek
+        # letter.
+        text = unicodedata.normalize("NFKC", text)
     if "\\" in text or "$" in text:
         # Money is marked by another dollar sign while those of formulas are taken away.
         text = _THOUSANDS.sub(",", text).replace("~", " ")
@@ -94,25 +108,6 @@ def _normalize(text: str) -> str:
     text = re.sub(r"\s*\n\s*", ITEM, text.strip())
     text = _ITEM_WORD.sub(r" \1 ", _ITEM_SPACE.sub(ITEM, _SPACES.sub(" ", text)))
     return _peel(text.strip(" " + ITEM))
-
-
-def _unicode_to_plain(text: str) -> str:
-    """Spells Unicode signs plainly. 10² becomes 10^{2}, never 102; 3½ becomes 3\\frac{1}{2}."""
-    text = re.sub(
-        "[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+",
-        lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}",
-        text,
-    )
-    text = re.sub("[₀-₉]+", lambda run: "_{" + run[0].translate(_SUBSCRIPTS) + "}", text)
-    text = _VULGAR.sub(_vulgar_to_frac, text).translate(_SIGNS)
-    text = _ROOT.sub(_root_to_command, text)
-    # NFKC makes full-width letters, digits and brackets plain, and the micro sign a Greek letter.
-    return unicodedata.normalize("NFKC", text)
-
-
-def _vulgar_to_frac(sign: re.Match[str]) -> str:
-    top, _, bottom = unicodedata.normalize("NFKC", sign[0]).partition("⁄")
-    return f"\\frac{{{top}}}{{{bottom}}}"
 
 
 def _root_to_command(match: re.Match[str]) -> str:
@@ -190,6 +185,7 @@ def _without_delimiters(text: str) -> str:
     A dollar sign opens a formula when no space follows it, and closes one when no space precedes
     it and no digit follows it (the rule of Pandoc), so that "$5 and $6" holds two amounts.
     """
+    # Two private signs stand for the doubled one, so that single dollar signs are found alone.
     text = text.replace("$$", "\x02\x03")
     parts: list[str] = []
     opened = -1
@@ -204,6 +200,7 @@ def _without_delimiters(text: str) -> str:
         elif sign != "$":
             parts.append(sign)
         elif opened >= 0 and text[at - 1] != " " and not text[at + 1 : at + 2].isdigit():
+            # The opening sign was kept as money until its partner was found.
             parts[opened] = "\x02"
             parts.append("\x03")
             opened = -1
@@ -224,6 +221,7 @@ def _peel(text: str) -> str:
     # Most answers have nothing to take off, and one search finds that out.
     if text.isalnum() or not _PEELED.search(text):
         return text
+    # Marks nest ("**'5.'**"); six rounds are more than any answer needs, and bound the work.
     for _ in range(6):
         before = text
         if text.startswith("=") and len(text) > 1:
@@ -239,6 +237,7 @@ def _peel(text: str) -> str:
 
         if text.endswith((".", ",", ";", ":")) and not text.endswith(("..", "\\ldots.")):
             text = text[:-1].rstrip()
+        # "5!" is a factorial; after two letters it is an exclamation.
         if text.endswith("!") and re.search(r"[A-Za-z]{2}!$", text):
             text = text[:-1]
 

@@ -45,6 +45,7 @@ _SUFFIXES = ("ss", "us", "is")
 def noun_of(words: str) -> str:
     """The noun in one spelling: "units^2" are square units."""
     text = words.lower().rstrip(".")
+    # "units" has no measure of its own, so it is a noun; its power is kept, as area is not length.
     if not _UNITS.fullmatch(words):
         return text
     if "2" in text or "sq" in text:
@@ -69,12 +70,15 @@ def is_counted(words: str, count: Fraction) -> bool:
     if not _PHRASE.fullmatch(text) or not text.isascii():
         return False
 
+    # Words such as "in total" end a sentence and change nothing of the number before them.
     text = _CLOSING.sub("", text.lower())
     head, _, complement = text.partition(" of ")
     named = _WORD.findall(head)
+    # Longer phrases are sentences in which the number may mean anything.
     if not named or len(named) > 4:
         return False
 
+    # A word that changes the value ("5 less", "3 dozen") makes it more than a count of things.
     every = named + _WORD.findall(complement)
     if any(word in _CHANGES or word in SMALL or word in PARTS for word in every):
         return False
@@ -82,6 +86,7 @@ def is_counted(words: str, count: Fraction) -> bool:
         return False
 
     noun = named[-1]
+    # Two letters are a unit or a variable.
     if len(noun) < 3:
         return False
 

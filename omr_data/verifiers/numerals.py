@@ -106,6 +106,7 @@ def read_numeral(text: str) -> Numeral | None:
     """Returns the number that a normalized text is, without percent sign, currency or unit."""
     if not text or len(text) > MAX_DIGITS:
         return None
+    # Most answers are whole numbers, and end here.
     if text.isdecimal() and text.isascii():
         return Numeral(Fraction(int(text)))
     if text[0] not in "0123456789+-.":
@@ -156,6 +157,7 @@ def _unsigned(text: str) -> Numeral | None:
 
     if (repeating := _REPEATING.fullmatch(text)) is not None:
         whole, fixed, period = repeating.groups()
+        # A repeating part of n digits is that number over 10^n - 1, moved behind the fixed digits.
         head = Fraction(int(whole + fixed), 10 ** len(fixed))
         return Numeral(head + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed)))
 
@@ -163,6 +165,7 @@ def _unsigned(text: str) -> Numeral | None:
 
 
 def _decimal(match: re.Match[str]) -> Numeral | None:
+    # All three thousands marks; the pattern has seen to it that they stand at threes.
     body = match[1].replace(",", "").replace(" ", "").replace("'", "")
     exponent = int((match[2] or match[3] or match[4] or "0").replace(" ", ""))
     if abs(exponent) > MAX_EXPONENT:
@@ -179,6 +182,7 @@ def _decimal(match: re.Match[str]) -> Numeral | None:
     if value.denominator == 1 and not exponent:
         return Numeral(value)
 
+    # Zeros in front only place the point, and are not significant.
     digits = len((whole + decimals).lstrip("0"))
     return Numeral(value, False, digits, len(decimals) - exponent)
 
@@ -240,6 +244,8 @@ def _combine(first: Fraction | None, words: list[str]) -> Fraction | None:
             current = (current or Fraction(0)) + SMALL[word]
         elif word in MULTIPLIERS:
             current = (Fraction(1) if current is None else current) * MULTIPLIERS[word]
+            # Thousands and more close a group: in "two thousand three hundred", the hundred
+            # multiplies 3.
             if MULTIPLIERS[word] >= 1000:
                 total += current
                 current = Fraction(0)
@@ -279,6 +285,7 @@ def close(claim: Numeral, gold: Numeral, significant: int) -> bool:
     if not decimals or whole:
         return False
 
+    # The other value may be exact or more precise; only the shorter one can be its rounding.
     rounded = min(decimals, key=lambda number: number.places)
     half = abs(claim.value - gold.value) * 2 * Fraction(10) ** rounded.places
     return rounded.digits >= significant and half <= 1

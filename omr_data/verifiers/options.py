@@ -42,18 +42,21 @@ def read_letters(text: str) -> set[str]:
     text = text.strip()
     # "C, not A" names C.
     text = _NOT.sub("", text) if re.match(r"[^a-z]*[A-Za-z][^a-z]*,?\s+not\b", text) else text
+    # One letter is by far the commonest answer, so it is tried before the others.
     one = _LETTER.fullmatch(text)
     if one is not None:
         return {one[1].upper()}
 
     several = _SEVERAL.fullmatch(text)
     if several is not None:
+        # The words before the letters hold an A of their own: "Answers A and C".
         body = re.sub(
             r"(?i)^\s*(?:the )?(?:correct )?(?:options?|choices?|answers?):?( are| is)?", "", text
         )
         return set(re.findall(r"(?<![A-Za-z])[A-Z](?![A-Za-z])", body))
 
     together = _TOGETHER.fullmatch(text)
+    # Letters in order and each once: "ABD" names options, "BAD" is a word.
     if together is not None and list(together[1]) == sorted(set(together[1])):
         return set(together[1])
 
@@ -66,6 +69,7 @@ def split_label(text: str) -> tuple[str, str] | None:
     if match is None:
         return None
 
+    # One group for each form of a label, of which exactly one has matched.
     letter = match[1] or match[2] or match[3] or match[4]
     rest = match[5].strip()
     # "D (hexagon)" has its text in brackets.
@@ -81,6 +85,7 @@ def without_labels(options: Sequence[str]) -> list[str]:
 
     for number, option in enumerate(options):
         labelled = split_label(option)
+        # One option without its label, or out of order, and none of them is taken for a label.
         if labelled is None or labelled[0] != letter_of(number):
             return list(options)
 

@@ -24,6 +24,7 @@ class Verifier(base.Verifier):
     """Accepts a gold answer of at least two items, none of them twice."""
 
     def accepts(self, gold: str, options: tuple[str, ...]) -> bool:
+        # An item that stands twice has no one place, so there would be no one order.
         items = _items(gold)
         return 2 <= len(items) == len(set(items)) <= _MOST
 
@@ -37,10 +38,11 @@ class Verifier(base.Verifier):
         """
         wanted, given = _items(gold), _items(claim)
         if len(given) < 2 or len(given) > _MOST:
-            return unreadable("the answer is no list of items")
+            return unreadable("the answer is not a list of items")
         if len(given) != len(set(given)):
             return Decision(WRONG, "an item stands there twice", score=0.0)
 
+        # Places are looked up once, so the pairs cost no search.
         places = {item: at for at, item in enumerate(given)}
         pairs = right_order = 0
 

@@ -43,7 +43,7 @@ def read_pairs(
         task: The task of rows that do not say theirs.
 
     Raises:
-        VerifyError: A line is no JSON object, or lacks the response or the gold answer.
+        VerifyError: A line is not a JSON object, or lacks the response or the gold answer.
     """
     # Numbers of lines count from one, as editors show them.
     for number, line in enumerate(lines, 1):
@@ -53,7 +53,7 @@ def read_pairs(
             row = json.loads(line)
         except ValueError as error:
             raise VerifyError(
-                f"line {number} is no JSON: {error}. Each line holds one object."
+                f"line {number} is not JSON: {error}. Each line holds one object."
             ) from error
 
         if not isinstance(row, dict):
@@ -69,21 +69,19 @@ def read_pairs(
                     "Name the columns with --response-column and --gold-column."
                 )
 
-        yield row, _pair(row, columns, task)
-
-
-def _pair(row: Mapping[str, Any], columns: Columns, task: str) -> AnswerPair:
-    gold = row[columns.gold]
-    golds = tuple(str(one) for one in gold) if isinstance(gold, list) else (str(gold),)
-    options = row.get(columns.options) or ()
-    return AnswerPair(
-        response=str(row[columns.response]),
-        gold=golds[0] if golds else "",
-        options=tuple(str(option) for option in options),
-        finish_reason=str(row.get(columns.finish_reason) or "stop"),
-        task=str(row.get(columns.task) or task),
-        golds=golds,
-    )
+        # Several accepted answers come as a list; anything else is one, numbers included.
+        gold = row[columns.gold]
+        golds = tuple(str(one) for one in gold) if isinstance(gold, list) else (str(gold),)
+        options = row.get(columns.options) or ()
+        pair = AnswerPair(
+            response=str(row[columns.response]),
+            gold=golds[0] if golds else "",
+            options=tuple(str(option) for option in options),
+            finish_reason=str(row.get(columns.finish_reason) or "stop"),
+            task=str(row.get(columns.task) or task),
+            golds=golds,
+        )
+        yield row, pair
 
 
 def verdict_line(row: Mapping[str, Any], verdict: Verdict) -> str:

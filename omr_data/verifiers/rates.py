@@ -58,6 +58,7 @@ def reward(verdict: Verdict, finish_reason: str = "stop") -> float | None:
     """
     if not counts(verdict, finish_reason):
         return None
+    # A task's own metric gives partial credit, and a reward should not throw it away.
     if verdict.score is not None:
         return verdict.score
 
@@ -70,6 +71,8 @@ def pass_rate(attempts: Iterable[Response]) -> PassRate:
 
     for attempt in attempts:
         verdict = attempt.verdict
+        # An attempt without a verdict was never judged, which says as little as a judge that is
+        # down.
         if verdict is None or not counts(verdict, attempt.finish_reason):
             left_out += 1
             continue

@@ -46,6 +46,7 @@ class Verifier(base.Verifier):
             gold: The gold answer.
             options: The texts of the options.
         """
+        # Rules have no say here, but the verdict tells how many votes it will take.
         count = len(read_items(gold))
         return Decision(UNDECIDED, f"a judge must vote on {count} items", "too close")
 
@@ -63,6 +64,7 @@ class Rubric(Judge):
         answer = replace(verdict, extracted=visible(pair.response))
         asked = []
 
+        # One request for each item, so that a rubric that grows by one asks for one more only.
         for item, _ in read_items(pair.gold):
             request = self.request(replace(pair, gold=item), answer)
             if request is not None:
@@ -104,13 +106,13 @@ class Rubric(Judge):
 
 
 def read_items(gold: str) -> list[tuple[str, float]]:
-    """The items of a rubric with their weights; none where the text is no rubric.
+    """The items of a rubric with their weights; none where the text is not a rubric.
 
     Raises:
         VerifyError: A weight is not a positive number.
     """
 
-    # A gold answer that is no JSON is of another task, and no error.
+    # A gold answer that is not JSON is of another task, and no error.
     try:
         found = json.loads(gold)
     except (ValueError, RecursionError):
@@ -122,6 +124,7 @@ def read_items(gold: str) -> list[tuple[str, float]]:
     items: list[tuple[str, float]] = []
 
     for one in found:
+        # A bare text is an item of weight one.
         entry = one
         if isinstance(one, str):
             entry = {"item": one}

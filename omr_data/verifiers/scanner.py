@@ -43,6 +43,7 @@ def split(text: str, separators: tuple[str, ...]) -> list[str]:
     """
     parts: list[str] = []
     depth = start = at = 0
+    # A set of first characters makes the common case one look-up.
     firsts = {separator[0] for separator in separators}
 
     while at < len(text):
@@ -85,6 +86,7 @@ def encloses(text: str) -> bool:
 
 def deepest(text: str) -> int:
     """How many brackets are open at once, at most."""
+    # Counted and not parsed: the reader is not begun on a text that would exhaust the stack.
     depth = most = 0
 
     for sign in text:

@@ -31,13 +31,14 @@ def is_only_answer(line: str) -> bool:
     bold = re.fullmatch(r"[*_]{2}(.+?)[*_]{2}[.。]?", line)
     plain = normalize(line)
     if not plain or re.match(r"(?:[-*•]|\d+\.)\s", line):
-        # An item of a list of steps is no answer.
+        # An item of a list of steps is not an answer.
         return False
     if read_letters(plain):
         named = re.match(r"(?:the )?(?:option|choice|选项)", plain, re.IGNORECASE)
         if plain.isupper() or bold or "(" in plain or named:
             return True
 
+    # "B. square" on its own line is an answer, up to the length of an option.
     labelled = split_label(plain)
     if labelled is not None and len(plain) <= 80:
         return True
@@ -68,6 +69,7 @@ def sole_answer(sentence: str) -> str | None:
     A number is taken with the unit that follows it. A sentence with a word that may change the
     value ("5 less than x", "not 5", "5 or 6") gives none.
     """
+    # Longer sentences hold more than one thought, and the one number in them is rarely the answer.
     if len(sentence) > 300 or _CHANGES.search(sentence):
         return None
 
@@ -76,6 +78,7 @@ def sole_answer(sentence: str) -> str | None:
     numbers = list(NUMERAL.finditer(rest))
     letters = [one[1] or one[2] for one in _LETTER.finditer(rest)]
     words = [word for word in rest.lower().split() if word in SMALL or word in PARTS]
+    # Exactly one candidate: with two, choosing would be a guess.
     if len(formulas) + len(numbers) + len(letters) + len(words) != 1:
         return None
     if formulas:

@@ -86,6 +86,7 @@ def _tags(text: str, options: Sequence[str]) -> Iterator[Statement]:
 
     if opened is not None:
         rest = text[opened.end() :].strip()
+        # A second paragraph means that the response went on, and the tag was forgotten.
         if rest and "\n\n" not in rest and len(rest) <= _CLAUSE_MOST and "<" not in rest:
             yield Statement(opened.start(), len(text), rest, "in an open <answer>", True)
 
@@ -146,6 +147,7 @@ def _json(text: str, options: Sequence[str]) -> Iterator[Statement]:
         return
     for found in _OBJECT.finditer(text):
         try:
+            # Braces of LaTeX look like objects too, so that a failure means nothing.
             value = json.loads(found[0])
         except ValueError:
             continue
@@ -157,6 +159,7 @@ def _json(text: str, options: Sequence[str]) -> Iterator[Statement]:
 
 
 def _as_text(value: object) -> str:
+    # A list in JSON is a list of answers, which commas join as in text.
     if isinstance(value, list):
         return ", ".join(_as_text(one) for one in value)
     if isinstance(value, str):

@@ -73,6 +73,7 @@ class Router(Spec):
             task: The name of the task.
             verifiers: Its verifiers, in the order in which they are asked.
         """
+        # The new route goes last; the order of routes means nothing but to the identity.
         kept = tuple(route for route in self.routes if route[0] != task)
         return Router((*kept, (task, cascade.Verifier(verifiers))))
 
@@ -85,7 +86,7 @@ class Router(Spec):
 
         known = ", ".join(name for name, _ in self.routes)
         raise VerifyError(
-            f"there is no task {task!r}. The tasks are {known}; "
+            f"{task!r} is not a task. The tasks are {known}; "
             f"add one with tasks.STANDARD.override({task!r}, verifier)."
         )
 

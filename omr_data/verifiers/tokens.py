@@ -20,7 +20,7 @@ _WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _FILLERS = frozenset(
     entries(
         """
-    so to of is no at if it up by as an or and the for not are was all any
+    so to of is at no if it up by as an or and the for not are was all any
     """
     )
 )
@@ -39,9 +39,11 @@ class Unreadable(Exception):
 
 def tokens_of(text: str) -> list[str]:
     """The tokens of a text. Words of the language are refused here: "so" is not s times o."""
+    # Without a run of letters nothing can be a word to refuse.
     if not _WORD.search(text):
         return _split(text)
 
+    # Spelled-out Greek letters are names of their own; "pi" is not p times i.
     text = _GREEK.sub(lambda name: COMMANDS[name[0]], text)
 
     for word in _WORD.findall(text):
@@ -49,7 +51,7 @@ def tokens_of(text: str) -> list[str]:
             raise Unreadable(f"{word!r} is a word")
 
     for pair in _TWO_WORDS.finditer(text):
-        # "a lot" is no product; "sin x" and "x y" are formulas.
+        # "a lot" is not a product; "sin x" and "x y" are formulas.
         if not FUNCTIONS.intersection(pair[0].split()):
             raise Unreadable(f"{pair[0]!r} are words")
 

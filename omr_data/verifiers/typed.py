@@ -78,6 +78,7 @@ def _second_opinion(claim: str, gold: str) -> Decision | None:
     Raises:
         TimedOut: It did not answer within the deadline of the pair.
     """
+    # Equal text needs no worker, and covers what math-verify cannot read.
     if claim == gold:
         return right("the same text")
     if not (_is_formula(claim) and _is_formula(gold)):
@@ -87,6 +88,7 @@ def _second_opinion(claim: str, gold: str) -> Decision | None:
         return None
 
     answer = shared_algebra_workers().equal(_to_latex(claim), _to_latex(gold), seconds_left())
+    # The question was begun, so the pair has had its time; anything else is merely not known.
     if answer == "timeout":
         raise TimedOut
     if answer == "equal":

@@ -21,6 +21,7 @@ def answer_types() -> tuple[type[Answer], ...]:
     """Every type of answer, in the order in which they are tried."""
     found: list[type[Answer]] = []
 
+    # A file in this folder is enough to add a type: no list can be forgotten.
     for module in pkgutil.iter_modules(__path__):
         members = vars(importlib.import_module(f"{__name__}.{module.name}"))
         for value in members.values():
@@ -71,6 +72,7 @@ def _readings(text: str) -> Parsed:
         answer = kind.read(text, read)
         if answer is not None:
             found.append(answer)
+            # Types are tried in order, so what a certain type reads is never seen by a vaguer one.
             if answer.alone:
                 break
 

@@ -26,6 +26,7 @@ class Alternatives(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Alternatives | None":
+        # The pattern backtracks over long texts, and one look at the last sign spares most of them.
         if not text.endswith(")"):
             return None
 
@@ -33,6 +34,7 @@ class Alternatives(Answer):
         if match is None:
             return None
 
+        # Both forms must be read: a remark in brackets ("35/4 (or so)") is not a second form.
         forms = parts(match[1].strip()), parts(match[2].strip())
         if all(forms):
             return cls(forms)
@@ -40,6 +42,7 @@ class Alternatives(Answer):
         return None
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
+        # The source vouches for every form, so one that is equal is enough.
         found = [compare((claim,), form, rules) for form in self.forms]
         for outcome in ("RIGHT", "UNDECIDED"):
             for decision in found:

@@ -31,6 +31,7 @@ class Rules:
     """Whether a bare number may stand for the gold value in the gold unit."""
 
 
+# Not a Spec: types are found by `answer_types`, and the revision of the verifier covers them all.
 class Answer:
     """Base of the typed answers."""
 

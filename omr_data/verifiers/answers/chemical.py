@@ -38,6 +38,8 @@ class Chemical(Answer):
         if not text[:1].isascii() or len(text) > 200 or not re.search("[A-Z]", text[:12]):
             return None
 
+        # An arrow and an equals sign both join the sides of a reaction; more than two sides are a
+        # chain, which is left to mathematics.
         texts = _ARROW.split(text)
         if len(texts) > 2:
             return None
@@ -50,10 +52,19 @@ class Chemical(Answer):
             if len(read) != len(formulas):
                 return None
 
+            # Sorted, since the order of reactants on a side means nothing.
             sides.append(tuple(sorted(read)))
 
-        if len(sides) == 1 and not _is_compound(sides[0]):
-            return None
+        if len(sides) == 1:
+            # It must be chemistry and nothing else: "B" is a letter, "CO" two of them.
+            text = "".join(sides[0])
+            several = len(_ATOM.findall(text)) > 1
+            marked = any(sign.isdigit() or sign.islower() for sign in text)
+            compound = "^" in text or (several and marked)
+            if len(sides[0]) > 1:
+                compound = any(len(_ATOM.findall(one)) > 1 for one in sides[0])
+            if not compound:
+                return None
 
         return cls(tuple(sides))
 
@@ -62,6 +73,7 @@ class Chemical(Answer):
             return None
         if self.sides == claim.sides:
             return right("the same formula")
+        # The same signs in another order may be one compound written otherwise: HNO3, NO3H.
         if sorted("".join(sum(self.sides, ()))) == sorted("".join(sum(claim.sides, ()))):
             return too_close("the same signs in another order")
 
@@ -79,19 +91,8 @@ def _formula(text: str) -> str | None:
     plain = re.sub(r"[_{}\s]", "", text)
     if not _BODY.fullmatch(plain) or plain.count("(") != plain.count(")"):
         return None
+    # Words in capitals look like formulas; only symbols of elements are accepted.
     if any(atom not in _ELEMENTS for atom in _ATOM.findall(plain)):
         return None
 
     return plain + ending
-
-
-def _is_compound(formulas: tuple[str, ...]) -> bool:
-    """Whether it can only be chemistry: "B" is a letter, "CO" two of them, "CO2" a compound."""
-    text = "".join(formulas)
-    atoms = _ATOM.findall(text)
-    if len(formulas) > 1:
-        return any(len(_ATOM.findall(one)) > 1 for one in formulas)
-
-    return "^" in text or (
-        len(atoms) > 1 and any(sign.isdigit() or sign.islower() for sign in text)
-    )

@@ -54,6 +54,7 @@ class Clock(Answer):
             hours, minutes, seconds = int(match[1]), 0, 0
             letter = match[2] or match[3] or ""
 
+        # "25:30" is a ratio, and "13 PM" a mistake that nobody should be guessed right for.
         if minutes > 59 or seconds > 59 or hours > 24 or (letter and not 1 <= hours <= 12):
             return None
 
@@ -74,6 +75,7 @@ class Clock(Answer):
 
             return wrong("another time")
 
+        # Twelve hours apart, the two may be one time with half of the day left unsaid.
         if (self.seconds - claim.seconds) % _HALF_DAY:
             return wrong("another time")
 

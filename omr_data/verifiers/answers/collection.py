@@ -56,12 +56,14 @@ class List(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "List | None":
+        # Numbered blanks of a worksheet are a list, although no separator stands between them.
         if text.startswith("(1)") or text[:1] == "①":
             items = [item.strip(" ,;") for item in _BLANK.sub(ITEM, text).split(ITEM)[1:]]
         elif "±" in text and text.count("±") == 1:
             body = _NAME.sub("", text, count=1)
             items = [body.replace("±", "+"), body.replace("±", "-")]
             if body.startswith("±"):
+                # "+3" would be read as well, but "3" is what a claim of two values says.
                 items[0] = body[1:].strip()
         else:
             items = without_common_name(split_items(text))
@@ -84,6 +86,7 @@ class List(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, List):
+            # "1, 2, 3, ..." continues a pattern, so its order is part of what it says.
             if self.ordered or claim.ordered:
                 if self.parts == claim.parts:
                     return right("the same sequence")
@@ -124,6 +127,7 @@ class Set(Answer):
         if text[:1] not in ("⦃", "{") or text[-1:] not in ("⦄", "}") or not encloses(text):
             return None
 
+        # Elements may be equations of one name: {x = 1, x = 2} is {1, 2}.
         items = without_common_name(split_items(text[1:-1], bracketed=True))
         if len(items) == 1 and "±" in items[0]:
             inner = parts(items[0])
@@ -144,6 +148,7 @@ class Set(Answer):
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Set):
             if not self.parts or not claim.parts:
+                # Two empty sets are equal, whatever they are empty of.
                 same = len(self.parts) == len(claim.parts)
                 return decided(same, "both are empty", "one of them is empty")
 
@@ -191,6 +196,7 @@ def split_items(text: str, bracketed: bool = False) -> list[str]:
         if len(items) > 1:
             return [item.strip(" ,;") for item in items if item.strip(" ,;")]
 
+    # ", and" is one separator; as two it would leave an empty item between them.
     text = _COMMA_WORD.sub(", ", text)
     thousands = len(_THOUSANDS.findall(text))
     if thousands:
@@ -199,6 +205,7 @@ def split_items(text: str, bracketed: bool = False) -> list[str]:
             text = _THOUSANDS.sub("", text)
 
     items = split(text, SEPARATORS)
+    # A list may end with its separator; an empty item in the middle is not forgiven.
     if items and not items[-1]:
         items.pop()
 
@@ -215,7 +222,7 @@ def without_common_name(items: list[str]) -> list[str]:
         return items
 
     values = [item[name.end() :] if name else item for item, name in zip(items, names, strict=True)]
-    # "x = 2, y > 1" is no list of values of x.
+    # "x = 2, y > 1" is not a list of values of x.
     if any("=" in value or "<" in value for value in values):
         return items
 

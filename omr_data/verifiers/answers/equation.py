@@ -62,6 +62,7 @@ class Equation(Answer):
             return None
 
         sides = (read[0], read[-1])
+        # The right side is looked at first, so that of "x = y" the left one is the bare name.
         if bare < 0:
             for at in (1, 0):
                 if sides[at].root.op == "variable":
@@ -76,6 +77,7 @@ class Equation(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Equation):
+            # `NamedValues` reads these as well, and compares their names.
             if self.states_value and claim.states_value:
                 return None
 
@@ -134,6 +136,7 @@ class Chain(Answer):
         if len(read) != len(texts) or any(side.variables for side in read):
             return None
 
+        # One ≈ makes every step a rounding: models mix both signs within one chain.
         rounded = "≈" in text
         holds = all(
             _step_holds(read[0], value, side, rounded)
@@ -193,6 +196,7 @@ def _step_holds(first: Formula, value: Formula, text: str, rounded: bool) -> boo
     if isinstance(exact, Fraction):
         exact = complex(exact)
 
+    # Half a unit of the last place, with room for the error of a double.
     half = 0.5 * 10.0 ** -max(decimal.places, 0) * (1 + 1e-9)
     return bool(abs(exact - complex(decimal.value)) <= half)
 
@@ -249,6 +253,7 @@ def _same_ratio(one: Any, other: Any) -> bool:
     if isinstance(one, Fraction) and isinstance(other, Fraction):
         return one == other
     if isinstance(one, Fraction) or isinstance(other, Fraction):
+        # An exact ratio against an inexact one: only the precision of doubles is left.
         one, other = complex(one), complex(other)
         return bool(abs(one - other) <= 1e-12 * abs(other))
 
@@ -277,6 +282,7 @@ def _compare_solutions(claim: Equation, gold: Equation) -> Decision:
 
             point[name] = value
             left, right_side = (value_at(side, point) for side in claim.sides)
+            # Relative to the value: an absolute limit would take small solutions for equal.
             if abs(complex(left) - complex(right_side)) > 1e-9 * abs(complex(left)):
                 return wrong("the equations have different solutions")
     except Unreadable:

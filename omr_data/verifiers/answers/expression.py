@@ -59,6 +59,7 @@ class Expression(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Number):
+            # The digits of a number in a base are no value that a formula could equal.
             if claim.base:
                 return None
 
@@ -96,6 +97,7 @@ def read_formula(text: str) -> Formula | None:
             text = text[: constant.start()] + "+C"
 
     formula = parse_formula(text)
+    # Words are tried last: they cost a dozen patterns, and few formulas are spoken.
     if formula is None and " " in text and len(text) < 200:
         for pattern, plain in _SPOKEN:
             text = pattern.sub(plain, text)

@@ -36,6 +36,7 @@ class Inequality(Answer):
         one, other = read_formula(sides[0]), read_formula(sides[2])
         if one is None or other is None or not one.variables | other.variables:
             return None
+        # Both directions end in "smaller minus larger", so that a comparison knows one form only.
         if sides[1][0] == ">":
             one, other = other, one
 

@@ -9,7 +9,7 @@ from omr_data.verifiers.answers.collection import Set
 from omr_data.verifiers.answers.expression import compare_formulas, read_formula
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.evaluate import value_at
-from omr_data.verifiers.inequalities import Half, solve
+from omr_data.verifiers.inequalities import solve
 from omr_data.verifiers.scanner import encloses, split
 from omr_data.verifiers.tokens import Unreadable
 from omr_data.verifiers.tree import Formula
@@ -79,6 +79,7 @@ class IntervalUnion(Answer):
             return None
         if self.name and claim.name and self.name != claim.name:
             return wrong(f"{claim.name} is not {self.name}")
+        # Touching pieces were joined on reading, so the number of pieces is comparable.
         if len(self.pieces) != len(claim.pieces):
             return wrong(f"{len(claim.pieces)} intervals, the gold answer has {len(self.pieces)}")
 
@@ -105,6 +106,7 @@ def _read_part(text: str) -> tuple[list[Piece] | None, str]:
             return None, ""
 
         low, high = (_bound(bound) for bound in bounds)
+        # An interval from +∞, or up to -∞, is a slip and not the empty set.
         if low is False or high is False or low == "+" or high == "-":
             return None, ""
 
@@ -120,7 +122,17 @@ def _read_part(text: str) -> tuple[list[Piece] | None, str]:
     if solved is None:
         return None, ""
 
-    return [_piece(halves) for halves in solved.pieces], solved.name
+    # A half that is missing leaves that side without end.
+    pieces = [
+        Piece(
+            low.bound if low else None,
+            high.bound if high else None,
+            low is not None and low.closed,
+            high is not None and high.closed,
+        )
+        for low, high in solved.pieces
+    ]
+    return pieces, solved.name
 
 
 def _bound(text: str) -> Formula | str | bool:
@@ -130,16 +142,6 @@ def _bound(text: str) -> Formula | str | bool:
         return infinite[1] or "+"
 
     return read_formula(text) or False
-
-
-def _piece(halves: tuple[Half | None, Half | None]) -> Piece:
-    low, high = halves
-    return Piece(
-        low.bound if low else None,
-        high.bound if high else None,
-        bool(low and low.closed),
-        bool(high and high.closed),
-    )
 
 
 def _number(bound: Formula | None, default: float) -> float | None:
@@ -162,6 +164,7 @@ def _in_order(pieces: list[Piece]) -> tuple[Piece, ...]:
         (_number(piece.low, float("-inf")), _number(piece.high, float("inf")), piece)
         for piece in pieces
     ]
+    # Bounds with variables have no order, so these pieces stay as they were written.
     if any(low is None or high is None for low, high, _ in keyed):
         return tuple(pieces)
 

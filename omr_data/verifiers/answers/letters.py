@@ -22,6 +22,7 @@ class Letters(Answer):
 
     @classmethod
     def read(cls, text: str, parts: Reader) -> "Letters | None":
+        # Signs of mathematics in the first characters mean a formula: "A = 5" is not option A.
         if len(text) > 200 or re.search(r"[=^_\\+*/<>]", text[:40]):
             return None
 
@@ -40,6 +41,7 @@ class Letters(Answer):
             return None
         if self.letters != claim.letters:
             return wrong("other letters")
+        # The letter decides, but another text hints that the options were numbered otherwise.
         if self.text and claim.text and self.text != claim.text:
             return too_close("the same letter with another text")
 

@@ -45,6 +45,7 @@ class Matrix(Answer):
         factor = match["factor"].strip(" *")
         rows = [row for row in _ROW.split(match["body"].replace(ITEM, " ")) if row.strip()]
         columns = {row.count("&") + 1 for row in rows}
+        # Ragged rows are a slip of the pen, or a table that is not a matrix.
         if len(columns) != 1 or len(rows) * max(columns) > _LARGEST:
             return None
 
@@ -54,6 +55,7 @@ class Matrix(Answer):
             for cell in row.split("&"):
                 plain = cell.strip()
                 if factor:
+                    # The factor goes into every cell, so that 3(1; 4) and (3; 12) are one matrix.
                     plain = f"({'-1' if factor == '-' else factor})*({plain})"
 
                 cells.append(parts(plain))
@@ -65,7 +67,19 @@ class Matrix(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Tuple):
-            return self._compare_tuple(claim, rules)
+            rows = [one[0] for one in claim.parts if isinstance(one[0], Tuple)]
+            if len(rows) < len(claim.parts):
+                # The components of a vector, written in a line.
+                return self._compare_flat(list(claim.parts), list(self.cells), rules)
+
+            # [[1, 2], [3, 4]] is how code and many models write a matrix.
+            cells = [cell for row in rows for cell in row.parts]
+            widths = {len(row.parts) for row in rows}
+            if widths != {self.columns} or len(cells) != len(self.cells):
+                return wrong("their sizes differ")
+
+            return compare_in_order(cells, list(self.cells), rules)
+
         if not isinstance(claim, Matrix):
             return None
         if (len(claim.cells), claim.columns) != (len(self.cells), self.columns):
@@ -78,19 +92,6 @@ class Matrix(Answer):
             return None
 
         return self._compare_flat(list(self.cells), list(gold.parts), rules)
-
-    def _compare_tuple(self, claim: Tuple, rules: Rules) -> Decision:
-        """Against [[1, 2], [3, 4]], or the components of a vector."""
-        rows = [one[0] for one in claim.parts]
-        if all(isinstance(row, Tuple) for row in rows):
-            cells = [cell for row in rows if isinstance(row, Tuple) for cell in row.parts]
-            widths = {len(row.parts) for row in rows if isinstance(row, Tuple)}
-            if widths != {self.columns} or len(cells) != len(self.cells):
-                return wrong("their sizes differ")
-
-            return compare_in_order(cells, list(self.cells), rules)
-
-        return self._compare_flat(list(claim.parts), list(self.cells), rules)
 
     def _compare_flat(self, claim: list[Parsed], gold: list[Parsed], rules: Rules) -> Decision:
         """A vector may be written as a column or as a tuple; a matrix of rows may not."""

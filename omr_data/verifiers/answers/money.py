@@ -61,6 +61,7 @@ _SCALE = re.compile(r"(.+?)\s*(k|m|mn|bn|b)$", re.IGNORECASE)
 _SCALES = {"k": 1_000, "m": 10**6, "mn": 10**6, "bn": 10**9, "b": 10**9}
 
 
+# Tried before counted nouns: "5 dollars" is an amount and not a number of things.
 @dataclass(frozen=True, slots=True)
 class Money(Answer):
     """An amount of money."""
@@ -113,6 +114,7 @@ class Money(Answer):
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         # Two amounts are told apart by currency first, whatever their values are.
         if isinstance(claim, Money):
+            # No exchange rate would be right for long, so currencies are never converted.
             if claim.currency != self.currency:
                 if {claim.currency, self.currency} == {"yen", "yuan"}:
                     return too_close("¥ is the sign of both yen and yuan")
@@ -139,6 +141,7 @@ class Money(Answer):
 
 def _read_amount(text: str) -> Numeral | None:
     number = read_numeral(text)
+    # "5k" and "3m" are read as amounts only: without a currency "3m" is three meters.
     if number is None and (scale := _SCALE.fullmatch(text)) is not None:
         number = read_numeral(scale[1])
         if number is not None:

@@ -34,6 +34,7 @@ class NamedValues(Answer):
     def read(cls, text: str, parts: Reader) -> "NamedValues | None":
         if "=" not in text and "≈" not in text:
             return None
+        # "(a, b) = (6, 1)" names its values in order, by the brackets on its left.
         if (together := _TUPLE.fullmatch(text)) is not None:
             names = tuple(name.strip() for name in together[1].split(","))
             value = parts(together[2])
@@ -66,6 +67,7 @@ class NamedValues(Answer):
 
         for item in items:
             read = [one for one in parts(item) if isinstance(one, NamedValues)]
+            # One item without a name makes it a plain list, which another type reads.
             if not read or len(read[0].names) != 1:
                 return None
 
@@ -99,6 +101,7 @@ class NamedValues(Answer):
     def _compare_names(self, claim: "NamedValues", rules: Rules) -> Decision:
         if len(claim.names) != len(self.names):
             return wrong(f"it names {len(claim.names)} values, the gold answer {len(self.names)}")
+        # With the same names the order of the values means nothing.
         if set(claim.names) == set(self.names):
             given = dict(zip(claim.names, claim.values, strict=True))
             ordered = [given[name] for name in self.names]

@@ -11,6 +11,8 @@ from omr_data.verifiers.numerals import Numeral, close, read_numeral
 _BASED = re.compile(
     r"([0-9A-Fa-f]+)(?:_\{?\s*(\d{1,2})\s*\}?|\s*\(?\s*(?:in )?base[ -]?(\d{1,2})\s*\)?)"
 )
+_LARGEST_BASED = 2**200
+"""Beyond this no number has the digits of one in a base: those have at most 60 digits."""
 _PERCENT = re.compile(r"\s*(?:%|per ?cent)$", re.IGNORECASE)
 
 
@@ -46,12 +48,23 @@ class Number(Answer):
             if share is None:
                 return None
 
+            # 0.5% has three places as a share, and a rounded percentage is compared by them.
             places = share.places + 2
-            value = share.value / 100
-            return cls(Numeral(value, share.exact, share.digits, places), percent=True)
+            part = share.value / 100
+            return cls(Numeral(part, share.exact, share.digits, places), percent=True)
 
         if ("_" in text or "base" in text) and (based := _BASED.fullmatch(text)) is not None:
-            return _in_base(based[1], int(based[2] or based[3]))
+            written, base = based[1], int(based[2] or based[3])
+            if not 2 <= base <= 16 or len(written) > 60:
+                return None
+            try:
+                value = Fraction(int(written, base))
+            except ValueError:
+                # A digit that the base does not have: 29_8 is not a number.
+                return None
+
+            digits = written.upper().lstrip("0")
+            return cls(Numeral(value), base=base, written=digits)
 
         return None
 
@@ -59,11 +72,30 @@ class Number(Answer):
         if not isinstance(claim, Number):
             return None
         if self.base or claim.base:
-            return self._compare_bases(claim)
+            if self.base == claim.base:
+                same = self.value == claim.value
+                return decided(same, "the same number in its base", "another number")
+            if self.base and claim.base:
+                if self.value == claim.value:
+                    return too_close("the same value in another base")
+
+                return wrong(f"base {claim.base} is not base {self.base}")
+
+            based, plain = (self, claim) if self.base else (claim, self)
+            # The base may be stated in the question, or the value may be meant in base ten.
+            digits = "?"
+            if plain.value.denominator == 1 and 0 <= plain.value < _LARGEST_BASED:
+                digits = str(plain.value.numerator)
+            if plain.value == based.value or digits == based.written:
+                return too_close("only one of the two says its base")
+
+            return wrong("another number, in the base or without")
+
         if self.percent != claim.percent:
             # 0.45 equals 45%; 45 may or may not mean it; anything else differs.
             if self.value == claim.value:
                 return right("equal as a share of one")
+            # "45" for "45%" is often meant so, and as often a slip; only a judge may tell.
             if claim.value in (self.value * 100, self.value / 100):
                 return too_close("only one of the two has a percent sign")
 
@@ -73,40 +105,3 @@ class Number(Answer):
             return right("the same number")
 
         return wrong("another number")
-
-    def _compare_bases(self, claim: "Number") -> Decision:
-        if self.base == claim.base:
-            same = self.value == claim.value
-            return decided(same, "the same number in its base", "another number")
-        if self.base and claim.base:
-            if self.value == claim.value:
-                return too_close("the same value in another base")
-
-            return wrong(f"base {claim.base} is not base {self.base}")
-
-        based, plain = (self, claim) if self.base else (claim, self)
-        # The base may be stated in the question, or the value may be meant in base ten.
-        if plain.value == based.value or _digits(plain.value) == based.written:
-            return too_close("only one of the two says its base")
-
-        return wrong("another number, in the base or without")
-
-
-def _digits(value: Fraction) -> str:
-    """The digits of a whole number; of others, nothing that a number in a base could be."""
-    if value.denominator != 1 or value < 0 or value.numerator.bit_length() > 200:
-        return "?"
-
-    return str(value.numerator)
-
-
-def _in_base(written: str, base: int) -> Number | None:
-    """A number in a base from 2 to 16, where all digits are digits of that base."""
-    if not 2 <= base <= 16 or len(written) > 60:
-        return None
-    try:
-        value = int(written, base)
-    except ValueError:
-        return None
-
-    return Number(Numeral(Fraction(value)), base=base, written=written.upper().lstrip("0"))

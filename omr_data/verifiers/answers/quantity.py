@@ -54,7 +54,17 @@ class Quantity(Answer):
 
         compound = _COMPOUND.fullmatch(text)
         if compound is not None:
-            return _read_compound(compound)
+            # Two units of one dimension: 2 hours 30 minutes, 5 ft 3 in.
+            first, second = read_unit(compound[2]), read_unit(compound[4])
+            if first is None or second is None or first.dimension != second.dimension:
+                return None
+            # The larger unit comes first; "5 in 3 ft" is not how anybody writes a length.
+            if first.factor <= second.factor:
+                return None
+
+            whole = Fraction(compound[1])
+            rest = Fraction(compound[3]) * second.factor / first.factor
+            return cls(Numeral(whole + rest), first)
         for start in _TAIL.finditer(text):
             # The longest tail that is a unit wins: in "5 m s" both letters belong to it.
             at = start.start()
@@ -76,9 +86,34 @@ class Quantity(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Quantity):
-            return self._compare_quantity(claim, rules)
+            if claim.unit.dimension != self.unit.dimension:
+                return wrong(f"{claim.unit.name} and {self.unit.name} measure different things")
+            if claim.unit.name == self.unit.name:
+                return compare_values(claim.value, self.value, rules)
+            # 25 °C is 298 K as a temperature and 25 K as a difference; rules cannot know which is
+            # meant.
+            if claim.unit.offset or self.unit.offset:
+                return too_close("scales with different zero points are not converted")
+
+            ratio = claim.unit.factor / self.unit.factor
+            if not isinstance(claim.value, Numeral) or not isinstance(self.value, Numeral):
+                return _compare_scaled(claim.value, self.value, ratio, rules)
+
+            scaled = claim.value.value * ratio
+            if abs(scaled - self.value.value) <= _RELATIVE * abs(self.value.value):
+                return right(f"{claim.unit.name} converted to {self.unit.name}")
+
+            # A decimal gold answer may be the rounding of the converted value; not the reverse.
+            converted = Numeral(Fraction(round(scaled * 10**9), 10**9), True)
+            if close(converted, self.value, rules.significant):
+                return right(f"{claim.unit.name} converted to {self.unit.name}, rounded")
+
+            return wrong(f"converted to {self.unit.name}, the values differ")
+
         if isinstance(claim, (Number, Expression)):
             value = _value_of(claim)
+            # Only a recipe may ask for this: by default a missing unit is a missing part of the
+            # answer.
             if rules.units == "optional":
                 return compare_values(value, self.value, rules)
             if "degree" in self.unit.name and compare_values(value, self.value, rules).outcome == (
@@ -100,33 +135,16 @@ class Quantity(Answer):
             return too_close(f"the value is equal, but only the answer is in {self.unit.name}")
 
         one, other = self.value, wanted
-        if isinstance(one, Numeral) and isinstance(other, Numeral) and _is_scale(one, other):
-            return too_close("equal in another unit of the same kind")
+        if isinstance(one, Numeral) and isinstance(other, Numeral) and one.value and other.value:
+            # A ratio between common units (a power of ten, 60, 12, ...) hints at a conversion.
+            ratio = one.value / other.value
+            large = max(ratio, 1 / ratio)
+            digits = str(large.numerator)
+            power_of_ten = digits[0] == "1" and not digits[1:].strip("0")
+            if large.denominator == 1 and (large.numerator in _SCALES or power_of_ten):
+                return too_close("equal in another unit of the same kind")
 
         return wrong("another value")
-
-    def _compare_quantity(self, claim: "Quantity", rules: Rules) -> Decision:
-        if claim.unit.dimension != self.unit.dimension:
-            return wrong(f"{claim.unit.name} and {self.unit.name} measure different things")
-        if claim.unit.name == self.unit.name:
-            return compare_values(claim.value, self.value, rules)
-        if claim.unit.offset or self.unit.offset:
-            return too_close("scales with different zero points are not converted")
-
-        ratio = claim.unit.factor / self.unit.factor
-        if not isinstance(claim.value, Numeral) or not isinstance(self.value, Numeral):
-            return _compare_scaled(claim.value, self.value, ratio, rules)
-
-        value = claim.value.value * ratio
-        if abs(value - self.value.value) <= _RELATIVE * abs(self.value.value):
-            return right(f"{claim.unit.name} converted to {self.unit.name}")
-
-        # A decimal gold answer may be the rounding of the converted value; not the reverse.
-        converted = Numeral(Fraction(round(value * 10**9), 10**9), True)
-        if close(converted, self.value, rules.significant):
-            return right(f"{claim.unit.name} converted to {self.unit.name}, rounded")
-
-        return wrong(f"converted to {self.unit.name}, the values differ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +166,7 @@ class Counted(Answer):
             return None
         for start in _TAIL.finditer(text):
             number = read_numeral(text[: start.start()].rstrip())
+            # "5 of them" and "5 less" name nothing that is counted: other types read them.
             if number is not None and is_counted(text[start.start() :], number.value):
                 return cls(number, noun_of(text[start.start() :]))
 
@@ -190,6 +209,7 @@ def read_value(text: str) -> Numeral | Formula | None:
         return number
 
     formula = read_formula(text)
+    # A value with variables would make every letter after it a unit: "2x m".
     if formula is None or formula.variables:
         return None
 
@@ -238,29 +258,3 @@ def _compare_scaled(
         return compare_values(scaled, gold, rules)
 
     return compare_formulas(scaled, gold)
-
-
-def _read_compound(match: re.Match[str]) -> Quantity | None:
-    """Two units of one dimension: 2 hours 30 minutes, 5 ft 3 in."""
-    first, second = read_unit(match[2]), read_unit(match[4])
-    if first is None or second is None or first.dimension != second.dimension:
-        return None
-    if first.factor <= second.factor:
-        return None
-
-    value = Fraction(match[1]) + Fraction(match[3]) * second.factor / first.factor
-    return Quantity(Numeral(value), first)
-
-
-def _is_scale(one: Numeral, other: Numeral) -> bool:
-    """Whether two values differ by a ratio between common units: a power of ten, 60, 12, ..."""
-    if not one.value or not other.value:
-        return False
-
-    ratio = one.value / other.value
-    large = max(ratio, 1 / ratio)
-    if large.denominator != 1:
-        return False
-
-    digits = str(large.numerator)
-    return large.numerator in _SCALES or (digits[0] == "1" and not digits[1:].strip("0"))

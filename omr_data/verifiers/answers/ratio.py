@@ -52,37 +52,36 @@ class Ratio(Answer):
 
     def compare(self, claim: Answer, rules: Rules) -> Decision | None:
         if isinstance(claim, Ratio):
-            return self._compare_parts(claim)
+            if len(claim.parts) != len(self.parts) or claim.dots != self.dots:
+                return wrong(f"it has {len(claim.parts)} parts, the gold answer {len(self.parts)}")
+
+            found = []
+
+            for at in range(len(self.parts)):
+                if self.dots:
+                    # What follows the dots is not known, so no factor can be divided out.
+                    found.append(relate(claim.parts[at], self.parts[at]))
+                    continue
+
+                # a : b equals c : d when a d = b c, which also holds for zero and for variables.
+                first = _product(claim.parts[at], self.parts[0])
+                found.append(relate(first, _product(self.parts[at], claim.parts[0])))
+
+            if all(one == "equal" for one in found):
+                return right("the same ratio")
+            if "different" in found:
+                return wrong("another ratio")
+
+            return too_close("a part of the ratio could not be compared")
 
         return self._compare_value(claim)
 
     def compare_as_claim(self, gold: Answer, rules: Rules) -> Decision | None:
         return self._compare_value(gold)
 
-    def _compare_parts(self, claim: "Ratio") -> Decision:
-        if len(claim.parts) != len(self.parts) or claim.dots != self.dots:
-            return wrong(f"it has {len(claim.parts)} parts, the gold answer {len(self.parts)}")
-
-        found = []
-
-        for at in range(len(self.parts)):
-            if self.dots:
-                # What follows the dots is not known, so no factor can be divided out.
-                found.append(relate(claim.parts[at], self.parts[at]))
-                continue
-
-            first = _product(claim.parts[at], self.parts[0])
-            found.append(relate(first, _product(self.parts[at], claim.parts[0])))
-
-        if all(one == "equal" for one in found):
-            return right("the same ratio")
-        if "different" in found:
-            return wrong("another ratio")
-
-        return too_close("a part of the ratio could not be compared")
-
     def _compare_value(self, other: Answer) -> Decision | None:
         """A ratio of two as its quotient; people write 2:3 for 2/3, and the reverse."""
+        # Three parts and more have no quotient.
         if len(self.parts) != 2 or self.dots or not isinstance(other, (Number, Expression)):
             return None
 

@@ -56,6 +56,7 @@ class Truth(Answer):
         if clause is None:
             return None
 
+        # "Yes, it is not" contradicts itself, and is not read at all.
         value = _VALUES[clause["value"].lower()]
         if value == (clause["not"] is None):
             return cls(value)

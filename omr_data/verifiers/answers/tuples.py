@@ -33,6 +33,7 @@ class Tuple(Answer):
             text = text[label.end() :]
         if text[:1] not in ("(", "[") or not encloses(text):
             return None
+        # Mixed brackets are half-open intervals and never points.
         if text[0] + text[-1] not in ("()", "[]"):
             return None
 
@@ -68,6 +69,7 @@ class Tuple(Answer):
     def _compare_list(
         self, claim: tuple[Parsed, ...], gold: tuple[Parsed, ...], rules: Rules
     ) -> Decision:
+        # Lengths differ whatever order is meant, so this much is certain.
         if len(claim) != len(gold):
             return wrong(f"it has {len(claim)} parts, the gold answer {len(gold)}")
 

@@ -45,6 +45,7 @@ class Words(Answer):
         said, wanted = claim.text, self.text
         if said == wanted:
             return right("the same words")
+        # "red circle" for "circle" may say more, or something else: a person must look.
         if f" {wanted} " in f" {said} " or f" {said} " in f" {wanted} ":
             return too_close("one answer holds the words of the other")
 
@@ -53,6 +54,7 @@ class Words(Answer):
         if not spaced and (wanted in said or said in wanted):
             return too_close("one answer holds the words of the other")
         if fuzz.ratio(said, wanted) >= _NEAR:
+            # Similarity of letters hides a digit, and the digit is usually the answer.
             if re.sub(r"\D", "", said) != re.sub(r"\D", "", wanted):
                 return wrong("another number in the same words")
 
