@@ -6,7 +6,8 @@
 Rows are short questions with an answer. One process reads everything, and its processor time is
 measured, so that rates are per core and other work on the machine counts little. Files are written
 to a temporary folder before the clock starts. "records" converts rows to Records; "with shard" also
-makes the Arrow table of each part. The growth exponent is log(time ratio) / log(row ratio): 1 is linear.
+makes the Arrow table of each part. The growth exponent is log(time ratio) / log(row ratio): 1 is
+linear.
 """
 
 import csv
