@@ -14,7 +14,9 @@ from typing import IO, Any, Literal
 
 from omr_data.errors import SourceError
 
-Kind = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "arrows", "tar", "zip", "empty"]
+FileKind = Literal[
+    "jsonl", "json", "csv", "tsv", "parquet", "arrow", "arrows", "tar", "zip", "empty"
+]
 """What a file holds. "arrow" is an Arrow IPC file, "arrows" an Arrow IPC stream."""
 
 HEAD_BYTES = 65_536
@@ -22,7 +24,7 @@ HEAD_BYTES = 65_536
 ONE_OBJECT_BYTES = 64 * 2**20
 """Up to this size a file is parsed to tell one large JSON object from JSON lines."""
 
-_MAGIC: tuple[tuple[bytes, Kind], ...] = (
+_MAGIC: tuple[tuple[bytes, FileKind], ...] = (
     (b"PAR1", "parquet"),
     (b"ARROW1", "arrow"),
     (b"\xff\xff\xff\xff", "arrows"),
@@ -37,7 +39,7 @@ class DataFile:
 
     path: Path
     """Where it is."""
-    kind: Kind
+    kind: FileKind
     """What it holds, after decompression."""
     compression: str | None = None
     """"gzip", "zstd" or None."""
@@ -105,7 +107,7 @@ def identify(path: Path) -> DataFile:
     return found
 
 
-def _kind(path: Path, head: bytes) -> Kind:
+def _kind(path: Path, head: bytes) -> FileKind:
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind

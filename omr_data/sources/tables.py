@@ -13,7 +13,7 @@ from typing import Any
 from omr_data.errors import SourceError
 from omr_data.source import Files, Part
 from omr_data.sources import archive_rows, arrow_rows, csv_rows, json_rows
-from omr_data.sources.formats import DataFile, Kind, identify
+from omr_data.sources.formats import DataFile, FileKind, identify
 
 DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".tar", ".zip")
 """Suffixes of files that are taken for data where a whole folder is searched."""
@@ -22,7 +22,7 @@ CHECKED_ROWS = 1_000
 
 Rows = Iterator[tuple[int, dict[str, Any]]]
 
-_PARTS: dict[Kind, Callable[[DataFile, str], list[Part]]] = {
+_PARTS: dict[FileKind, Callable[[DataFile, str], list[Part]]] = {
     "jsonl": json_rows.line_parts,
     "json": json_rows.array_parts,
     "csv": csv_rows.table_parts,
@@ -34,7 +34,7 @@ _PARTS: dict[Kind, Callable[[DataFile, str], list[Part]]] = {
     "zip": archive_rows.zip_parts,
     "empty": lambda file, name: [],
 }
-_ROWS: dict[Kind, Callable[[DataFile, Part], Rows]] = {
+_ROWS: dict[FileKind, Callable[[DataFile, Part], Rows]] = {
     "jsonl": json_rows.line_rows,
     "json": json_rows.array_rows,
     "csv": csv_rows.table_rows,
