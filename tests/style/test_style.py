@@ -16,8 +16,7 @@ import pytest
 
 from tests.style.measure import PACKAGE, ROOT, measure
 
-TO_MEND: tuple[str, ...] = (
-)
+TO_MEND: tuple[str, ...] = ()
 """Files and folders of the package that do not keep the goals yet. It may only become shorter."""
 
 WORDS = {
