@@ -672,4 +672,4 @@ def test_closing_a_pool_ends_all_of_its_workers() -> None:
 def test_a_concluding_sentence_is_read_even_where_it_is_the_whole_response(
     response: str, gold: str, outcome: str
 ) -> None:
-    assert verify(response, gold).outcome == outcome
+    assert omr_data.verify(response, gold).outcome == outcome
