@@ -286,7 +286,7 @@ class _Run:
         tasks = [
             RequestsTask(folder, number, step, shard)
             for number, shard in enumerate(shards)
-            if not folder.requests(number).exists()
+            if not folder.has_requests(number)
         ]
         with self.reporter.bar(f"{label}: requests", len(tasks), "shards") as bar:
             for _ in self.mapper.map(make_requests, tasks):

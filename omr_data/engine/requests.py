@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omr_data.errors import OmrError, StepError, StoreError
 from omr_data.records import ImageRef, Message
 from omr_data.step import AskStep
-from omr_data.store.shards import StageFolder, read_records, write_parquet
+from omr_data.store.shards import StageFolder, read_records
 from omr_data.teacher import Request
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def make_requests(task: RequestsTask) -> int:
             }
             rows.append(row)
     table = pa.Table.from_pylist(rows, schema=requests_schema())
-    write_parquet(task.folder.requests(task.number), table)
+    task.folder.commit_requests(task.number, table)
     return len(rows)
 
 

@@ -230,9 +230,9 @@ def check_rows(plan: Plan, contents: Contents) -> None:
         # `datasets` refuses other names, and a name with a slash would leave the folder.
         if not re.fullmatch(r"\w+", name, re.ASCII):
             raise ReleaseError(
-                f"{plan.recipe.name} has rows of the split {name!r}. Splits are named with letters, "
-                'digits and "_" alone, such as "validation": rename it in the step or source that '
-                "sets Record.split."
+                f"{plan.recipe.name} has rows of the split {name!r}. Splits are named with "
+                'letters, digits and "_" alone, such as "validation": rename it in the step or '
+                "source that sets Record.split."
             )
     # Checked late, and still before anything is written: only now are the rows known.
     promised = plan.recipe.rows

@@ -101,10 +101,10 @@ class RolloutStore:
     @classmethod
     @contextmanager
     def read(cls, path: Path) -> "Iterator[RolloutStore]":
-        """Opens for reading only. Raises StoreError when there is no such store."""
+        """Opens for reading only. Raises StoreError when the store does not exist."""
         if not cls.is_there(path):
             raise StoreError(
-                f"there is no rollout store at {path}. A build makes one, and "
+                f"the rollout store {path} does not exist. A build makes one, and "
                 "`omr rollouts import` fills one."
             )
         with sqlite_errors(path):

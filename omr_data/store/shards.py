@@ -158,6 +158,33 @@ class StageFolder:
         check_file(path, read_sealed(entry)["sha256"])
         return True
 
+    def commit_requests(self, number: int, table: "pa.Table") -> None:
+        """Writes an AskStep's requests of one input shard, then their digest.
+
+        Args:
+            number: The input shard.
+            table: The requests, those of one record together.
+
+        Raises:
+            StoreError: The disk refuses a write.
+        """
+        # The digest last, as for key columns. A damaged prompt must never be sent and paid for.
+        path = self.requests(number)
+        write_sealed(path.with_suffix(".json"), {"sha256": write_parquet(path, table)})
+
+    def has_requests(self, number: int) -> bool:
+        """Tells whether the requests of an input shard are whole.
+
+        Raises:
+            StoreError: They were changed after they were written.
+        """
+        path = self.requests(number)
+        entry = path.with_suffix(".json")
+        if not entry.exists():
+            return False
+        check_file(path, read_sealed(entry)["sha256"])
+        return True
+
     def has_shard(self, number: int) -> bool:
         """Tells whether a shard is whole.
 
@@ -239,6 +266,8 @@ class StageFolder:
         for entry in sorted(self.path.glob("keys-*-*.json")):
             _, side, number = entry.stem.split("-")
             yield from _fault(self.has_keys, int(side), int(number))
+        for entry in sorted(self.path.glob("requests-*.json")):
+            yield from _fault(self.has_requests, int(entry.stem.removeprefix("requests-")))
         yield from _fault(self._check_summary)
 
     def _check_summary(self) -> None:

@@ -10,10 +10,12 @@ import datasets
 
 from omr_data.errors import BadRow, StoreError, TrainError
 from omr_data.records import Record, render_question
-from omr_data.release.manifest import FORMAT
 from omr_data.store.workspace import check_format
 from omr_data.train.chat import Encoder, Example
 
+FORMAT = 2
+"""The format of the manifests that this reader understands. It is stated here, because the trainer
+reads what lies on disk and imports nothing of the code that writes it."""
 COLUMNS = frozenset({"messages", "images", "answer", "options", "question_id", "source"})
 """Columns of a release that training and evaluation read."""
 

@@ -227,7 +227,7 @@ def _endings(text: str, options: Sequence[str], after: int) -> Iterator[Statemen
     is_option = phrase(normalize(line)) in texts
 
     # One short line may be nothing but an answer, unless an unclosed tag stands in it. A sentence
-    # that concludes is read as one even where it is the whole text: "Thus, x = 4." is no formula.
+    # that concludes is read as one even where it is the whole text: "Thus, x = 4." states 4.
     whole = not stripped[:start].strip()
     bare = "<" not in line and len(line.split()) <= _WORDS_MOST
     short = whole and len(line) <= _WHOLE_MOST and not after
