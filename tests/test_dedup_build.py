@@ -55,7 +55,9 @@ def test_real_rows_are_deduplicated_and_decontaminated_and_each_is_counted(built
     assert exact["rows_in"] == 7_473 + 2_000
     assert sum(exact["dropped"].values()) == 172
     assert near["rows_in"] == exact["rows_out"]
-    assert 0 <= sum(near["dropped"].values()) <= 10
+    # Thirteen puzzles repeat another's image, question and answer with one other wrong option; one
+    # question of GSM8K is there in two wordings.
+    assert 13 <= sum(near["dropped"].values()) <= 14
     assert against["rows_in"] == near["rows_out"] and against["rows_out"] > 9_000
     assert all(
         line["rows_kept"] + sum(line["dropped"].values()) == line["rows_in"]

@@ -268,10 +268,20 @@ def print_table(
     if sort:
         # Stable, so that equal rows keep the order in which the step wrote them.
         frame = frame.sort(sort, descending=True, nulls_last=True, maintain_order=True)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in frame.columns:
-        shown.add_column(_styled(column), overflow="fold")
-    for row in frame.head(rows).iter_rows():
-        shown.add_row(*(_styled(_clip(str(value), 120)) for value in row))
-    console.print(shown)
+    head = frame.head(rows)
+    if sum(len(column) + 2 for column in frame.columns) <= console.width:
+        shown = Table(box=None, pad_edge=False, header_style="bold")
+        for column in frame.columns:
+            shown.add_column(_styled(column), overflow="fold")
+        for row in head.iter_rows():
+            shown.add_row(*(_styled(_clip(str(value), 120)) for value in row))
+        console.print(shown)
+    else:
+        # Pairs have a dozen columns. Side by side, a terminal would show two letters of each.
+        width = max(len(column) for column in frame.columns)
+        for row in head.iter_rows():
+            for column, value in zip(frame.columns, row, strict=True):
+                line = f"{column:<{width}}  {_clip(str(value), 300)}"
+                console.print(_styled(line), highlight=False)
+            console.print()
     console.print(f"{min(rows, frame.height):,} of {frame.height:,} rows", highlight=False)
