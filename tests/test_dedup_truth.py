@@ -62,6 +62,7 @@ def test_copies_are_found_and_one_changed_number_or_sign_is_another_problem(
         assert all(recall[True, kind] >= 0.9 for kind in NEAR_KINDS), recall
 
 
+@pytest.mark.build
 def test_exact_finds_copies_that_differ_in_form_and_nothing_else() -> None:
     pairs = sample(4)
     check(pairs, found_by_step(dedup.Exact(), pairs))

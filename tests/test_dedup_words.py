@@ -25,6 +25,7 @@ def test_a_text_s_shingles_do_not_depend_on_the_texts_beside_it(texts: list[str]
         assert together.of(place).tolist() == shingle(pl.Series([one])).of(0).tolist()
 
 
+@pytest.mark.build
 def test_shingles_are_runs_of_three_words_whatever_case_and_punctuation() -> None:
     found = shingle(
         pl.Series(

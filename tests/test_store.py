@@ -73,6 +73,7 @@ def test_a_broken_image_is_a_bad_row(tmp_path: Path, data: bytes) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.build
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     with pytest.raises(BadRow, match="image too large"):
         ImageStore(tmp_path).put(png(size=(20_000, 6_000)))

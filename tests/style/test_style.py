@@ -86,6 +86,7 @@ def test_every_module_and_every_public_class_and_function_has_a_docstring(path: 
     assert not bare, f"{relative(path)}: no docstring of {bare}"
 
 
+@pytest.mark.build
 def test_comments_say_why_often_enough() -> None:
     found = measure(KEPT)
     assert found.comments_per_100 >= 4

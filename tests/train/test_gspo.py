@@ -84,6 +84,7 @@ def test_each_loss_trains_and_tells_what_it_did(
     assert {float(value.sum()) for value in weights(tmp_path / "run").values()} != start
 
 
+@pytest.mark.build
 def test_the_rate_of_the_first_step_is_that_of_the_warm_up(problems: Path, tmp_path: Path) -> None:
     few = {"minibatches": "1", "prompts_per_step": "2", "rollouts": "2", "max_tokens": "4"}
     reinforce(problems, tmp_path / "run", steps="1", lr="1e-4", warmup="4", **few)

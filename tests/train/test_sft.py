@@ -52,6 +52,7 @@ def tune(data: Path, out: Path, **given: str) -> None:
     sft.train(changed(preset(SFT, "tiny-sft"), SMALL | given), str(data), out)
 
 
+@pytest.mark.build
 def test_the_journal_holds_each_step_and_the_rate_follows_its_schedule(once: Path) -> None:
     lines = metrics(once)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
