@@ -34,9 +34,6 @@ FOLLOWED = [DOCS / "tutorial.md", *sorted(DOCS.glob("howto/*.md"))]
 """Documents that a newcomer follows from top to bottom."""
 SLOW = {"train.md", "use-a-server.md"}
 """Documents that train, or start a server: `make test-slow` follows them."""
-WIDE = {"dedup.md", "rollouts.md", "verification.md"}
-"""Documents that are still to be broken at 100 columns."""
-NARROW = [path for path in WRITTEN if path.name not in WIDE]
 by_name = pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 
 
@@ -155,7 +152,7 @@ def test_every_file_that_a_document_names_exists(path: Path) -> None:
     assert [name for name in missing if name not in made] == []
 
 
-@pytest.mark.parametrize("path", NARROW, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 def test_a_document_has_lines_of_at_most_100_columns(path: Path) -> None:
     """Rows of tables cannot be broken."""
     lines = path.read_text(encoding="utf-8").splitlines()

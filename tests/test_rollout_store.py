@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from omr_data.errors import OmrError, StoreError
-from omr_data.identity import canonical, to_json
+from omr_data.identity import to_json
 from omr_data.operators.rollout import Sample
 from omr_data.records import Response
 from omr_data.store.replay import export_rollouts, import_rollouts
@@ -22,10 +22,6 @@ from omr_data.teachers.openai_api import Teacher
 from tests.builders import record
 
 FLIPS = 100
-LEAVES_NONE_OUT = "top_p" not in to_json(canonical(Teacher("tiny")))
-needs_renewal = pytest.mark.skipif(
-    not LEAVES_NONE_OUT, reason="needs the canonical form that leaves fields without a value out"
-)
 
 
 def requests(count: int) -> list[Request]:
@@ -153,7 +149,6 @@ def old_store(path: Path, request: Request) -> None:
         database.execute("INSERT INTO failures VALUES (?,?,?,?,?,?,?,?)", rejected)
 
 
-@needs_renewal
 def test_a_store_of_format_1_is_found_again_and_what_was_no_answer_can_be_asked(
     tmp_path: Path,
 ) -> None:
@@ -197,7 +192,6 @@ def test_an_export_holds_every_settled_attempt_and_another_format_is_refused(
         import_rollouts(store, file)
 
 
-@needs_renewal
 def test_an_export_of_format_1_is_imported_under_today_s_keys(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -216,7 +210,6 @@ def test_an_export_of_format_1_is_imported_under_today_s_keys(tmp_path: Path) ->
         assert store.settled([request.key]) == {request.key: {0}}
 
 
-@needs_renewal
 def test_an_identity_of_today_stays_as_it_is() -> None:
     (request,) = requests(1)
     assert renew_identity(request.identity) == request.identity

@@ -32,7 +32,7 @@ from omr_data.verifiers.extract import extract, has_format
 from omr_data.verifiers.golds import check_gold
 from omr_data.verifiers.isolated import AlgebraWorkers, shared_algebra_workers
 from omr_data.verifiers.numerals import read_numeral
-from omr_data.verifiers.pairs import Columns, read_pairs
+from omr_data.verifiers.pairs import PairColumns, read_pairs
 from omr_data.verifiers.rates import pass_rate, reward
 from tests.builders import record, response
 from tests.metamorphic import made_pairs
@@ -428,7 +428,7 @@ def test_the_command_reads_pairs_and_writes_their_verdicts(tmp_path: Path) -> No
 )
 def test_a_line_that_is_no_pair_is_refused_with_its_number(line: str, message: str) -> None:
     with pytest.raises(VerifyError, match=message):
-        list(read_pairs([line], Columns()))
+        list(read_pairs([line], PairColumns()))
 
 
 # -------------------------------------------------------------------- hostile inputs

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from omr_data.cli.common import Mirror
-from omr_data.cli.inspect import Config, Split, inspect_data
+from omr_data.cli.inspect import Config, SplitOption, inspect_data
 from omr_data.errors import RecipeError
 from omr_data.sources.locator import LocalDatasets
 
@@ -77,7 +77,7 @@ def init_command(
         typer.Option(help="A file or organization/name to read; without it, synthetic problems."),
     ] = None,
     config: Config = None,
-    split: Split = None,
+    split: SplitOption = None,
     mirror: Mirror = None,
 ) -> None:
     """Write a recipe that works, its card and a .gitignore."""

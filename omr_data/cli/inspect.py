@@ -34,7 +34,7 @@ Data = Annotated[
     str,
     typer.Argument(metavar="DATA", help="A file, a folder, a pattern, or organization/name."),
 ]
-Split = Annotated[
+SplitOption = Annotated[
     str | None, typer.Option(help="The split of a dataset on the Hub, such as train.")
 ]
 Config = Annotated[str | None, typer.Option(help="The configuration of a dataset on the Hub.")]
@@ -59,7 +59,7 @@ class Inspection:
 
 
 def inspect_command(
-    data: Data, config: Config = None, split: Split = None, mirror: Mirror = None
+    data: Data, config: Config = None, split: SplitOption = None, mirror: Mirror = None
 ) -> None:
     """Show what the first 200 rows of some data would become, and the line that reads them."""
     found = inspect_data(data, config, split, LocalDatasets(mirror))

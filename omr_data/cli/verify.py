@@ -47,7 +47,7 @@ def verify_command(
     One response ends with exit code 0 for RIGHT, 1 for WRONG and 3 for UNDECIDED.
     """
     if pairs_file is not None:
-        columns = pairs.Columns(response_column, gold_column, options_column)
+        columns = pairs.PairColumns(response_column, gold_column, options_column)
         _verify_file(pairs_file, out, columns, task)
         return
     if response is None or gold is None:
@@ -63,7 +63,7 @@ def verify_command(
     raise typer.Exit(pairs.EXIT_CODES[tasks.STANDARD.verify(pair).outcome])
 
 
-def _verify_file(path: Path, out: Path | None, columns: pairs.Columns, task: str) -> None:
+def _verify_file(path: Path, out: Path | None, columns: pairs.PairColumns, task: str) -> None:
     """Verifies a file, writes the verdicts as JSON lines, and prints how many there are of each."""
     found: Counter[str] = Counter()
     lines: list[str] = []

@@ -13,7 +13,7 @@ from typing import Any
 
 from omr_data.verifiers.arithmetic import DOUBLES, digits_of
 from omr_data.verifiers.tokens import Unreadable
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 MAX_BITS = 4_000
 """Bits of the largest exact number that is computed, so that 9^9^9^9 costs nothing."""
@@ -28,7 +28,7 @@ _LOG_BASE = Fraction(7393, 1009)
 Point = Mapping[str, Fraction]
 
 
-def _evaluate(node: Node, point: Point, maths: Any) -> Any:
+def _evaluate(node: FormulaNode, point: Point, maths: Any) -> Any:
     """The value of a tree: a Fraction where it is rational, else a number of `maths`."""
     # A chain of tests and not a table: the common operations are found first.
     op = node.op

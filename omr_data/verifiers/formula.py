@@ -1,6 +1,6 @@
 r"""Formulas in plain notation (see `normalize`), read completely into a tree.
 
-**Node**: an operation with its parts. `parse_formula` succeeds only when it has read every
+**FormulaNode**: an operation with its parts. `parse_formula` succeeds only when it has read every
 character, so "3x apples" has no tree. Two factors side by side are multiplied, a letter is a
 variable (`e`, `i` and π are constants), and `\log` without a base has an unknown base, because
 people mean ten or e by it.
@@ -10,7 +10,7 @@ import functools
 from fractions import Fraction
 
 from omr_data.verifiers.tokens import FUNCTIONS, Unreadable, tokens_of
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 MAX_LENGTH = 400
 MAX_DEPTH = 40
@@ -41,8 +41,8 @@ def parse_formula(text: str) -> Formula | None:
     return _parse_short(text)
 
 
-_ONE = Node("number", value=Fraction(1))
-_TEN = Node("number", value=Fraction(10))
+_ONE = FormulaNode("number", value=Fraction(1))
+_TEN = FormulaNode("number", value=Fraction(10))
 _CLOSING = {"(": ")", "{": "}", "[": "]", "|": "|"}
 
 
@@ -71,11 +71,11 @@ class _Parser:
         self.at += 1
         return token
 
-    def sum(self, depth: int) -> Node:
+    def sum(self, depth: int) -> FormulaNode:
         if depth > MAX_DEPTH:
             raise Unreadable("nested too deeply")
 
-        terms: list[Node] = []
+        terms: list[FormulaNode] = []
         while True:
             negative = False
 
@@ -85,14 +85,14 @@ class _Parser:
                     negative ^= self.take() == "-"
 
             term = self.product(depth)
-            terms.append(Node("negate", (term,)) if negative else term)
+            terms.append(FormulaNode("negate", (term,)) if negative else term)
             if self.peek() not in ("+", "-"):
                 if len(terms) == 1:
                     return terms[0]
 
-                return Node("add", tuple(terms))
+                return FormulaNode("add", tuple(terms))
 
-    def product(self, depth: int) -> Node:
+    def product(self, depth: int) -> FormulaNode:
         result = self.power(depth)
         while True:
             token = self.peek()
@@ -102,34 +102,36 @@ class _Parser:
                 if token == "/":
                     self.traits.add("divides")
 
-                result = Node("multiply" if token == "*" else "divide", (result, factor))
+                result = FormulaNode("multiply" if token == "*" else "divide", (result, factor))
             elif token and (token[0].isalnum() or token[0] == "\\" or token in ("(", "{", "[")):
                 before = self.tokens[self.at - 1]
                 # "x2" may be a power or a name, and "3 4" two numbers: neither is a product.
                 if token[0].isdigit() and before[0].isalnum():
                     raise Unreadable("a number after a letter or a number")
 
-                result = Node("multiply", (result, self.power(depth)))
+                result = FormulaNode("multiply", (result, self.power(depth)))
             else:
                 return result
 
-    def signed(self, depth: int) -> Node:
+    def signed(self, depth: int) -> FormulaNode:
         if self.peek() in ("-", "+"):
             negative = self.take() == "-"
             factor = self.power(depth)
             if negative:
-                return Node("negate", (factor,))
+                return FormulaNode("negate", (factor,))
 
             return factor
 
         return self.power(depth)
 
-    def power(self, depth: int) -> Node:
+    def power(self, depth: int) -> FormulaNode:
         # Postfix signs bind tighter than powers: 3!^2 is 36.
         base = self.atom(depth)
 
         while self.peek() in ("!", "°", "%"):
-            base = Node({"!": "factorial", "°": "degrees", "%": "percent"}[self.take()], (base,))
+            base = FormulaNode(
+                {"!": "factorial", "°": "degrees", "%": "percent"}[self.take()], (base,)
+            )
 
         if self.peek() == "^":
             self.take()
@@ -138,11 +140,11 @@ class _Parser:
             else:
                 exponent = self.argument(depth + 1, powered=True)
 
-            base = Node("power", (base, exponent))
+            base = FormulaNode("power", (base, exponent))
 
         return base
 
-    def argument(self, depth: int, powered: bool = False) -> Node:
+    def argument(self, depth: int, powered: bool = False) -> FormulaNode:
         """What a command takes: a group in braces, or one token (\\frac12, x^2)."""
         if self.peek() == "{":
             self.take()
@@ -160,21 +162,21 @@ class _Parser:
 
         return self.atom(depth + 1)
 
-    def atom(self, depth: int) -> Node:
+    def atom(self, depth: int) -> FormulaNode:
         # Checked at each level: the depth of Python's stack is the limit of the parser.
         if depth > MAX_DEPTH:
             raise Unreadable("nested too deeply")
 
         token = self.take()
         if token[0].isdigit() or (token[0] == "." and len(token) > 1):
-            return Node("number", value=Fraction(token))
+            return FormulaNode("number", value=Fraction(token))
 
         closing = _CLOSING.get(token)
         if closing:
             inside = self.sum(depth + 1)
             self.take(closing)
             if token == "|":
-                return Node("absolute", (inside,))
+                return FormulaNode("absolute", (inside,))
 
             return inside
 
@@ -186,7 +188,7 @@ class _Parser:
 
         raise Unreadable(f"{token!r} is not expected there")
 
-    def named(self, name: str) -> Node:
+    def named(self, name: str) -> FormulaNode:
         """A variable with its subscript and primes, or a constant."""
         if self.peek() == "_":
             self.take()
@@ -208,12 +210,12 @@ class _Parser:
             name += self.take()
 
         if name in _CONSTANTS:
-            return Node("constant", name=name)
+            return FormulaNode("constant", name=name)
 
         self.variables.add(name)
-        return Node("variable", name=name)
+        return FormulaNode("variable", name=name)
 
-    def command(self, name: str, depth: int) -> Node:
+    def command(self, name: str, depth: int) -> FormulaNode:
         # Commands with arguments of their own are told apart by name, one by one.
         if name == "frac":
             top = self.argument(depth)
@@ -221,18 +223,18 @@ class _Parser:
             if bottom.op != "number":
                 self.traits.add("divides")
 
-            return Node("divide", (top, bottom))
+            return FormulaNode("divide", (top, bottom))
 
         if name == "sqrt":
             self.traits.add("root")
             return self.root(depth)
         if name == "binom":
             top = self.argument(depth)
-            return Node("binomial", (top, self.argument(depth)))
+            return FormulaNode("binomial", (top, self.argument(depth)))
         if name in ("lfloor", "lceil"):
             inside = self.sum(depth + 1)
             self.take("\\rfloor" if name == "lfloor" else "\\rceil")
-            return Node("call", (inside,), name="floor" if name == "lfloor" else "ceil")
+            return FormulaNode("call", (inside,), name="floor" if name == "lfloor" else "ceil")
 
         if name in FUNCTIONS:
             return self.function(name, depth)
@@ -245,26 +247,28 @@ class _Parser:
 
             self.take("}")
             self.variables.add(f"{name} {letters}")
-            return Node("variable", name=f"{name} {letters}")
+            return FormulaNode("variable", name=f"{name} {letters}")
 
         raise Unreadable(f"\\{name} is not understood")
 
-    def root(self, depth: int) -> Node:
+    def root(self, depth: int) -> FormulaNode:
         if self.peek() == "[":
             self.take()
             degree = self.sum(depth + 1)
             self.take("]")
-            return Node("power", (self.argument(depth), Node("divide", (_ONE, degree))))
+            return FormulaNode(
+                "power", (self.argument(depth), FormulaNode("divide", (_ONE, degree)))
+            )
 
         if self.peek()[:1].isdigit():
             # \sqrt 12 in plain text means the root of twelve.
-            return Node("root", (self.atom(depth + 1),))
+            return FormulaNode("root", (self.atom(depth + 1),))
 
-        return Node("root", (self.argument(depth),))
+        return FormulaNode("root", (self.argument(depth),))
 
-    def function(self, name: str, depth: int) -> Node:
-        base: Node | None = None
-        power: Node | None = None
+    def function(self, name: str, depth: int) -> FormulaNode:
+        base: FormulaNode | None = None
+        power: FormulaNode | None = None
         if name == "lg":
             name, base = "log", _TEN
         if name == "log" and self.peek() == "_":
@@ -282,19 +286,19 @@ class _Parser:
             self.traits.add("log")
 
         parts = (inside,) if base is None else (inside, base)
-        value = Node("call", parts, name=name)
+        value = FormulaNode("call", parts, name=name)
         if power is None:
             return value
 
-        return Node("power", (value, power))
+        return FormulaNode("power", (value, power))
 
-    def bare_argument(self, depth: int) -> Node:
+    def bare_argument(self, depth: int) -> FormulaNode:
         """An argument without brackets takes the factors up to the next sign: \\sin 2x."""
         result = self.signed(depth + 1)
 
         while (token := self.peek()) and (
             token[0].isalnum() or (token[0] == "\\" and token[1:] not in FUNCTIONS)
         ):
-            result = Node("multiply", (result, self.power(depth + 1)))
+            result = FormulaNode("multiply", (result, self.power(depth + 1)))
 
         return result

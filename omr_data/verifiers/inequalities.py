@@ -10,7 +10,7 @@ from fractions import Fraction
 from omr_data.verifiers.evaluate import value_at
 from omr_data.verifiers.formula import parse_formula
 from omr_data.verifiers.tokens import Unreadable
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 _SIGNS = re.compile(r"(<=|>=|!=|<|>|=)")
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
@@ -101,7 +101,7 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
         return None
 
     (name,) = names
-    root = Node("add", (one.root, Node("negate", (other.root,))))
+    root = FormulaNode("add", (one.root, FormulaNode("negate", (other.root,))))
     difference = Formula(root, names, frozenset())
 
     try:
@@ -121,7 +121,7 @@ def _zero(left: str, right: str) -> tuple[str, Formula, bool] | None:
     if slope == 0 or not linear:
         return None
 
-    zero = Node("number", value=-values[0] / slope)
+    zero = FormulaNode("number", value=-values[0] / slope)
     return name, Formula(zero, frozenset(), frozenset()), slope > 0
 
 

@@ -30,7 +30,7 @@ _MARK = "q_{77}"
 _COMMANDS = re.compile(r"\\[a-zA-Z]+")
 _LETTERS = re.compile(r"[A-Za-z]")
 
-Answer = Literal["equal", "different", "unreadable", "timeout", "memory", "died"]
+AlgebraAnswer = Literal["equal", "different", "unreadable", "timeout", "memory", "died"]
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class AlgebraWorkers:
         with self._lock:
             return sorted(self._live)
 
-    def equal(self, claim: str, gold: str, seconds: float | None = None) -> Answer:
+    def equal(self, claim: str, gold: str, seconds: float | None = None) -> AlgebraAnswer:
         """Whether math-verify reads two expressions completely and finds them equal.
 
         The start of a worker does not count against the limits: whether a machine is slow must not
@@ -161,7 +161,7 @@ class AlgebraWorkers:
                 return "timeout"
 
             self._idle.put(worker)
-            answer: Answer = json.loads(reply)
+            answer: AlgebraAnswer = json.loads(reply)
             return answer
 
         return "died"
@@ -244,7 +244,7 @@ def _work(memory: int) -> None:
             sides = [_parse_whole(text) for text in (gold, claim)]
             # Its own time-outs are signals and stay off.
             equal = verify(*sides, timeout_seconds=None, raise_on_error=False)
-            answer: Answer = "equal" if equal else "different"
+            answer: AlgebraAnswer = "equal" if equal else "different"
         except (MemoryError, RecursionError):
             answer = "memory"
         except Exception:

@@ -54,11 +54,12 @@ _PLAIN = _table(
     °Fahrenheit: degF; Fahrenheit: degF; celsius: degC; fahrenheit: degF; mph: mile/hour; kph:
     kilometer/hour; kmh: kilometer/hour; kmph: kilometer/hour; atm: atmosphere; mmHg: mmHg; knot:
     knot; hp: horsepower; rpm: rpm; dB: decibel; cc: centimeter**3; ms: millisecond; molar:
-    molar; lumen: lumen; lux: lux; amp: ampere; micron: micrometer; 米: meter; 厘米: centimeter; 千米:
-    kilometer; 公里: kilometer; 毫米: millimeter; 分米: decimeter; 克: gram; 千克: kilogram; 公斤: kilogram;
-    吨: metric_ton; 升: liter; 毫升: milliliter; 小时: hour; 分钟: minute; 秒: second; 天: day; 年: year; 度:
-    degree; 平方米: meter**2; 平方厘米: centimeter**2; 立方米: meter**3; 立方厘米: centimeter**3; 平方分米:
-    decimeter**2; 月: month; 平方千米: kilometer**2; 周: week
+    molar; lumen: lumen; lux: lux; amp: ampere; micron: micrometer; 米: meter; 厘米:
+    centimeter; 千米: kilometer; 公里: kilometer; 毫米: millimeter; 分米: decimeter; 克: gram;
+    千克: kilogram; 公斤: kilogram; 吨: metric_ton; 升: liter; 毫升: milliliter; 小时: hour;
+    分钟: minute; 秒: second; 天: day; 年: year; 度: degree; 平方米: meter**2; 平方厘米:
+    centimeter**2; 立方米: meter**3; 立方厘米: centimeter**3; 平方分米: decimeter**2; 月:
+    month; 平方千米: kilometer**2; 周: week
     """
 )
 _REWRITES = (

@@ -17,7 +17,7 @@ EXIT_CODES: Mapping[str, int] = {RIGHT: 0, WRONG: 1, UNDECIDED: 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class PairColumns:
     """The names under which a file holds the parts of a pair."""
 
     response: str = "response"
@@ -33,7 +33,7 @@ class Columns:
 
 
 def read_pairs(
-    lines: Iterable[str], columns: Columns, task: str = "maths"
+    lines: Iterable[str], columns: PairColumns, task: str = "maths"
 ) -> Iterator[tuple[dict[str, Any], AnswerPair]]:
     """The rows of a file of pairs, each with its pair. Blank lines are left out.
 

@@ -18,7 +18,8 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _GLM = re.compile(r"<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|$)", re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]*\S)")
 _HEADING = re.compile(
-    r"^[ \t]*(?:#{1,6}[ \t]*\**|\*\*)(?:final |correct )?(?:answer|最终答案|答案|conclusion)(?![a-z])"
+    r"^[ \t]*(?:#{1,6}[ \t]*\**|\*\*)(?:final |correct )?"
+    r"(?:answer|最终答案|答案|conclusion)(?![a-z])"
     r"[ \t]*[:：]?\**[ \t]*[:：]?[ \t]*(?:\n\s*|$|(?=\S))",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -5,12 +5,12 @@ from fractions import Fraction
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class FormulaNode:
     """One operation of a formula."""
 
     op: str
     """What is done: number, constant, variable, add, multiply, divide, power, negate, call, ..."""
-    parts: tuple["Node", ...] = ()
+    parts: tuple["FormulaNode", ...] = ()
     """The operands, in order."""
     value: Fraction | None = None
     """The value of a number."""
@@ -22,7 +22,7 @@ class Node:
 class Formula:
     """A formula that was read completely."""
 
-    root: Node
+    root: FormulaNode
     """Its tree."""
     variables: frozenset[str]
     """The names of its variables."""

@@ -23,7 +23,7 @@ HELP_TEXTS = help_texts()
 PLUGIN_NAMES = {"Source", "Teacher", "Verifier", "Embedder"}
 """Each plugin module calls its class by the name of what it is: gsm8k.Source, echo.Teacher."""
 
-TWICE_LEFT = {"Answer", "Columns", "Kind", "Node", "Outcome", "Result", "Split"}
+TWICE_LEFT: set[str] = set()
 """Names that still mean two things. Rename one of each, and make this list empty."""
 
 

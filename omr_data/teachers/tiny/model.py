@@ -145,10 +145,11 @@ def hidden_states(
     """Runs the text model.
 
     Args:
-        model: The model. embeddings: New tokens of shape (rows, new, 128). positions: Their mRoPE
-        positions, of shape (3, rows, new). mask: Of shape (rows, cached + new): which tokens are
-        not padding, where each sees all before
-            it. Or of shape (rows, 1, new, cached + new): True for what each new token sees.
+        model: The model.
+        embeddings: New tokens, of shape (rows, new, 128).
+        positions: Their mRoPE positions, of shape (3, rows, new).
+        mask: Of shape (rows, cached + new): which tokens are not padding, where each token sees all
+            before it. Or of shape (rows, 1, new, cached + new): True for what each new token sees.
         cache: Keys and values of the tokens before them, to which the new ones are added.
 
     Returns:

@@ -19,7 +19,7 @@ from omr_data.verifiers.numerals import read_numeral
 from omr_data.verifiers.relation import relate
 from omr_data.verifiers.scanner import split
 from omr_data.verifiers.tokens import Unreadable
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 _FUNCTION = re.compile(r"[a-zA-Z]\s*\(\s*[a-z]\s*\)")
 _SIDES = 6
@@ -48,7 +48,9 @@ class Equation(Answer):
         bare = -1
         if _FUNCTION.fullmatch(texts[0]):
             # f(x) is one name here, not f times x.
-            formula = Formula(Node("variable", name=texts[0]), frozenset({texts[0]}), frozenset())
+            formula = Formula(
+                FormulaNode("variable", name=texts[0]), frozenset({texts[0]}), frozenset()
+            )
             formulas = [formula, *(read_formula(side) for side in texts[1:])]
             bare = 0
         else:
@@ -203,7 +205,7 @@ def _step_holds(first: Formula, value: Formula, text: str, rounded: bool) -> boo
 
 def _difference(equation: Equation) -> Formula:
     left, right_side = equation.sides
-    root = Node("add", (left.root, Node("negate", (right_side.root,))))
+    root = FormulaNode("add", (left.root, FormulaNode("negate", (right_side.root,))))
     return Formula(root, left.variables | right_side.variables, left.traits | right_side.traits)
 
 

@@ -12,7 +12,7 @@ from omr_data.verifiers.formula import parse_formula
 from omr_data.verifiers.numerals import Numeral
 from omr_data.verifiers.relation import relate
 from omr_data.verifiers.tokens import Unreadable
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 _CONSTANT = re.compile(r"\+\s*(?:c|K|k|const(?:ant)?\.?|C_?\{?1\}?)$")
 """A constant of integration at the end, however it is called; it is read as C."""
@@ -109,7 +109,7 @@ def read_formula(text: str) -> Formula | None:
 
 def as_formula(number: Number) -> Formula:
     """A number as a formula."""
-    return Formula(Node("number", value=number.value), frozenset(), frozenset())
+    return Formula(FormulaNode("number", value=number.value), frozenset(), frozenset())
 
 
 def compare_formulas(claim: Formula, gold: Formula) -> Decision:

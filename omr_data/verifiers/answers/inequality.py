@@ -9,7 +9,7 @@ from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.evaluate import POINTS, point_of, value_at
 from omr_data.verifiers.inequalities import solve, split_signs
 from omr_data.verifiers.tokens import Unreadable
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Inequality(Answer):
         if sides[1][0] == ">":
             one, other = other, one
 
-        root = Node("add", (one.root, Node("negate", (other.root,))))
+        root = FormulaNode("add", (one.root, FormulaNode("negate", (other.root,))))
         names, traits = one.variables | other.variables, one.traits | other.traits
         return cls(Formula(root, names, traits), sides[1] in ("<", ">"))
 

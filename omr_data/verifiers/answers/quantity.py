@@ -16,7 +16,7 @@ from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.measures import Unit, read_unit
 from omr_data.verifiers.nouns import is_counted, noun_of
 from omr_data.verifiers.numerals import Numeral, close, read_numeral
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 _TAIL = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-zμΩ°$€£¥\{]|[\u4e00-\u9fff])")
 _TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc)")
@@ -247,13 +247,13 @@ def _as_answer(value: Numeral | Formula) -> Number | Expression:
 def _compare_scaled(
     claim: Numeral | Formula, gold: Numeral | Formula, ratio: Fraction, rules: Rules
 ) -> Decision:
-    factor = Node("number", value=ratio)
+    factor = FormulaNode("number", value=ratio)
     if isinstance(claim, Numeral):
-        root, traits = Node("number", value=claim.value), frozenset[str]()
+        root, traits = FormulaNode("number", value=claim.value), frozenset[str]()
     else:
         root, traits = claim.root, claim.traits
 
-    scaled = Formula(Node("multiply", (root, factor)), frozenset(), traits)
+    scaled = Formula(FormulaNode("multiply", (root, factor)), frozenset(), traits)
     if isinstance(gold, Numeral):
         return compare_values(scaled, gold, rules)
 

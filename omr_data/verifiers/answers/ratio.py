@@ -9,7 +9,7 @@ from omr_data.verifiers.answers.number import Number
 from omr_data.verifiers.base import Decision, right, too_close, wrong
 from omr_data.verifiers.relation import relate
 from omr_data.verifiers.scanner import split
-from omr_data.verifiers.tree import Formula, Node
+from omr_data.verifiers.tree import Formula, FormulaNode
 
 _SPOKEN = re.compile(r"(\d+(?:\.\d+)?)\s+to\s+(\d+(?:\.\d+)?)")
 _DOTS = ("\\ldots", "...")
@@ -85,7 +85,7 @@ class Ratio(Answer):
         if len(self.parts) != 2 or self.dots or not isinstance(other, (Number, Expression)):
             return None
 
-        root = Node("divide", (self.parts[0].root, self.parts[1].root))
+        root = FormulaNode("divide", (self.parts[0].root, self.parts[1].root))
         names = self.parts[0].variables | self.parts[1].variables
         value = Expression(Formula(root, names, frozenset()))
         decision = other.compare(value, Rules()) or value.compare(other, Rules())
@@ -96,5 +96,5 @@ class Ratio(Answer):
 
 
 def _product(one: Formula, other: Formula) -> Formula:
-    root = Node("multiply", (one.root, other.root))
+    root = FormulaNode("multiply", (one.root, other.root))
     return Formula(root, one.variables | other.variables, one.traits | other.traits)
